@@ -1,0 +1,244 @@
+"""start_logging, stop_logging, get_active_experiment: the package's one module-level state."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tracelet import settings as settings_module
+from tracelet.backends import backend_class, check_installed, configured
+from tracelet.backends.base import Backend
+from tracelet.errors import ConfigurationError
+from tracelet.experiment import Experiment
+from tracelet.identity import check_run_id, find_run, new_run_id, run_folder
+from tracelet.journal import JournalReader
+from tracelet.records import RunInfo
+from tracelet.settings import Mode, Settings
+
+logger = logging.getLogger("tracelet")
+
+SHARED_KEYS = ("tags", "notes", "group")
+"""Keys of `config` that belong to the run, whatever its backends."""
+
+_active: Experiment | None = None
+_starting = threading.RLock()
+
+
+def start_logging(
+    exp_name: str | None = None,
+    project: str | None = None,
+    backend: str | Backend | Sequence[str | Backend] | None = None,
+    api_key: str | None = None,
+    backend_url: str | None = None,
+    config: Mapping[str, Any] | None = None,
+    *,
+    mode: Mode | None = None,
+    tags: Sequence[str] | None = None,
+    notes: str | None = None,
+    group: str | None = None,
+    root_logdir: str | os.PathLike[str] | None = None,
+    run_id: str | None = None,
+    dir: str | os.PathLike[str] | None = None,
+    flush_timeout: float | None = None,
+    connect_timeout: float | None = None,
+) -> Experiment:
+    """Begin a run: from now on, everything told to a SummaryWriter is carried to the run's journal and backends.
+
+    A run that is still active is stopped first. Every argument may be left out; `TRACELET_<ARGUMENT>` and
+    `tracelet.toml` are asked next (see `tracelet.settings`).
+
+    Args:
+        exp_name: The run's name.
+        project: The run's project. Left out, a backend's own default holds (`WANDB_PROJECT`, ...).
+        backend: A name, a comma list of names, or a list of names and `Backend` objects. None: the journal alone.
+        api_key: The one backend's credential. It is never stored.
+        backend_url: The one backend's server.
+        config: The backend's own keys; with several backends one dict for each under its name. `tags`, `notes` and
+            `group` may stand beside those.
+        mode: `online`; `offline`: journal alone, no vendor imported, no socket opened; `disabled`: nothing at all.
+        root_logdir: The log directory whose tags have no prefix. Left out, it is the first writer's.
+        run_id: The id of a run to begin, or of one in `dir` to go on with.
+        dir: Where run folders are made (default `tracelet_runs`).
+        flush_timeout: Seconds that the end of the run may wait for its backends (default 30).
+        connect_timeout: Seconds that this call may wait for its backends (default 10).
+
+    Raises:
+        ConfigurationError: an argument, variable or key that nobody knows, or that does not fit.
+        UnknownBackend: a backend's name that nobody knows.
+        MissingDependency: a backend's package is not installed.
+        RunInUse: another process is writing the run `run_id`.
+        JournalError: the run's folder cannot be written.
+    """
+    global _active
+    names, objects = _split_backends(backend)
+    settings = settings_module.load(
+        {
+            "exp_name": exp_name,
+            "project": project,
+            "backend": names,
+            "api_key": api_key,
+            "backend_url": backend_url,
+            "mode": mode,
+            "dir": dir,
+            "root_logdir": root_logdir,
+            "tags": list(tags) if tags is not None and not isinstance(tags, str) else tags,
+            "notes": notes,
+            "group": group,
+            "flush_timeout": flush_timeout,
+            "connect_timeout": connect_timeout,
+        }
+    )
+    classes = {name: backend_class(name) for name in settings.backend}
+    shared, own = _split_config(config or {}, [*classes, *(one.name for one in objects)])
+    own = _with_credentials(own, settings, classes)
+    backends = [configured(cls, own.get(name, {})) for name, cls in classes.items()] + objects
+    _check_distinct(backends)
+    settings = _with_shared(settings, shared)
+    if settings.mode == "online":
+        for name in classes:
+            check_installed(name)
+    info = _run_info(settings, run_id)
+    with _starting:
+        if _active is not None:
+            logger.info("tracelet: the run %s is stopped, since another one starts", _active.run_id)
+            _active.stop()
+        online = settings.mode == "online"
+        _ensure_visible()
+        experiment = Experiment(
+            settings,
+            info,
+            backends if online else (),
+            expected=[] if online else [one.name for one in backends],
+            on_stop=_forget,
+        )
+        if settings.mode != "disabled":
+            _active = experiment
+            logger.info(
+                "tracelet: run %s in %s%s", info.run_id, info.folder, f" ({experiment.url})" if experiment.url else ""
+            )
+        return experiment
+
+
+def stop_logging(timeout: float | None = None) -> None:
+    """Deliver what waits, for at most `timeout` seconds (default: `flush_timeout`), and end the active run, if any."""
+    if _active is not None:
+        _active.stop(timeout)
+
+
+def get_active_experiment() -> Experiment | None:
+    """The run that `start_logging` began and nothing has stopped."""
+    return _active
+
+
+def _forget(experiment: Experiment) -> None:
+    global _active
+    if _active is experiment:
+        _active = None
+
+
+def _split_backends(backend: Any) -> tuple[list[str] | None, list[Backend]]:
+    if backend is None:
+        return None, []
+    listed = [backend] if isinstance(backend, (str, Backend)) else list(backend)
+    names: list[str] = []
+    objects: list[Backend] = []
+    for one in listed:
+        match one:
+            case str():
+                names += [name.strip() for name in one.split(",") if name.strip()]
+            case Backend():
+                objects.append(one)
+            case _:
+                raise ConfigurationError(f"backend= takes names and Backend objects, not {one!r}")
+    return names, objects
+
+
+def _split_config(config: Mapping[str, Any], names: Sequence[str]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """`config` as the run's shared keys and each backend's own: flat for one backend, keyed by name for any number."""
+    if not isinstance(config, Mapping):
+        raise ConfigurationError(f"config is a dict, not {type(config).__name__}")
+    shared = {key: value for key, value in config.items() if key in SHARED_KEYS}
+    rest = {key: value for key, value in config.items() if key not in SHARED_KEYS}
+    if len(names) == 1 and names[0] not in rest:
+        return shared, {names[0]: rest}
+    unknown = sorted(set(rest) - set(names))
+    if unknown:
+        raise ConfigurationError(
+            f"config: {unknown[0]!r} is neither a backend of this run ({', '.join(names) or 'none'}) nor one of the "
+            f"shared keys ({', '.join(SHARED_KEYS)}). With several backends, config has one dict for each, under its name"
+        )
+    for name, value in rest.items():
+        if not isinstance(value, Mapping):
+            raise ConfigurationError(f"config[{name!r}] is a dict of that backend's keys, not {value!r}")
+    return shared, {name: dict(value) for name, value in rest.items()}
+
+
+def _with_credentials(
+    own: dict[str, dict[str, Any]], settings: Settings, classes: Mapping[str, type[Backend]]
+) -> dict[str, dict[str, Any]]:
+    """`api_key` and `backend_url` are the one backend's keys of those names."""
+    for field in ("api_key", "backend_url"):
+        value = getattr(settings, field)
+        if value is None or not classes:
+            continue
+        if len(classes) > 1:
+            raise ConfigurationError(
+                f"{field} fits one backend only; with several, say config={{'<backend>': {{{field!r}: ...}}}}"
+            )
+        (name,) = classes
+        own = {**own, name: {field: value} | own.get(name, {})}
+    return own
+
+
+def _check_distinct(backends: Sequence[Backend]) -> None:
+    names = [one.name for one in backends]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigurationError(f"backend {twice[0]!r} is named twice; each carries one copy of the run")
+
+
+def _with_shared(settings: Settings, shared: Mapping[str, Any]) -> Settings:
+    changes = dict(shared)
+    if "tags" in changes:
+        given = changes["tags"]
+        more = [word.strip() for word in given.split(",")] if isinstance(given, str) else list(given)
+        changes["tags"] = tuple(dict.fromkeys([*settings.tags, *map(str, more)]))
+    return msgspec.structs.replace(settings, **changes)
+
+
+def _run_info(settings: Settings, run_id: str | None) -> RunInfo:
+    base = Path(settings.dir).absolute()
+    if run_id is not None:
+        folder = base / "*" / check_run_id(run_id)
+        if any(base.glob(f"*/{folder.name}/journal.db")):
+            found = find_run(base, run_id)
+            with JournalReader(found) as reader:
+                return msgspec.structs.replace(reader.info(), folder=str(found), resumed=True)
+    new = run_id or new_run_id()
+    return RunInfo(
+        run_id=new,
+        project=settings.project,
+        name=settings.exp_name,
+        folder=str(run_folder(base, settings.project, new)),
+        tags=settings.tags,
+        notes=settings.notes,
+        group=settings.group,
+        created=time.time(),
+    )
+
+
+def _ensure_visible() -> None:
+    """Where the program set no logging up, our few lines go to stderr, as Python's own warnings do."""
+    if not logger.handlers and not logging.getLogger().handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False

@@ -1,0 +1,98 @@
+"""The registry: a backend's name to its class, and the pip line that installs its vendor."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, NamedTuple
+
+import msgspec
+
+from tracelet.backends.base import Backend
+from tracelet.errors import ConfigurationError, MissingDependency, UnknownBackend
+
+ENTRY_POINTS = "tracelet.backends"
+
+
+class _Entry(NamedTuple):
+    target: str
+    package: str | None = None
+
+
+_BUILTIN = {
+    "csv": _Entry("tracelet.backends.csvfile:CsvBackend"),
+    "memory": _Entry("tracelet.backends.memory:MemoryBackend"),
+    "wandb": _Entry("tracelet.backends.wandb:WandbBackend", package="wandb"),
+}
+_registered: dict[str, type[Backend]] = {}
+
+
+def register_backend(name: str, cls: type[Backend]) -> None:
+    """Make `cls` available as `backend=name`; a later registration of a name replaces the earlier.
+
+    Raises:
+        ConfigurationError: `cls` is not a `Backend` class.
+    """
+    if not (isinstance(cls, type) and issubclass(cls, Backend)):
+        raise ConfigurationError(f"register_backend({name!r}, ...) takes a subclass of tracelet.Backend, not {cls!r}")
+    _registered[name] = cls
+
+
+def known_backends() -> list[str]:
+    """The names that `backend=` takes here."""
+    return sorted({*_BUILTIN, *_registered, *(point.name for point in entry_points(group=ENTRY_POINTS))})
+
+
+def backend_class(name: str) -> type[Backend]:
+    """The class behind a name; imports no vendor.
+
+    Raises:
+        UnknownBackend: nobody knows the name.
+    """
+    if name in _registered:
+        return _registered[name]
+    if name in _BUILTIN:
+        module, _, attribute = _BUILTIN[name].target.partition(":")
+        found: type[Backend] = getattr(importlib.import_module(module), attribute)
+        return found
+    points: list[EntryPoint] = list(entry_points(group=ENTRY_POINTS, name=name))
+    if points:
+        loaded: type[Backend] = points[0].load()
+        return loaded
+    raise UnknownBackend(f"unknown backend {name!r}. Known backends: {', '.join(known_backends())}")
+
+
+def check_installed(name: str) -> None:
+    """Raise MissingDependency where the vendor's package of a backend is not there."""
+    entry = _BUILTIN.get(name)
+    if entry is None or entry.package is None or name in _registered:
+        return
+    if importlib.util.find_spec(entry.package) is None:
+        raise MissingDependency(
+            f"backend {name!r} needs the package {entry.package!r}. Install it with: pip install 'tracelet[{name}]'"
+        )
+
+
+def vendor_of(obj: Any) -> str | None:
+    """The built-in backend whose vendor's package an object comes from."""
+    package = type(obj).__module__.partition(".")[0]
+    return next((name for name, entry in _BUILTIN.items() if entry.package == package), None)
+
+
+def configured(cls: type[Backend], config: Mapping[str, Any]) -> Backend:
+    """A backend with its `config` checked.
+
+    Raises:
+        ConfigurationError: an unknown key, or a value of the wrong type.
+    """
+    known = cls.Config.__struct_fields__
+    unknown = sorted(set(config) - set(known))
+    if unknown:
+        listed = ", ".join(known) or "none"
+        raise ConfigurationError(f"config: backend {cls.name!r} does not know {unknown[0]!r}. Keys it knows: {listed}")
+    try:
+        return cls(msgspec.convert(dict(config), cls.Config))
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(f"config of backend {cls.name!r}: {error}") from error

@@ -1,0 +1,126 @@
+"""What a backend is: one vendor behind five verbs, without threads, retries, journal or siblings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Literal, TypeAlias, overload
+
+import msgspec
+
+from tracelet.records import KINDS, Record, RunInfo
+
+Status: TypeAlias = Literal["finished", "failed", "killed"]
+
+
+class Batch(Sequence[Record]):
+    """Records in the order of the program; `last` is the sequence number that the vendor holds once it has them all."""
+
+    def __init__(self, records: Sequence[Record], last: int) -> None:
+        self._records = records
+        self.last = last
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Record]: ...
+    def __getitem__(self, index: int | slice) -> Record | Sequence[Record]:
+        return self._records[index]
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self._records)
+
+
+class NoConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The `config` of a backend that has nothing to configure."""
+
+
+class Probe(msgspec.Struct, frozen=True):
+    """Whether a backend could work here: `ok`, and one sentence that says why or why not."""
+
+    ok: bool
+    detail: str
+
+
+class Backend:
+    """Base class of every backend; `name`, `open` and `write` are what a subclass must bring.
+
+    All methods but `attach` and `detach` are called from one thread, the backend's own delivery. `open` is called again
+    after it raised `BackendUnavailable`. Files come as `records.File` with `path` filled in; they must not be changed, and
+    they stay where they are as long as the run's folder does.
+
+    Only `BackendUnavailable` and `RecordRejected` may leave a method; see `tracelet.errors`.
+    """
+
+    name: ClassVar[str]
+    accepts: ClassVar[tuple[type[Record], ...]] = KINDS
+    """Kinds of record that the vendor has a place for; others are counted as filtered."""
+    Config: ClassVar[type[msgspec.Struct]] = NoConfig
+    """The keys of `config` that this backend knows, with their types: a keyword-only `msgspec.Struct`."""
+
+    def __init__(self, config: Any = None) -> None:
+        self.config: Any = self.Config() if config is None else config
+        self._written: int | None = None
+
+    def open(self, run: RunInfo) -> None:
+        """Connect to the vendor's run for `run.run_id`, or begin it."""
+        raise NotImplementedError(f"{type(self).__name__}.open")
+
+    def write(self, batch: Batch) -> None:
+        """Hand the records over, in order."""
+        raise NotImplementedError(f"{type(self).__name__}.write")
+
+    def handed(self, batch: Batch) -> None:
+        """Called by the delivery after a `write` that took the whole batch."""
+        self._written = batch.last
+
+    def confirm(self) -> int | None:
+        """The last sequence number that the vendor holds durably (a kill of this process would not lose it).
+
+        Right after `open`: what an earlier process left in the vendor's store, where that can be asked, so that nothing
+        is sent twice. None says nothing: the journal's own cursor holds.
+        """
+        return self._written
+
+    def flush(self) -> None:
+        """Make the vendor hold all that was written, as far as it can be told to."""
+
+    def close(self, status: Status, exit_code: int) -> None:
+        """End the vendor's run if it was begun here; afterwards everything written is held."""
+
+    def attach(self) -> None:
+        """In the thread of `start_logging`, after `open`: let the program's own vendor calls land in this run."""
+
+    def detach(self) -> None:
+        """In the thread of `stop_logging`: undo `attach`."""
+
+    @property
+    def native(self) -> Any:
+        """The vendor's own run object, or None."""
+        return None
+
+    @property
+    def url(self) -> str | None:
+        """Where a person can look at the run."""
+        return None
+
+    @classmethod
+    def probe(cls) -> Probe:
+        """Whether the vendor's package is installed, signed in and reachable; never prompts, answers within seconds."""
+        return Probe(True, "needs nothing")
+
+    @classmethod
+    def adopt(cls, obj: Any) -> AdoptedArtifact | None:
+        """A vendor's artifact object as plain data; None where `obj` is not one of this vendor's."""
+        return None
+
+
+class AdoptedArtifact(msgspec.Struct, frozen=True, kw_only=True):
+    """What `adopt` found in a vendor's artifact object: paths inside the artifact to local files, and its words."""
+
+    name: str
+    files: dict[str, str]
+    type: str
+    metadata: dict[str, Any] = {}

@@ -1,0 +1,337 @@
+"""One journal to one backend, in order: open, hand over, ask what is held, retry, isolate what is refused, count."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from tracelet.backends.base import Backend, Batch, Status
+from tracelet.errors import BackendError, BackendUnavailable, JournalError, RecordRejected
+from tracelet.guard import Guard
+from tracelet.journal import Cursor, JournalReader, Rejection, StoredBatch
+from tracelet.records import Record, RunInfo
+from tracelet.spool import Spool
+
+_RETRY_FIRST, _RETRY_MOST = 0.5, 30.0
+_SETTLE_EVERY = 1.0
+# An adapter's defect looks like an outage at first; after so many attempts the batch is taken apart instead.
+_ATTEMPTS = 3
+
+Report = Callable[[str, Cursor, Sequence[Rejection]], None]
+
+
+class DeliveryStats(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the records of a run are, for one backend; the five numbers add up to the records submitted."""
+
+    delivered: int
+    """Held durably by the backend."""
+    pending: int
+    """In the journal, not yet confirmed by the backend."""
+    rejected: int
+    """Refused by the backend for good and kept in the journal with the reason, or damaged in the journal's file."""
+    filtered: int
+    """Of a kind that the backend has no place for."""
+    dropped: int
+    """Never reached the journal."""
+    state: str
+    """`connecting`, `connected`, `waiting: <reason>` or `closed`."""
+
+
+class _Sent(NamedTuple):
+    last: int
+    delivered: int
+    filtered: int
+    damaged: int
+    rejections: list[Rejection]
+
+
+class _Finish(NamedTuple):
+    status: Status
+    exit_code: int
+    deadline: float
+
+
+_Numbered = tuple[int, Record]
+
+
+class Delivery:
+    """Carries one journal to one backend on a thread of its own.
+
+    `report(name, cursor, rejections)` takes the cursor to whoever writes the journal. `opened` is called on this
+    thread after every `Backend.open`.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        folder: Path,
+        info: RunInfo,
+        cursor: Cursor,
+        *,
+        report: Report,
+        guard: Guard,
+        opened: Callable[[], None],
+    ) -> None:
+        self.backend = backend
+        self.name = backend.name
+        self._folder, self._info = folder, info
+        self._spool = Spool(folder / "files")
+        self._report, self._guard, self._opened = report, guard, opened
+        self._cursor = cursor
+        self._handed = cursor.position
+        self._sent: deque[_Sent] = deque()
+        self._changed = threading.Condition()
+        self._wake = threading.Event()
+        self._random = random.Random()
+        self._state = "connecting"
+        self._finish: _Finish | None = None
+        self._flush_to = 0
+        self._retry = _RETRY_FIRST
+        self._hurry = threading.Event()
+        self._ended = threading.Event()
+        self._complete = False
+        self._thread = threading.Thread(target=self._main, name=f"tracelet-{self.name}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    # What other threads may call.
+
+    def wake(self) -> None:
+        """There may be something new to deliver."""
+        self._wake.set()
+
+    @property
+    def connected(self) -> bool:
+        return self._state == "connected"
+
+    def wait_opened(self, deadline: float) -> bool:
+        """Whether the backend is open, or gave its first refusal, before `deadline` (monotonic seconds)."""
+        return self._wait(lambda: self._state != "connecting", deadline) and self.connected
+
+    def ask_confirmed(self, last: int) -> None:
+        """Make the backend flush what it has up to `last`."""
+        with self._changed:
+            self._flush_to = max(self._flush_to, last)
+        self.wake()
+
+    def wait_confirmed(self, last: int, deadline: float) -> bool:
+        """Whether the backend confirmed everything up to `last` before `deadline`."""
+        self.ask_confirmed(last)
+        return self._wait(lambda: self._cursor.position >= last, deadline)
+
+    def finish(self, status: Status, exit_code: int, deadline: float) -> None:
+        """Deliver what is in the journal, close the backend, end; give up waiting for the vendor at `deadline`."""
+        self._finish = _Finish(status, exit_code, deadline)
+        self._hurry.set()
+        self.wake()
+
+    def wait_ended(self, deadline: float) -> bool:
+        return self._ended.wait(max(0.0, deadline - time.monotonic()))
+
+    @property
+    def is_current_thread(self) -> bool:
+        return threading.current_thread() is self._thread
+
+    def stats(self, submitted: int, dropped: int) -> DeliveryStats:
+        cursor = self._cursor
+        settled = cursor.delivered + cursor.rejected + cursor.filtered
+        return DeliveryStats(
+            delivered=cursor.delivered,
+            pending=submitted - dropped - settled,
+            rejected=cursor.rejected,
+            filtered=cursor.filtered,
+            dropped=dropped,
+            state=self._state,
+        )
+
+    # The thread.
+
+    def _main(self) -> None:
+        self._guard.call(self._run)
+        self._set_state("closed" if self._complete else self._state)
+        self._ended.set()
+
+    def _run(self) -> None:
+        with JournalReader(self._folder) as reader:
+            while not self._open(reader):
+                if self._finish is not None:
+                    return
+            while not self._over():
+                self._wake.clear()
+                stored = self._read(reader)
+                if stored is not None:
+                    self._deliver(stored)
+                elif self._finish is not None:
+                    break
+                else:
+                    self._settle(flush=self._flush_to > self._cursor.position)
+                    self._wake.wait(_SETTLE_EVERY if self._sent else None)
+            self._close()
+
+    def _over(self) -> bool:
+        """The end was asked for and its deadline has passed."""
+        return self._finish is not None and time.monotonic() >= self._finish.deadline
+
+    def _open(self, reader: JournalReader) -> bool:
+        error = self._guard.attempt(self.backend.open, self._info)
+        if error is not None:
+            self._unavailable(error)
+            return False
+        held = self.backend.confirm()
+        if held is not None and held > self._handed:
+            self._skip_held(reader, held)
+        self._opened()
+        self._recovered()
+        return True
+
+    def _skip_held(self, reader: JournalReader, held: int) -> None:
+        """Count as delivered what a process that died had handed over, but not yet written down."""
+        while self._handed < held and (stored := reader.next_batch(self._handed)):
+            records = stored.records[: held - self._handed]
+            filtered = sum(not isinstance(record, self.backend.accepts) for record in records)
+            self._handed = min(stored.last, held)
+            self._sent.append(_Sent(self._handed, len(records) - filtered, filtered, 0, []))
+        self._settle(flush=False)
+
+    def _read(self, reader: JournalReader) -> StoredBatch | None:
+        try:
+            return reader.next_batch(self._handed)
+        except JournalError as error:
+            self._guard.say(f"read {self.name}", "tracelet: %s: %s", self.name, error)
+            self._pause(_RETRY_FIRST)
+            return None
+
+    def _deliver(self, stored: StoredBatch) -> None:
+        if stored.damaged:
+            self._guard.count("damaged in the journal")
+            self._guard.say(stored.damaged, "tracelet: %s: %s", self._folder, stored.damaged)
+        accepted = [
+            (seq, record)
+            for seq, record in enumerate(stored.records, stored.first)
+            if isinstance(record, self.backend.accepts)
+        ]
+        rejections: list[Rejection] = []
+        left = self._hand_over(accepted, rejections)
+        handed = left[0][0] - 1 if left else stored.last
+        if handed <= self._handed:
+            return
+        written = len(accepted) - len(left) - len(rejections)
+        passed = handed - stored.first + 1
+        damaged = passed if stored.damaged else 0
+        filtered = passed - damaged - written - len(rejections)
+        self._handed = handed
+        self._sent.append(_Sent(handed, written, filtered, damaged, rejections))
+        self._guard.attempt(self.backend.handed, Batch([], handed))
+        self._settle(flush=self._flush_to > self._cursor.position)
+
+    def _hand_over(self, todo: list[_Numbered], rejections: list[Rejection]) -> list[_Numbered]:
+        """Write `todo`, patiently, taking refused records out singly; gives what is left when the time is over."""
+        attempts, size = 0, len(todo)
+        while todo and not (self._over() and attempts):
+            part = todo[:size]
+            records = [self._spool.resolve(record) for _, record in part]
+            error = self._guard.attempt(self.backend.write, Batch(records, part[-1][0]))
+            taken = error.written if isinstance(error, BackendError) else 0
+            attempts += 1
+            match error:
+                case None:
+                    taken = len(part)
+                    attempts, size = 0, len(todo)
+                    self._recovered()
+                case RecordRejected(whole=True) if len(part) > 1:
+                    size = len(part) // 2
+                case RecordRejected(reason=reason):
+                    rejections.append(self._reject(part[taken], reason))
+                    taken += 1
+                    attempts = 0
+                case BackendUnavailable():
+                    self._unavailable(error)
+                case _ if attempts < _ATTEMPTS:
+                    self._unavailable(error)
+                case _ if len(part) > 1:
+                    size = len(part) // 2
+                case _:
+                    rejections.append(self._reject(part[0], f"{type(error).__name__}: {error}"))
+                    taken, attempts = 1, 0
+            todo = todo[taken:]
+        return todo
+
+    def _reject(self, item: _Numbered, reason: str) -> Rejection:
+        self._guard.say(
+            f"rejected {self.name} {reason}",
+            "tracelet: %s refuses a record: %s (kept in the journal with this reason)",
+            self.name,
+            reason,
+        )
+        return Rejection(item[0], reason, item[1])
+
+    def _settle(self, *, flush: bool) -> None:
+        """Move the cursor to what the backend confirms."""
+        if flush:
+            self._guard.attempt(self.backend.flush)
+        held = self._guard.call(self.backend.confirm)
+        if held is None:
+            return
+        cursor, rejections = msgspec.structs.replace(self._cursor), []
+        while self._sent and self._sent[0].last <= held:
+            sent = self._sent.popleft()
+            cursor.position = sent.last
+            cursor.delivered += sent.delivered
+            cursor.filtered += sent.filtered
+            cursor.rejected += len(sent.rejections) + sent.damaged
+            rejections += sent.rejections
+        if cursor.position != self._cursor.position:
+            with self._changed:
+                self._cursor = cursor
+                self._changed.notify_all()
+            self._report(self.name, cursor, rejections)
+
+    def _close(self) -> None:
+        assert self._finish is not None
+        error = self._guard.attempt(self.backend.close, self._finish.status, self._finish.exit_code)
+        if error is not None:
+            self._unavailable(error)
+        self._settle(flush=False)
+        self._complete = error is None
+
+    def _unavailable(self, error: Exception) -> None:
+        reason = error.reason if isinstance(error, BackendError) else f"{type(error).__name__}: {error}"
+        self._guard.say(
+            f"unavailable {self.name} {reason}",
+            "tracelet: %s cannot take records now: %s. The run goes on; they wait in %s",
+            self.name,
+            reason,
+            self._folder,
+        )
+        self._set_state(f"waiting: {reason}")
+        # Jitter: many runs that lost one server must not come back to it in step.
+        self._pause(self._retry * self._random.uniform(0.5, 1.0))
+        self._retry = min(self._retry * 2, _RETRY_MOST)
+
+    def _recovered(self) -> None:
+        self._retry = _RETRY_FIRST
+        self._set_state("connected")
+
+    def _pause(self, seconds: float) -> None:
+        if self._finish is None:
+            self._hurry.wait(seconds)
+        else:
+            self._ended.wait(max(0.0, min(seconds, 1.0, self._finish.deadline - time.monotonic())))
+
+    def _set_state(self, state: str) -> None:
+        if state != self._state:
+            with self._changed:
+                self._state = state
+                self._changed.notify_all()
+
+    def _wait(self, reached: Callable[[], bool], deadline: float) -> bool:
+        with self._changed:
+            return self._changed.wait_for(reached, max(0.0, deadline - time.monotonic()))

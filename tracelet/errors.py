@@ -1,0 +1,64 @@
+"""The exception tree: what the user did wrong, and the two errors a backend may let out."""
+
+from __future__ import annotations
+
+
+class TraceletError(Exception):
+    """Everything that tracelet raises on purpose."""
+
+
+class ConfigurationError(TraceletError, ValueError):
+    """An argument, environment variable, settings file or `config` key that tracelet cannot use."""
+
+
+class UnknownBackend(ConfigurationError):
+    """No backend is registered under this name."""
+
+
+class MissingDependency(TraceletError, ImportError):
+    """A backend's package is not installed; the message holds the pip line that installs it."""
+
+
+class RunNotFound(TraceletError, LookupError):
+    """No run folder answers to this run id."""
+
+
+class RunInUse(TraceletError, RuntimeError):
+    """Another live process writes this run's journal."""
+
+
+class ArtifactError(TraceletError, ValueError):
+    """What was given to `log_artifact` cannot be stored under the path that was given."""
+
+
+class JournalError(TraceletError, OSError):
+    """The journal's file cannot be read or written just now."""
+
+
+class BackendError(TraceletError):
+    """The two errors that leave a backend; everything else that leaves one is a defect of that backend.
+
+    `written` is the number of records at the start of the batch that the vendor already took, so that the
+    delivery goes on after them instead of sending them twice.
+    """
+
+    def __init__(self, reason: str, *, written: int = 0) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.written = written
+
+
+class BackendUnavailable(BackendError):
+    """The vendor cannot take records now; the same batch is offered again later."""
+
+
+class RecordRejected(BackendError):
+    """The vendor will never take one record of the batch.
+
+    `whole=False` (default): the record right after the `written` ones is the bad one. `whole=True`: the vendor
+    refused the batch as one piece without saying which record; the delivery halves it until one is left.
+    """
+
+    def __init__(self, reason: str, *, written: int = 0, whole: bool = False) -> None:
+        super().__init__(reason, written=written)
+        self.whole = whole

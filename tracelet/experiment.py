@@ -1,0 +1,343 @@
+"""Experiment: what the user holds. Turns log_* calls into records; owns what it opened and undoes it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import msgspec
+
+from tracelet import snapshot
+from tracelet.artifacts import take as take_artifact
+from tracelet.backends.base import Backend, Status
+from tracelet.delivery import DeliveryStats
+from tracelet.errors import TraceletError, UnknownBackend
+from tracelet.guard import Guard
+from tracelet.interceptors.series import SeriesNames
+from tracelet.interceptors.summary_writer import SummaryWriterInterceptor
+from tracelet.orchestrator import Orchestrator
+from tracelet.program import KILLED_BY_INT, ProgramEnd
+from tracelet.records import Audio, Image, Params, Record, RunInfo, Scalar, Table, Text, Video
+from tracelet.settings import Settings
+from tracelet.spool import Spool
+
+logger = logging.getLogger("tracelet")
+
+
+class Stats(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of the run's records.
+
+    For each backend, submitted == delivered + pending + rejected + filtered + dropped.
+    """
+
+    submitted: int
+    backends: dict[str, DeliveryStats]
+    waited: int
+    """Calls that had to wait for room in the queue to the journal."""
+    causes: dict[str, int]
+    """What was dropped or went wrong, by cause; empty in a healthy run."""
+
+
+class Experiment:
+    """One run: made by `tracelet.start_logging`, also a context manager that stops it at the end of its block.
+
+    All `log_*` methods may be called from any thread; they return once the values are copied. Errors in their
+    arguments are raised at once as `TraceletError`; a backend's trouble never is. After `stop`, and with
+    `mode="disabled"`, they do nothing.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        info: RunInfo,
+        backends: Sequence[Backend] = (),
+        *,
+        expected: Sequence[str] = (),
+        on_stop: Callable[[Experiment], None] = lambda experiment: None,
+    ) -> None:
+        self._settings = settings
+        self._info = info
+        self._on_stop = on_stop
+        self._guard = Guard()
+        self._backends = {backend.name: backend for backend in backends}
+        self._attached: list[Backend] = []
+        self._stopping = threading.Lock()
+        self._stopped = threading.Event()
+        self._stopper: threading.Thread | None = None
+        self._final: Stats | None = None
+        self._orchestrator: Orchestrator | None = None
+        if settings.mode == "disabled":
+            self._stopped.set()
+            self._final = Stats(submitted=0, backends={}, waited=0, causes={})
+            return
+        folder = Path(info.folder)
+        self._orchestrator = orchestrator = Orchestrator(
+            folder,
+            info,
+            guard=self._guard,
+            queue_bytes=settings.queue_bytes,
+            queue_timeout=settings.queue_timeout,
+        )
+        self._spool = Spool(folder / "files")
+        self._series = SeriesNames(settings.root_logdir, lambda root: orchestrator.annotate("root", root))
+        self._interceptor = SummaryWriterInterceptor(orchestrator.submit, self._series, self._guard)
+        self._program = ProgramEnd(lambda status, code: self._end(status, code, settings.flush_timeout))
+        orchestrator.expect([*self._backends, *expected])
+        orchestrator.start(backends, self._program.come_first)
+        self._program.watch()
+        self._interceptor.install()
+        self._attach()
+
+    # What it is.
+
+    @property
+    def run_id(self) -> str:
+        """The run's id, and the name of its folder."""
+        return self._info.run_id
+
+    @property
+    def name(self) -> str | None:
+        """The run's name, where it was given one."""
+        return self._info.name
+
+    @property
+    def project(self) -> str | None:
+        """The run's project, where it was given one."""
+        return self._info.project
+
+    @property
+    def folder(self) -> Path:
+        """The folder that holds the run's journal and files."""
+        return Path(self._info.folder)
+
+    @property
+    def url(self) -> str | None:
+        """Where a person can look at the run: the first backend's page that has one."""
+        return next((backend.url for backend in self._backends.values() if backend.url), None)
+
+    def get_backend(self, name: str) -> Backend:
+        """A backend of this run; `.native` is the vendor's own run object.
+
+        Raises:
+            UnknownBackend: the run has no backend of that name.
+        """
+        if name not in self._backends:
+            raise UnknownBackend(f"this run has no backend {name!r}. It has: {', '.join(self._backends) or 'none'}")
+        return self._backends[name]
+
+    def stats(self) -> Stats:
+        """Where the records of this run are, now or when it was stopped."""
+        if self._final is not None or self._orchestrator is None:
+            return self._final or Stats(submitted=0, backends={}, waited=0, causes={})
+        submitted, deliveries, causes, waited = self._orchestrator.stats()
+        return Stats(submitted=submitted, backends=deliveries, waited=waited, causes=causes)
+
+    def __repr__(self) -> str:
+        state = "stopped" if self._stopped.is_set() else "running"
+        return f"<tracelet run {self.run_id} ({state}), backends: {', '.join(self._backends) or 'journal only'}>"
+
+    # What it takes.
+
+    def log_metric(self, name: str, value: Any, step: int | None = None, wall_time: float | None = None) -> None:
+        """One point: a number, or an array or tensor of one element; `wall_time` in seconds since the epoch."""
+        self._submit_scalar(name, value, snapshot.integer_step(step), _clock(wall_time))
+
+    def log_metrics(self, values: Mapping[str, Any], step: int | None = None, wall_time: float | None = None) -> None:
+        """Several points of one step."""
+        whole, clock = snapshot.integer_step(step), _clock(wall_time)
+        for name, value in values.items():
+            self._submit_scalar(name, value, whole, clock)
+
+    def log_params(self, values: Any) -> None:
+        """Hyper-parameters: a dict, dataclass or Namespace, nested as you like. `{"model": {"dropout": 0.1}}` is
+        `model.dropout` in every backend. May be called often; a name given again takes the new value."""
+        if self._running:
+            self._submit(Params(snapshot.params(values), time.time()))
+
+    def log_artifact(self, artifact: Any, artifact_path: str | None = None) -> None:
+        """Keep a file, a folder, bytes, a pandas DataFrame, a matplotlib figure or a vendor's artifact object.
+
+        The bytes are copied before this returns. `artifact_path` ending in "/" (or without a suffix) is a folder,
+        which keeps the file's own name; one with a suffix is the file's new name. DataFrames, figures and bytes need
+        one with a suffix, which says the format.
+
+        Raises:
+            ArtifactError: the file is missing, the path leaves the artifact root, or the object is of no known kind.
+        """
+        if not self._running:
+            return
+        record, vendor = take_artifact(artifact, artifact_path, self._spool)
+        self._submit(record)
+        if vendor in self._backends and self._orchestrator is not None:
+            # A vendor's own artifact is usually used by the program's next line.
+            self._orchestrator.flush_one(vendor, time.monotonic() + self._settings.flush_timeout)
+
+    def log_image(self, tag: str, image: Any, step: int | None = None, *, dataformats: str = "CHW") -> None:
+        """An array or tensor (uint8, or floats in [0, 1]; `dataformats` CHW, HWC or HW), a PIL image or a figure."""
+        if self._running:
+            data, width, height = snapshot.png(image, dataformats)
+            self._submit(Image(self._name(tag), data, "png", width, height, snapshot.integer_step(step), time.time()))
+
+    def log_figure(self, tag: str, figure: Any, step: int | None = None) -> None:
+        """A matplotlib figure, as it looks now; it is not closed."""
+        self.log_image(tag, figure, step)
+
+    def log_video(self, tag: str, video: Any, step: int | None = None, *, fps: float = 4) -> None:
+        """Frames [T, C, H, W], uint8 or floats in [0, 1], kept as an animated GIF."""
+        if self._running:
+            data, width, height = snapshot.gif(video, fps)
+            self._submit(Video(self._name(tag), data, "gif", width, height, snapshot.integer_step(step), time.time()))
+
+    def log_audio(self, tag: str, samples: Any, step: int | None = None, *, sample_rate: int = 44100) -> None:
+        """Samples [L] or [L, channels], floats in [-1, 1] or int16, kept as 16-bit WAV; `sample_rate` in Hz."""
+        if self._running:
+            data = snapshot.wav(samples, sample_rate)
+            whole = snapshot.integer_step(step)
+            self._submit(Audio(self._name(tag), data, "wav", float(sample_rate), whole, time.time()))
+
+    def log_text(self, tag: str, text: str, step: int | None = None) -> None:
+        """A text; Markdown is shown as such where a backend can."""
+        if self._running:
+            self._submit(Text(self._name(tag), snapshot.plain(str(text)), snapshot.integer_step(step), time.time()))
+
+    def log_table(self, tag: str, data: Any, step: int | None = None, *, columns: Sequence[str] | None = None) -> None:
+        """A pandas DataFrame, or rows with the names of their `columns`."""
+        if self._running:
+            payload = snapshot.table(columns, data)
+            self._submit(Table(self._name(tag), payload, snapshot.integer_step(step), time.time()))
+
+    def log_histogram(
+        self,
+        tag: str,
+        values: Any = None,
+        step: int | None = None,
+        *,
+        bins: int = 64,
+        np_histogram: tuple[Any, Any] | None = None,
+    ) -> None:
+        """Values (any shape) in `bins` equal buckets, or numpy's `(counts, edges)` as they are."""
+        if self._running:
+            record = snapshot.histogram(values, bins, np_histogram)
+            whole = snapshot.integer_step(step)
+            self._submit(msgspec.structs.replace(record, tag=self._name(tag), step=whole, wall_time=time.time()))
+
+    # How it ends.
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """True once every connected backend confirms all that was submitted before; False after `timeout` seconds."""
+        if self._orchestrator is None or self._stopped.is_set():
+            return True
+        wait = self._settings.flush_timeout if timeout is None else timeout
+        return self._orchestrator.flush(time.monotonic() + wait)
+
+    def stop(self, timeout: float | None = None, *, status: Status = "finished", exit_code: int = 0) -> None:
+        """Deliver what waits, for at most `timeout` seconds (default: `flush_timeout`), and end the run.
+
+        What could not be delivered stays in the journal. A second call waits for the first and does nothing more.
+        """
+        self._end(status, exit_code, self._settings.flush_timeout if timeout is None else timeout)
+
+    def __enter__(self) -> Experiment:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        match error:
+            case None:
+                self.stop()
+            case KeyboardInterrupt():
+                self.stop(status="killed", exit_code=KILLED_BY_INT)
+            case SystemExit(code=code):
+                self.stop(status="failed" if code else "finished", exit_code=code if isinstance(code, int) else 1)
+            case _:
+                self.stop(status="failed", exit_code=1)
+
+    @property
+    def _running(self) -> bool:
+        return not self._stopped.is_set()
+
+    def _submit(self, record: Record) -> None:
+        orchestrator = self._orchestrator
+        if orchestrator is not None and not self._stopped.is_set():
+            orchestrator.submit(record)
+
+    def _submit_scalar(self, name: str, value: Any, step: int | None, wall_time: float) -> None:
+        if not self._running:
+            return
+        try:
+            number = snapshot.number(value)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise TraceletError(f"metric {name!r}: {value!r} is not a number: {error}") from error
+        self._submit(Scalar(self._name(name), number, step, wall_time))
+
+    def _name(self, tag: str) -> str:
+        if not isinstance(tag, str):
+            raise TraceletError(f"a name is a str, not {tag!r}")
+        return self._series.explicit(tag)
+
+    def _attach(self) -> None:
+        """Wait for the backends, then let the program's own vendor calls land in their runs, from this thread."""
+        assert self._orchestrator is not None
+        deadline = time.monotonic() + self._settings.connect_timeout
+        for name, delivery in self._orchestrator.deliveries.items():
+            if delivery.wait_opened(deadline):
+                self._guard.call(self._backends[name].attach)
+                self._attached.append(self._backends[name])
+
+    def _end(self, status: Status, exit_code: int, timeout: float) -> None:
+        orchestrator = self._orchestrator
+        if orchestrator is None or orchestrator.is_foreign:
+            return
+        if any(one.is_current_thread for one in orchestrator.deliveries.values()):
+            # A backend's callback asked for the end: its own thread cannot wait for itself.
+            threading.Thread(target=self._end, args=(status, exit_code, timeout), daemon=True).start()
+            return
+        if not self._stopping.acquire(blocking=False):
+            if self._stopper is not threading.current_thread():
+                self._stopped.wait(timeout)
+            return
+        self._stopper = threading.current_thread()
+        try:
+            self._interceptor.uninstall()
+            for backend in reversed(self._attached):
+                self._guard.call(backend.detach)
+            orchestrator.stop(status, exit_code, timeout)
+        finally:
+            self._program.unwatch()
+            self._final = self.stats()
+            self._stopped.set()
+            self._stopper = None
+            self._on_stop(self)
+        self._say_goodbye(status)
+
+    def _say_goodbye(self, status: Status) -> None:
+        assert self._final is not None
+        parts, left = [f"{self._final.submitted} records"], []
+        for name, one in self._final.backends.items():
+            told = [f"{one.delivered} delivered"]
+            for key in ("pending", "rejected", "filtered", "dropped"):
+                if count := getattr(one, key):
+                    told.append(f"{count} {'waiting' if key == 'pending' else key}")
+            parts.append(f"{name}: {', '.join(told)}")
+            if one.pending:
+                left.append(name)
+        level = logging.WARNING if left or self._final.causes else logging.INFO
+        logger.log(level, "tracelet: run %s %s; %s. Journal: %s", self.run_id, status, "; ".join(parts), self.folder)
+        if left:
+            logger.warning(
+                "tracelet: what waits is safe in the journal. Deliver it with: "
+                "python -c \"import tracelet; tracelet.start_logging(run_id='%s', dir='%s', backend='%s').stop()\"",
+                self.run_id,
+                self.folder.parent.parent,
+                ",".join(left),
+            )
+
+
+def _clock(wall_time: float | None) -> float:
+    return time.time() if wall_time is None else float(wall_time)

@@ -1,0 +1,86 @@
+"""The one broad `except` of the package, and the ledger of what was lost and why.
+
+Everything of ours that runs inside a call of the host program, or on a thread of ours, runs through `Guard.call`: it
+never raises, it counts by cause, and it speaks once per cause.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from tracelet.errors import BackendError
+
+logger = logging.getLogger("tracelet")
+
+T = TypeVar("T")
+
+
+def _stay_silent(error: BaseException) -> None:
+    return
+
+
+# The test suite puts a collector here, so that nothing is swallowed unseen.
+observer: Callable[[BaseException], None] = _stay_silent
+
+
+class Guard:
+    """What one experiment swallowed or dropped, by cause."""
+
+    def __init__(self) -> None:
+        # Appended to from any thread, also in signal handlers and finalisers: a deque append takes no lock of ours.
+        self._events: deque[str] = deque()
+        self._counts: Counter[str] = Counter()
+        self._said: set[str] = set()
+
+    def call(self, function: Callable[..., T], *args: Any) -> T | None:
+        """`function(*args)`; an exception is counted and said once, and gives None."""
+        try:
+            return function(*args)
+        except Exception as error:
+            self.swallowed(error, function)
+            return None
+
+    def attempt(self, function: Callable[..., object], *args: Any) -> Exception | None:
+        """`function(*args)`; gives the exception it ended with. What no adapter may let out is counted and said."""
+        try:
+            function(*args)
+        except BackendError as error:
+            return error
+        except Exception as error:
+            self.swallowed(error, function)
+            return error
+        return None
+
+    def swallowed(self, error: BaseException, where: Callable[..., Any]) -> None:
+        name = getattr(where, "__qualname__", repr(where))
+        cause = f"error in {name}: {type(error).__name__}"
+        self.count(cause)
+        trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        self.say(cause, "tracelet: %s: %s (training is not affected; reported once)\n%s", cause, error, trace)
+        observer(error)
+
+    def count(self, cause: str) -> None:
+        self._events.append(cause)
+        if len(self._events) > 1000:
+            self._fold()
+
+    def say(self, cause: str, message: str, *args: object, level: int = logging.WARNING) -> None:
+        """Log once per cause."""
+        if cause not in self._said:
+            self._said.add(cause)
+            logger.log(level, message, *args)
+
+    def counts(self) -> dict[str, int]:
+        self._fold()
+        return dict(self._counts)
+
+    def _fold(self) -> None:
+        while self._events:
+            try:
+                self._counts[self._events.popleft()] += 1
+            except IndexError:  # another thread folded the last one
+                return

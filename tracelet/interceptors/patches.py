@@ -1,0 +1,29 @@
+"""Wrap class attributes so that they can be put back, also where somebody else wrapped them in between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+
+class Patches:
+    """What was wrapped, and what stood there."""
+
+    def __init__(self) -> None:
+        self._wrapped: list[tuple[type, str, Any, Any]] = []
+
+    def wrap(self, owner: type, name: str, tee: Callable[[Any], Any]) -> None:
+        """Replace `owner.name` by `tee(owner.name)`; once per attribute, and only where `owner` itself defines it."""
+        original = vars(owner).get(name)
+        if original is None or any(wrapper is original for _, _, _, wrapper in self._wrapped):
+            return
+        wrapper = tee(original)
+        setattr(owner, name, wrapper)
+        self._wrapped.append((owner, name, original, wrapper))
+
+    def undo(self) -> None:
+        """Put back what is still ours; where somebody wrapped after us, theirs stays and ours must pass on."""
+        while self._wrapped:
+            owner, name, original, wrapper = self._wrapped.pop()
+            if vars(owner).get(name) is wrapper:
+                setattr(owner, name, original)

@@ -1,0 +1,95 @@
+"""Which name each series got: `naming`'s rule applied once per (log dir, tag), and no name given twice."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from tracelet import naming
+
+
+class SeriesNames(dict[str, "Directory"]):
+    """`names[log_dir][tag]` is the series' name. Two dictionary look-ups on the hot path, and no lock anywhere."""
+
+    def __init__(self, root_logdir: str | None, on_root: Callable[[str], None]) -> None:
+        super().__init__()
+        self.root: str | None = None
+        self._on_root = on_root
+        self._owners: dict[str, tuple[str, str]] = {}
+        self._directories: dict[str, Directory] = {}
+        if root_logdir is not None:
+            self._set_root(canonical(root_logdir))
+
+    def __missing__(self, log_dir: str) -> Directory:
+        return self.meet(log_dir)
+
+    def meet(self, log_dir: str) -> Directory:
+        """Look at a directory afresh: a relative one may lie elsewhere since the program changed its own."""
+        return self._enter(log_dir, canonical(log_dir))
+
+    def alias(self, log_dir: str, path: str) -> None:
+        """Name what is written in `log_dir` as if it stood in `path` (add_hparams names a directory after the clock)."""
+        self._enter(log_dir, canonical(path))
+
+    def explicit(self, tag: str) -> str:
+        """The name of a series that the program logs through an `Experiment`: the root's namespace."""
+        return self.claim(tag, "", tag, naming.join(".", "/" + tag))
+
+    def claim(self, candidate: str, log_dir: str, tag: str, escaped: str) -> str:
+        """`candidate` if it is free or already this series' own, else `escaped`."""
+        owner = (log_dir, tag)
+        for name in (candidate, escaped):
+            # setdefault is one step for the interpreter: two threads cannot both get the name.
+            if self._owners.setdefault(name, owner) == owner:
+                return name
+        name = naming.unused(escaped, self._owners)
+        self._owners[name] = owner
+        return name
+
+    def _enter(self, log_dir: str, path: str) -> Directory:
+        if self.root is None:
+            self._set_root(path)
+        assert self.root is not None
+        directory = self._directories.setdefault(path, Directory(self, self.root, path))
+        self[log_dir] = directory
+        return directory
+
+    def _set_root(self, path: str) -> None:
+        self.root = path
+        self._on_root(path)
+
+
+class Directory(dict[str, str]):
+    """The names of one directory's tags."""
+
+    def __init__(self, book: SeriesNames, root: str, path: str) -> None:
+        super().__init__()
+        self._book, self._root = book, root
+        self.path = path
+        self.namespace = naming.namespace(root, path)
+
+    def __missing__(self, tag: str) -> str:
+        owner = "" if self.path == self._root else self.path
+        name = self._book.claim(
+            naming.join(self.namespace, tag), owner, tag, naming.escaped_name(self._root, self.path, tag)
+        )
+        self[tag] = name
+        return name
+
+    def member(self, main_tag: str, key: str) -> str:
+        """The name of one series of add_scalars: `main_tag/key`, another series than the tag spelled so."""
+        path = f"{self.path}\0{main_tag}"
+        tag = naming.join(main_tag, key)
+        return self._book.claim(
+            naming.join(self.namespace, tag),
+            path,
+            key,
+            naming.escaped_name(self._root, self.path, f"{main_tag}//{key}"),
+        )
+
+
+def canonical(log_dir: str) -> str:
+    """A directory as an absolute path without links; a URL (s3://...) as it is."""
+    if "://" in log_dir:
+        return log_dir.rstrip("/")
+    return os.path.realpath(log_dir)

@@ -1,0 +1,252 @@
+"""What torch's and tensorboardX's SummaryWriter write, as records.
+
+A record is born from an *event* that reached a FileWriter (or its dummy), after the host's own call returned. The
+public `add_*` methods only explain the events inside them: the float64 of the argument instead of the float32 of
+the file, the tag before tensorboardX cleans it, the series of add_scalars, the dict of add_hparams. So every user
+action is carried exactly once, whatever calls whatever, and what the host refused is not carried at all.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+import time
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, TypeAlias
+
+from tracelet.guard import Guard
+from tracelet.interceptors import events
+from tracelet.interceptors.claims import CLAIMS, Claim, ScalarClaim, raw_scalar
+from tracelet.interceptors.imports import ImportWatcher
+from tracelet.interceptors.patches import Patches
+from tracelet.interceptors.series import SeriesNames
+from tracelet.naming import tensorboardx_tag
+from tracelet.records import Record, Scalar
+
+Method: TypeAlias = Callable[..., Any]
+
+MODULES = ("torch.utils.tensorboard.writer", "tensorboardX.writer")
+
+
+class _Local(threading.local):
+    """What the public call now running in this thread explains."""
+
+    claim: ScalarClaim | Claim | None = None
+
+
+class SummaryWriterInterceptor:
+    """Sends what SummaryWriters write to `submit`, from `install` to `uninstall`.
+
+    Captures writers made before and after, classes imported before and after, and subclasses. After `uninstall` the
+    classes hold what they held before, but where somebody wrapped a method after us: there ours passes on.
+    """
+
+    def __init__(self, submit: Callable[[Record], None], series: SeriesNames, guard: Guard) -> None:
+        self._submit: Callable[[Record], None] | None = submit
+        self._series = series
+        self._guard = guard
+        self._local = _Local()
+        self._patches = Patches()
+        self._watcher = ImportWatcher(dict.fromkeys(MODULES, self._patch))
+
+    def install(self) -> None:
+        import sys
+
+        self._watcher.install()
+        for name in MODULES:
+            if (module := sys.modules.get(name)) is not None:
+                self._patch(module)
+
+    def uninstall(self) -> None:
+        self._submit = None
+        self._watcher.uninstall()
+        self._patches.undo()
+
+    def _patch(self, module: ModuleType) -> None:
+        """Wrap the module's classes; a module that is still being imported by another thread comes again later."""
+        writer, file_writer = getattr(module, "SummaryWriter", None), getattr(module, "FileWriter", None)
+        if writer is None or file_writer is None:
+            return
+        self._patches.wrap(writer, "__init__", self._tee_init)
+        for name, method in list(vars(writer).items()):
+            if name == "add_scalar":
+                self._patches.wrap(writer, name, self._tee_scalar)
+            elif name in CLAIMS and callable(method):
+                self._patches.wrap(writer, name, functools.partial(self._tee, CLAIMS[name]))
+        self._patches.wrap(file_writer, "add_event", self._tee_event)
+        dummy = getattr(module, "DummyFileWriter", None)  # tensorboardX, write_to_disk=False
+        if dummy is not None:
+            self._patches.wrap(dummy, "add_event", self._tee_event)
+            event = module.Event
+            self._patches.wrap(dummy, "add_summary", functools.partial(self._tee_summary, event))
+            self._patches.wrap(dummy, "add_graph", functools.partial(self._tee_graph, event))
+            self._patches.wrap(dummy, "add_onnx_graph", functools.partial(self._tee_onnx, event))
+
+    # The wrappers. Each calls the host's own first, lets its exception through, and runs our lines in the guard.
+
+    def _tee_init(self, original: Method) -> Method:
+        @functools.wraps(original)
+        def __init__(writer: Any, *args: Any, **kwargs: Any) -> None:
+            original(writer, *args, **kwargs)
+            if self._submit is not None:
+                self._guard.call(self._meet, writer)
+
+        return __init__
+
+    def _tee_scalar(self, original: Method) -> Method:
+        local = self._local
+
+        @functools.wraps(original)
+        def add_scalar(writer: Any, *args: Any, **kwargs: Any) -> Any:
+            outer = local.claim
+            local.claim = (args, kwargs)
+            try:
+                return original(writer, *args, **kwargs)
+            finally:
+                local.claim = outer
+
+        return add_scalar
+
+    def _tee(self, claim_class: type[Claim], original: Method) -> Method:
+        local = self._local
+
+        @functools.wraps(original)
+        def tee(writer: Any, *args: Any, **kwargs: Any) -> Any:
+            if self._submit is None:
+                return original(writer, *args, **kwargs)
+            outer = local.claim
+            claim = local.claim = claim_class(writer, args, kwargs)
+            try:
+                result = original(writer, *args, **kwargs)
+                claim.returned = True
+                return result
+            finally:
+                local.claim = outer
+                if claim.has_rest:
+                    self._guard.call(self._rest, claim)
+
+        return tee
+
+    def _tee_event(self, original: Method) -> Method:
+        call = self._guard.call
+        carry = self._event
+
+        @functools.wraps(original)
+        def add_event(file_writer: Any, event: Any, step: Any = None, walltime: Any = None) -> Any:
+            result = original(file_writer, event, step, walltime)
+            if self._submit is not None:
+                call(carry, file_writer, event, step, walltime)
+            return result
+
+        return add_event
+
+    def _tee_summary(self, event_class: Any, original: Method) -> Method:
+        @functools.wraps(original)
+        def add_summary(file_writer: Any, summary: Any, global_step: Any = None, walltime: Any = None) -> Any:
+            result = original(file_writer, summary, global_step, walltime)
+            if self._submit is not None:
+                self._guard.call(self._unwritten, file_writer, event_class, {"summary": summary}, global_step, walltime)
+            return result
+
+        return add_summary
+
+    def _tee_graph(self, event_class: Any, original: Method) -> Method:
+        @functools.wraps(original)
+        def add_graph(file_writer: Any, graph_profile: Any, walltime: Any = None) -> Any:
+            result = original(file_writer, graph_profile, walltime)
+            if self._submit is not None:
+                graph = {"graph_def": graph_profile[0].SerializeToString()}
+                self._guard.call(self._unwritten, file_writer, event_class, graph, None, walltime)
+            return result
+
+        return add_graph
+
+    def _tee_onnx(self, event_class: Any, original: Method) -> Method:
+        @functools.wraps(original)
+        def add_onnx_graph(file_writer: Any, graph: Any, walltime: Any = None) -> Any:
+            result = original(file_writer, graph, walltime)
+            if self._submit is not None:
+                content = {"graph_def": graph.SerializeToString()}
+                self._guard.call(self._unwritten, file_writer, event_class, content, None, walltime)
+            return result
+
+        return add_onnx_graph
+
+    # Ours, inside the guard.
+
+    def _meet(self, writer: Any) -> None:
+        """A writer was made: the first one is the root. A writer inside a public call is the host's own affair."""
+        log_dir = writer.file_writer.get_logdir()
+        claim = self._local.claim
+        if isinstance(claim, Claim):
+            if claim.nested_dir is not None:
+                self._series.alias(log_dir, os.path.join(claim.parent_dir, claim.nested_dir))
+        else:
+            self._series.meet(log_dir)
+
+    def _event(self, file_writer: Any, event: Any, step: Any, walltime: Any) -> None:
+        """One event reached the file."""
+        submit = self._submit
+        if submit is None:
+            return
+        wall_time = event.wall_time
+        if not wall_time and walltime is None:  # tensorboardX's use_metadata(global_step=...) leaves it out
+            wall_time = time.time()
+        whole = event.step
+        if not whole and step is None:
+            whole = None
+        claim = self._local.claim
+        if type(claim) is tuple:
+            args, kwargs = claim
+            values = event.summary.value
+            if len(values) == 1:
+                value = values[0]
+                tag = args[0] if args else kwargs.get("tag")
+                if tag == value.tag or (tag.__class__ is str and tensorboardx_tag(tag) == value.tag):
+                    number = raw_scalar(args[1] if len(args) > 1 else kwargs.get("scalar_value"), value)
+                    if number is not None:
+                        directory = self._series[file_writer.get_logdir()]
+                        submit(Scalar(directory[tag], number, whole, wall_time, directory.namespace))
+                        return
+        self._slow(file_writer, event, whole, wall_time, claim, submit)
+
+    def _slow(
+        self,
+        file_writer: Any,
+        event: Any,
+        step: int | None,
+        wall_time: float,
+        claim: ScalarClaim | Claim | None,
+        submit: Callable[[Record], None],
+    ) -> None:
+        log_dir = file_writer.get_logdir()
+
+        def rename(tag: str, kind: str) -> tuple[str, str]:
+            if isinstance(claim, Claim):
+                explained = claim.name(self._series, log_dir, tag, kind)
+                if explained is not None:
+                    return explained
+            directory = self._series[log_dir]
+            return directory[tag], directory.namespace
+
+        for record in events.read(event, step, wall_time, rename):
+            carried = claim.refine(record, log_dir) if isinstance(claim, Claim) else record
+            if carried is not None:
+                submit(carried)
+
+    def _rest(self, claim: Claim) -> None:
+        """What a public call leaves behind beside its events."""
+        submit = self._submit
+        if submit is not None:
+            for record in claim.rest(self._series):
+                submit(record)
+
+    def _unwritten(self, file_writer: Any, event_class: Any, content: dict[str, Any], step: Any, walltime: Any) -> None:
+        """The event that a dummy writer would have written."""
+        event = event_class(**content)
+        event.wall_time = time.time() if walltime is None else walltime
+        if step is not None:
+            event.step = int(step)
+        self._event(file_writer, event, step, walltime)

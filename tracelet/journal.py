@@ -1,0 +1,288 @@
+"""One process's append-only log in SQLite, and a cursor per backend. Knows no backend.
+
+A row of `batches` is one MessagePack blob with the first and last sequence number of the records inside and a
+checksum. One thread writes the file; readers open connections of their own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sqlite3
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import msgspec
+
+from tracelet.errors import JournalError, RunInUse
+from tracelet.records import Record, RunInfo
+
+try:
+    import fcntl
+except ImportError:  # Windows: the lock file is opened without sharing instead
+    fcntl = None  # type: ignore[assignment]
+
+FILE_NAME = "journal.db"
+_VERSION = 1
+_NETWORK = {
+    "nfs",
+    "nfs4",
+    "cifs",
+    "smb2",
+    "smb3",
+    "smbfs",
+    "9p",
+    "afs",
+    "ceph",
+    "glusterfs",
+    "lustre",
+    "gpfs",
+    "beegfs",
+}
+_NETWORK |= {"pvfs2", "orangefs", "fuse.sshfs", "fuse.s3fs", "fuse.gcsfuse", "fuse.juicefs", "fuse.glusterfs"}
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS batches (first INTEGER PRIMARY KEY, last INTEGER NOT NULL, checksum INTEGER NOT NULL,
+                                    data BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS cursors (backend TEXT PRIMARY KEY, data BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS rejections (backend TEXT NOT NULL, seq INTEGER NOT NULL, reason TEXT NOT NULL,
+                                       data BLOB NOT NULL, PRIMARY KEY (backend, seq)) STRICT;
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
+"""
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_records = msgspec.msgpack.Decoder(list[Record]).decode
+_decode_record = msgspec.msgpack.Decoder(Record).decode
+
+
+class Cursor(msgspec.Struct, kw_only=True):
+    """How far a backend is: every record up to `position` is settled, in one of the three ways counted."""
+
+    position: int = 0
+    delivered: int = 0
+    filtered: int = 0
+    rejected: int = 0
+
+
+class Rejection(msgspec.Struct, frozen=True):
+    """A record that a backend will never take, and the vendor's reason."""
+
+    seq: int
+    reason: str
+    record: Record
+
+
+class StoredBatch(NamedTuple):
+    """Records with the sequence numbers `first` to `last`; `damaged` says why there are none."""
+
+    first: int
+    last: int
+    records: list[Record]
+    damaged: str | None = None
+
+
+_decode_cursor = msgspec.msgpack.Decoder(Cursor).decode
+
+
+class Journal:
+    """The writer: made and used by one thread at a time, one live writer a file.
+
+    Raises:
+        RunInUse: another live process writes this journal.
+        JournalError: the file or its folder cannot be written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / FILE_NAME
+        with _translated("open", self.path), contextlib.ExitStack() as stack:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            stack.enter_context(_lock(folder / "journal.lock"))
+            # check_same_thread: the orchestrator opens it in the caller's thread and hands it to the journal thread.
+            self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=10.0)
+            stack.callback(self._db.close)
+            os.chmod(self.path, 0o600)
+            if on_network(folder):
+                # A shared-memory WAL does not work across hosts; a rollback journal with full syncs does, slower.
+                self._db.execute("PRAGMA journal_mode=TRUNCATE")
+                self._db.execute("PRAGMA synchronous=FULL")
+            else:
+                self._db.execute("PRAGMA journal_mode=WAL")
+                self._db.execute("PRAGMA synchronous=NORMAL")
+            self._db.executescript(_SCHEMA)
+            self._put("version", _VERSION)
+            self.last: int = self._db.execute("SELECT coalesce(max(last), 0) FROM batches").fetchone()[0]
+            self._stack = stack.pop_all()
+        self.beat()
+
+    def append(self, records: Sequence[Record]) -> int:
+        """Commit `records` as one batch; gives the sequence number of the last."""
+        data = _encode(records)
+        last = self.last + len(records)
+        with _translated("write", self.path):
+            # One statement in autocommit mode: sqlite3 gives up the interpreter at every call, and beside a busy
+            # Python loop each return costs a switch interval.
+            self._db.execute("INSERT INTO batches VALUES (?, ?, ?, ?)", (self.last + 1, last, zlib.crc32(data), data))
+        self.last = last
+        return last
+
+    def put_cursor(self, backend: str, cursor: Cursor, rejections: Sequence[Rejection] = ()) -> None:
+        with _translated("write", self.path):
+            for one in rejections:
+                self._db.execute(
+                    "INSERT OR REPLACE INTO rejections VALUES (?, ?, ?, ?)",
+                    (backend, one.seq, one.reason, _encode(one.record)),
+                )
+            self._db.execute("INSERT OR REPLACE INTO cursors VALUES (?, ?)", (backend, _encode(cursor)))
+
+    def put_info(self, info: RunInfo) -> None:
+        self._put("info", info)
+
+    def annotate(self, key: str, value: Any) -> None:
+        """Keep a fact about the run (plain data) beside its records."""
+        self._put(key, value)
+
+    def beat(self) -> None:
+        """Say that this process is alive."""
+        self._put("owner", {"host": socket.gethostname(), "pid": os.getpid(), "beat": time.time()})
+
+    def close(self) -> None:
+        with _translated("close", self.path):
+            self._stack.close()
+
+    def _put(self, key: str, value: Any) -> None:
+        with _translated("write", self.path):
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, _encode(value)))
+
+
+class JournalReader:
+    """A reader of a journal, live or not. One thread each.
+
+    Raises:
+        JournalError: there is no readable journal.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / FILE_NAME
+        with _translated("open", self.path):
+            self._db = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, timeout=10.0)
+
+    def __enter__(self) -> JournalReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._db.close()
+
+    def next_batch(self, after: int) -> StoredBatch | None:
+        """The records after sequence number `after`, up to the end of the batch that holds the first of them."""
+        with _translated("read", self.path):
+            row = self._db.execute(
+                "SELECT first, last, checksum, data FROM batches WHERE last > ? ORDER BY first LIMIT 1", (after,)
+            ).fetchone()
+        if row is None:
+            return None
+        first, last, checksum, data = row
+        if zlib.crc32(data) != checksum:
+            return StoredBatch(first, last, [], f"records {first} to {last} are damaged (checksum)")
+        try:
+            records = _decode_records(data)
+        except msgspec.DecodeError as error:
+            return StoredBatch(first, last, [], f"records {first} to {last} are damaged ({error})")
+        skip = max(after + 1 - first, 0)
+        return StoredBatch(first + skip, last, records[skip:])
+
+    def records(self) -> Iterator[Record]:
+        """Every whole record of the journal, in order."""
+        position = 0
+        while batch := self.next_batch(position):
+            yield from batch.records
+            position = batch.last
+
+    def last(self) -> int:
+        with _translated("read", self.path):
+            return int(self._db.execute("SELECT coalesce(max(last), 0) FROM batches").fetchone()[0])
+
+    def cursors(self) -> dict[str, Cursor]:
+        with _translated("read", self.path):
+            rows = self._db.execute("SELECT backend, data FROM cursors ORDER BY backend").fetchall()
+        return {backend: _decode_cursor(data) for backend, data in rows}
+
+    def rejections(self, backend: str) -> list[Rejection]:
+        with _translated("read", self.path):
+            rows = self._db.execute(
+                "SELECT seq, reason, data FROM rejections WHERE backend = ? ORDER BY seq", (backend,)
+            ).fetchall()
+        return [Rejection(seq, reason, _decode_record(data)) for seq, reason, data in rows]
+
+    def info(self) -> RunInfo:
+        with _translated("read", self.path):
+            row = self._db.execute("SELECT value FROM meta WHERE key = 'info'").fetchone()
+        if row is None:
+            raise JournalError(f"{self.path}: the run was never described; its process died at the start")
+        return msgspec.msgpack.decode(row[0], type=RunInfo)
+
+    def facts(self) -> dict[str, Any]:
+        """What was annotated: `root`, `status`, `exit_code`, `ended`, `owner`, ..."""
+        with _translated("read", self.path):
+            rows = self._db.execute("SELECT key, value FROM meta WHERE key NOT IN ('info', 'version')").fetchall()
+        return {key: msgspec.msgpack.decode(value) for key, value in rows}
+
+
+def is_live(folder: Path) -> bool:
+    """Whether a process still writes the run in `folder`: its lock on this host, its heartbeat from another."""
+    with JournalReader(folder) as reader:
+        owner = reader.facts().get("owner", {})
+    if owner.get("host") != socket.gethostname():
+        return bool(time.time() - owner.get("beat", 0.0) < 60.0)
+    try:
+        with _lock(folder / "journal.lock"):
+            return False
+    except RunInUse:
+        return True
+
+
+def on_network(folder: Path, mounts: str = "/proc/self/mounts") -> bool:
+    """Whether `folder` lies on a network file system (Linux's mount table; elsewhere assumed local)."""
+    try:
+        with open(mounts, encoding="utf-8", errors="surrogateescape") as table:
+            entries = [line.split() for line in table]
+    except OSError:
+        return False
+    place = os.path.realpath(folder)
+    best, kind = "", ""
+    for entry in entries:
+        if len(entry) < 3:
+            continue
+        point = entry[1].replace("\\040", " ")
+        if os.path.commonpath([place, point]) == point and len(point) >= len(best):
+            best, kind = point, entry[2]
+    return kind in _NETWORK
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[IO[bytes]]:
+    """Hold the run's lock file; the operating system lets go of it when the process ends, however it ends."""
+    with open(path, "ab") as file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise RunInUse(
+                    f"another process writes the run in {path.parent}; wait for its end or start a run of its own"
+                ) from error
+        yield file
+
+
+@contextlib.contextmanager
+def _translated(verb: str, path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        if isinstance(error, JournalError):
+            raise
+        raise JournalError(f"cannot {verb} {path}: {error}") from error

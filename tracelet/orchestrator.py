@@ -1,0 +1,316 @@
+"""Queue, journal thread, one delivery per backend, and the deadline at the end. Formats nothing, names no vendor."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tracelet.backends.base import Backend, Status
+from tracelet.delivery import Delivery, DeliveryStats
+from tracelet.guard import Guard
+from tracelet.journal import Cursor, Journal, JournalReader, Rejection
+from tracelet.records import Record, RunInfo, Scalar
+from tracelet.spool import Spool, payload_bytes
+
+# A commit is at most 100 ms behind the call, also beside a loop that never gives up the interpreter: half of that for
+# the interval, half for the few switch intervals (5 ms each) that the commit itself waits for.
+_COMMIT_EVERY = 0.04
+_BEAT_EVERY = 10.0
+_BATCH_RECORDS = 4096
+# What a record without a payload is taken to need in the queue.
+_RECORD_BYTES = 256
+_LARGE = 2048
+_POLL = 0.002
+
+
+class _Barrier:
+    """Travels through the queue; `passed` is set once everything before it is committed, or cannot be."""
+
+    def __init__(self) -> None:
+        self.passed = threading.Event()
+        self.last = 0
+
+
+class Orchestrator:
+    """Takes records from any thread, journals them on one, and runs the deliveries."""
+
+    def __init__(
+        self,
+        folder: Path,
+        info: RunInfo,
+        *,
+        guard: Guard,
+        queue_bytes: int,
+        queue_timeout: float,
+    ) -> None:
+        self.guard = guard
+        self._folder = folder
+        self._info = info
+        self._journal = Journal(folder)
+        self._journal.put_info(info)
+        self._journal.annotate("status", "running")
+        self._spool = Spool(folder / "files")
+        self._queue: deque[Record | _Barrier] = deque()
+        self._most_records = max(queue_bytes // _RECORD_BYTES, 1)
+        self._most_bytes = queue_bytes
+        self._large: deque[int] = deque()
+        self._queue_timeout = queue_timeout
+        self._full_since: float | None = None
+        self._waits: deque[float] = deque()
+        self._drops: deque[str] = deque()
+        self._facts: dict[str, Any] = {}
+        self._cursors: dict[str, tuple[Cursor, list[Rejection]]] = {}
+        self._reported = threading.Lock()
+        self._deliveries: dict[str, Delivery] = {}
+        self._pending: list[Record] = []
+        self._barrier_met: _Barrier | None = None
+        self._nudge = threading.Event()
+        self._closing = threading.Event()
+        self._closed = threading.Event()
+        self._ended = threading.Event()
+        self._pid = os.getpid()
+        self._thread = threading.Thread(target=self._main, name="tracelet-journal", daemon=True)
+        _live.add(self)
+
+    def start(self, backends: Sequence[Backend], opened: Any) -> None:
+        """Begin journalling and delivering; `opened()` is called after every `Backend.open`, on its thread."""
+        with JournalReader(self._folder) as reader:
+            cursors = reader.cursors()
+        for backend in backends:
+            self._deliveries[backend.name] = Delivery(
+                backend,
+                self._folder,
+                self._info,
+                cursors.get(backend.name, Cursor()),
+                report=self._take_cursor,
+                guard=self.guard,
+                opened=opened,
+            )
+        self._thread.start()
+        for delivery in self._deliveries.values():
+            delivery.start()
+
+    @property
+    def deliveries(self) -> Mapping[str, Delivery]:
+        return self._deliveries
+
+    def expect(self, names: Sequence[str]) -> None:
+        """Note backends that this run is meant for, though they are not opened now."""
+        with JournalReader(self._folder) as reader:
+            known = reader.cursors()
+        for name in names:
+            if name not in known:
+                self._take_cursor(name, Cursor(), [])
+
+    # The caller's threads.
+
+    def submit(self, record: Record) -> None:
+        """Take a record. No lock: a signal handler and a finaliser may call this at any moment."""
+        if record.__class__ is not Scalar:
+            self._submit_payload(record)
+        elif len(self._queue) < self._most_records or self._wait_for_room():
+            self._queue.append(record)
+
+    def _submit_payload(self, record: Record) -> None:
+        size = payload_bytes(record)
+        if self._is_full() and not self._wait_for_room():
+            return
+        if size > _LARGE:
+            self._large.append(size)
+        self._queue.append(record)
+
+    def annotate(self, key: str, value: Any) -> None:
+        """Keep a fact about the run with the next commit."""
+        self._facts[key] = value
+
+    def flush(self, deadline: float) -> bool:
+        """Whether all that was submitted before is confirmed by every connected backend before `deadline`."""
+        last = self._barrier(deadline)
+        if last is None:
+            return False
+        connected = [one for one in self._deliveries.values() if one.connected]
+        for delivery in connected:  # all are asked before the first is waited for
+            delivery.ask_confirmed(last)
+        return all(delivery.wait_confirmed(last, deadline) for delivery in connected)
+
+    def flush_one(self, name: str, deadline: float) -> bool:
+        """`flush` for one backend, connected or not."""
+        last = self._barrier(deadline)
+        return last is not None and self._deliveries[name].wait_confirmed(last, deadline)
+
+    def stop(self, status: Status, exit_code: int, timeout: float) -> None:
+        """Drain, deliver, close; gives up at `timeout` seconds. What is left stays in the journal."""
+        deadline = time.monotonic() + timeout
+        self._barrier(deadline)
+        for delivery in self._deliveries.values():
+            delivery.finish(status, exit_code, deadline)
+        for delivery in self._deliveries.values():
+            delivery.wait_ended(deadline)
+        for key, value in (("exit_code", exit_code), ("ended", time.time()), ("status", status)):
+            self.annotate(key, value)
+        self._closing.set()
+        self._nudge.set()
+        self._ended.wait(max(1.0, deadline - time.monotonic()))
+        _live.discard(self)
+
+    def stats(self) -> tuple[int, dict[str, DeliveryStats], dict[str, int], int]:
+        """Submitted records, deliveries, causes of loss with their counts, calls that waited for room."""
+        dropped = len(self._drops)
+        queued = sum(not isinstance(item, _Barrier) for item in self._queue.copy())
+        submitted = self._journal.last + len(self._pending) + queued + dropped
+        return (
+            submitted,
+            {name: one.stats(submitted, dropped) for name, one in self._deliveries.items()},
+            self.guard.counts(),
+            len(self._waits),
+        )
+
+    def disown(self) -> None:
+        """In a forked child: threads and the journal are the parent's; what is submitted here goes nowhere."""
+        self._queue = deque(maxlen=0)
+        self._large = deque(maxlen=0)
+        self.guard.say(
+            "fork", "tracelet: a forked process cannot write its parent's run; what it logs is in its event files only"
+        )
+
+    @property
+    def last(self) -> int:
+        """Sequence number of the last journalled record."""
+        return self._journal.last
+
+    @property
+    def is_foreign(self) -> bool:
+        """This is a forked child of the process that owns the run."""
+        return os.getpid() != self._pid
+
+    def _barrier(self, deadline: float) -> int | None:
+        barrier = _Barrier()
+        self._queue.append(barrier)
+        self._nudge.set()
+        return barrier.last if barrier.passed.wait(max(0.0, deadline - time.monotonic())) else None
+
+    def _wait_for_room(self) -> bool:
+        """The back-pressure rule: wait, counted; past the limit drop, counted, until there is room again."""
+        began = time.monotonic()
+        if self._full_since is None:
+            self._full_since = began
+        self.guard.say("full", "tracelet: the queue to the journal is full; calls wait for it (counted in stats())")
+        while self._is_full():
+            if time.monotonic() - self._full_since > self._queue_timeout or self._closed.is_set() or self.is_foreign:
+                self._drop("the journal could not be written in time")
+                return False
+            # Polled: waiting on a lock here could meet a signal handler that waits on the same one.
+            time.sleep(_POLL)
+        self._full_since = None
+        self._waits.append(time.monotonic() - began)
+        return True
+
+    def _is_full(self) -> bool:
+        return len(self._queue) >= self._most_records or sum(self._large.copy()) >= self._most_bytes
+
+    def _drop(self, cause: str) -> None:
+        self._drops.append(cause)
+        self.guard.count(f"dropped: {cause}")
+        self.guard.say(cause, "tracelet: records are dropped: %s (%s); the training goes on", cause, self._folder)
+
+    # The journal thread.
+
+    def _main(self) -> None:
+        beat = time.monotonic()
+        while not self._closing.is_set():
+            self._nudge.wait(_COMMIT_EVERY)
+            self._nudge.clear()
+            self.guard.call(self._commit)
+            if time.monotonic() - beat > _BEAT_EVERY:
+                beat = time.monotonic()
+                self._facts["beat"] = time.time()
+        self.guard.call(self._commit)
+        self._closed.set()
+        for _ in range(len(self._pending) + len(self._queue)):
+            self._drop("the run ended before the journal could be written")
+        self.guard.call(self._journal.close)
+        self._ended.set()
+
+    def _commit(self) -> None:
+        """Move the queue into the journal; on a full disk keep what is in hand and try again at the next turn."""
+        try:
+            while self._commit_batch():
+                for delivery in self._deliveries.values():
+                    delivery.wake()
+            self._commit_notes()
+        except OSError as error:
+            self.guard.say(
+                f"journal {error}",
+                "tracelet: %s. The training goes on; records wait in memory for the disk to recover",
+                error,
+            )
+
+    def _commit_batch(self) -> bool:
+        pending, queue = self._pending, self._queue
+        while self._barrier_met is None and len(pending) < _BATCH_RECORDS and queue:
+            item = queue.popleft()
+            if isinstance(item, _Barrier):
+                self._barrier_met = item
+            else:
+                pending.append(item)
+        wrote = bool(pending)
+        if pending:
+            large = sum(payload_bytes(record) > _LARGE for record in pending if not isinstance(record, Scalar))
+            # Content-addressed: what a failed turn already put into the spool is found there by the next.
+            self._append([self._spool.keep(record) for record in pending])
+            pending.clear()
+            for _ in range(large):
+                self._large.popleft()
+        if self._barrier_met is not None:
+            self._commit_notes()
+            self._barrier_met.last = self._journal.last
+            self._barrier_met.passed.set()
+            self._barrier_met = None
+        return wrote
+
+    def _append(self, records: list[Record]) -> None:
+        try:
+            self._journal.append(records)
+        except (ValueError, TypeError, OverflowError) as error:
+            # One record that has no encoding (a lone surrogate in a name) must not take its neighbours with it.
+            if len(records) == 1:
+                self.guard.swallowed(error, self._journal.append)
+                self._drop(f"cannot be encoded ({type(error).__name__})")
+                return
+            for record in records:
+                self._append([record])
+
+    def _commit_notes(self) -> None:
+        while self._facts:
+            key, value = self._facts.popitem()
+            if key == "beat":
+                self._journal.beat()
+            else:
+                self._journal.annotate(key, value)
+        while self._cursors:
+            with self._reported:
+                name, (cursor, rejections) = self._cursors.popitem()
+            self._journal.put_cursor(name, cursor, rejections)
+
+    def _take_cursor(self, name: str, cursor: Cursor, rejections: Sequence[Rejection]) -> None:
+        with self._reported:
+            earlier = self._cursors[name][1] if name in self._cursors else []
+            self._cursors[name] = (cursor, [*earlier, *rejections])
+
+
+_live: weakref.WeakSet[Orchestrator] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for orchestrator in list(_live):
+        orchestrator.disown()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,121 @@
+"""Settings: arguments over `TRACELET_*` over a settings file over defaults. The only reader of our environment.
+
+The file is `tracelet.toml` in the working directory, or the file that `TRACELET_CONFIG` names; its keys are the fields
+of `Settings`. A key that nobody knows is an error, wherever it stands.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+from tracelet.errors import ConfigurationError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Mode: TypeAlias = Literal["online", "offline", "disabled"]
+
+_PREFIX = "TRACELET_"
+_FILE_VARIABLE = "TRACELET_CONFIG"
+# Names of older releases and of people's habit; one field each.
+_ALIASES = {"EXPERIMENT_NAME": "exp_name"}
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that can be set; each field is also a variable `TRACELET_<FIELD>` and a key of the settings file."""
+
+    exp_name: str | None = None
+    """Name of the run."""
+    project: str | None = None
+    """Project of the run; backends that have a default of their own keep it where none is given."""
+    backend: tuple[str, ...] = ()
+    """Names of the backends."""
+    api_key: str | None = None
+    """Credential of the one backend."""
+    backend_url: str | None = None
+    """Server of the one backend."""
+    mode: Mode = "online"
+    """`online`, `offline` (journal alone, no vendor imported, no socket) or `disabled` (nothing at all)."""
+    dir: str = "tracelet_runs"
+    """Where run folders are made."""
+    root_logdir: str | None = None
+    """The directory whose writer has bare tags; default: the first writer's."""
+    tags: tuple[str, ...] = ()
+    """Words to find the run by."""
+    notes: str | None = None
+    """A sentence about the run."""
+    group: str | None = None
+    """Runs that belong together."""
+    flush_timeout: float = 30.0
+    """Seconds that the end of a run may wait for its backends."""
+    connect_timeout: float = 10.0
+    """Seconds that `start_logging` may wait for its backends."""
+    queue_bytes: int = 256 * 2**20
+    """Bytes that may wait in memory for the journal."""
+    queue_timeout: float = 30.0
+    """Seconds that a call may wait for room in that queue before its record is dropped."""
+
+    def __repr__(self) -> str:
+        fields = {name: getattr(self, name) for name in self.__struct_fields__}
+        fields["api_key"] = "***" if self.api_key else None
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in fields.items())})"
+
+
+def load(arguments: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings of one run. `arguments` that are None count as not given.
+
+    Raises:
+        ConfigurationError: an unknown key, a value of the wrong type, a settings file that cannot be read.
+    """
+    environ = os.environ if environ is None else environ
+    values = _from_file(environ) | _from_environment(environ)
+    values |= {key: value for key, value in arguments.items() if value is not None}
+    for key in ("backend", "tags"):
+        if isinstance(values.get(key), str):
+            values[key] = [word.strip() for word in values[key].split(",") if word.strip()]
+    values = {key: os.fspath(value) if isinstance(value, os.PathLike) else value for key, value in values.items()}
+    try:
+        return msgspec.convert(values, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(f"{error}. Known settings: {_known()}") from error
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for variable, text in environ.items():
+        if not variable.startswith(_PREFIX) or variable == _FILE_VARIABLE or text == "":
+            continue
+        key = variable.removeprefix(_PREFIX)
+        field = _ALIASES.get(key, key.lower())
+        if field not in Settings.__struct_fields__:
+            known = ", ".join(_PREFIX + name.upper() for name in Settings.__struct_fields__)
+            raise ConfigurationError(f"unknown environment variable {variable}. Known: {known}, {_FILE_VARIABLE}")
+        values[field] = text
+    return values
+
+
+def _from_file(environ: Mapping[str, str]) -> dict[str, Any]:
+    named = environ.get(_FILE_VARIABLE)
+    path = Path(named or "tracelet.toml")
+    if not named and not path.is_file():
+        return {}
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigurationError(f"settings file {path}: {error}") from error
+    unknown = sorted(set(values) - set(Settings.__struct_fields__))
+    if unknown:
+        raise ConfigurationError(f"settings file {path}: unknown key {unknown[0]!r}. Known settings: {_known()}")
+    return values
+
+
+def _known() -> str:
+    return ", ".join(Settings.__struct_fields__)

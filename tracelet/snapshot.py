@@ -1,0 +1,239 @@
+"""Live values to plain data, on the caller's thread; nothing here keeps a reference to what it was given."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import enum
+import io
+import json
+import os
+import wave
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tracelet.errors import TraceletError
+from tracelet.records import Histogram
+
+_INT64 = 2**63
+
+
+def plain(value: Any) -> Any:
+    """A value as str, int, float, bool, None, or a list of those; what it cannot be told as is its `str`.
+
+    Numbers keep their value: an int beyond 64 bits becomes its decimal text, a 0-d array or tensor its one number.
+    """
+    match value:
+        case None | bool() | float():
+            return value
+        case enum.Enum():
+            return plain(value.value)
+        case int():
+            return int(value) if -_INT64 <= value < _INT64 else str(int(value))
+        case str():
+            return _text(value)
+        case bytes():
+            return value.decode("utf-8", "backslashreplace")
+        case os.PathLike():
+            return _text(os.fspath(value))
+        case Mapping():
+            return {_text(str(key)): plain(one) for key, one in value.items()}
+        case list() | tuple():
+            return [plain(one) for one in value]
+        case set() | frozenset():
+            return sorted((plain(one) for one in value), key=repr)
+        case argparse.Namespace():
+            return plain(vars(value))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    # numpy, torch, jax: anything that can say itself as a list or a number
+    for method in ("tolist", "item"):
+        convert = getattr(value, method, None)
+        if callable(convert):
+            told = convert()
+            if told is not value:
+                return plain(told)
+    return _text(str(value))
+
+
+def params(values: Any) -> dict[str, Any]:
+    """Nested parameters as dotted names; lists stay lists. A key that is there twice keeps its last value."""
+    told = plain(values)
+    if not isinstance(told, dict):
+        raise TraceletError(
+            f"log_params takes a dict, dataclass or Namespace of parameters, not {type(values).__name__}"
+        )
+    flat: dict[str, Any] = {}
+    _flatten("", told, flat)
+    return flat
+
+
+def number(value: Any) -> float:
+    """The float64 of a number, or of an array or tensor of one element."""
+    if type(value) is float:
+        return value
+    item = getattr(value, "item", None)
+    return float(item() if callable(item) else value)
+
+
+def integer_step(step: Any) -> int | None:
+    """A step as TensorBoard takes it: `int(step)` within 64 bits.
+
+    Raises:
+        TraceletError: not a number, or beyond 64 bits.
+    """
+    if step is None:
+        return None
+    try:
+        whole = int(step)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise TraceletError(f"step {step!r} is not a whole number: {error}") from error
+    if not -_INT64 <= whole < _INT64:
+        raise TraceletError(f"step {whole} does not fit into 64 bits")
+    return whole
+
+
+def histogram(values: Any, bins: int, np_histogram: tuple[Any, Any] | None) -> Histogram:
+    """Values, or numpy's (counts, edges), as buckets with TensorBoard's right limits; the first bucket is empty
+    and gives the left edge. Values that are not finite are in no bucket and in no sum, as in TensorBoard."""
+    import numpy as np
+
+    if np_histogram is not None:
+        counts, edges = (np.asarray(part, dtype=float) for part in np_histogram)
+        if len(edges) != len(counts) + 1:
+            raise TraceletError("np_histogram is (counts, edges) with one edge more than counts, as numpy gives it")
+        middle = (edges[1:] + edges[:-1]) / 2
+        low, high = float(edges[0]), float(edges[-1])
+        total, squares = float(counts @ middle), float(counts @ middle**2)
+    else:
+        array = np.asarray(_host(values), dtype=float).reshape(-1)
+        array = array[np.isfinite(array)]
+        if array.size == 0:
+            raise TraceletError("log_histogram needs at least one finite value")
+        counts, edges = np.histogram(array, bins=bins)
+        counts = counts.astype(float)
+        low, high = float(array.min()), float(array.max())
+        total, squares = float(array.sum()), float(array @ array)
+    return Histogram(
+        "",
+        tuple(edges.tolist()),
+        (0.0, *counts.tolist()),
+        low,
+        high,
+        float(counts.sum()),
+        total,
+        squares,
+        None,
+        0.0,
+    )
+
+
+def png(image: Any, dataformats: str) -> tuple[bytes, int, int]:
+    """A picture as PNG bytes with its width and height: array, tensor, PIL image or matplotlib figure.
+
+    Arrays: uint8 as it is, floats in [0, 1]; `dataformats` names the axes (CHW, HWC, HW), as in TensorBoard.
+    """
+    from PIL import Image
+
+    if hasattr(image, "savefig"):
+        out = io.BytesIO()
+        image.savefig(out, format="png")
+        drawn = Image.open(out)
+        return out.getvalue(), drawn.width, drawn.height
+    picture = image if isinstance(image, Image.Image) else Image.fromarray(_pixels(image, dataformats))
+    out = io.BytesIO()
+    picture.save(out, format="PNG")
+    return out.getvalue(), picture.width, picture.height
+
+
+def gif(video: Any, fps: float) -> tuple[bytes, int, int]:
+    """Frames as an animated GIF with its width and height: [T, C, H, W] or [1, T, C, H, W], as `png` takes them."""
+    import numpy as np
+    from PIL import Image
+
+    array = np.asarray(_host(video))
+    if array.ndim == 5 and array.shape[0] == 1:
+        array = array[0]
+    if array.ndim != 4:
+        raise TraceletError(f"a video has the axes [T, C, H, W]; this one has the shape {array.shape}")
+    frames = [Image.fromarray(_pixels(frame, "CHW")).convert("RGB") for frame in array]
+    out = io.BytesIO()
+    frames[0].save(
+        out, format="GIF", save_all=True, append_images=frames[1:], duration=max(round(1000 / fps), 20), loop=0
+    )
+    return out.getvalue(), frames[0].width, frames[0].height
+
+
+def wav(samples: Any, sample_rate: int) -> bytes:
+    """Samples as a 16-bit WAV file: [L] or [L, channels], floats in [-1, 1] or int16."""
+    import numpy as np
+
+    array = np.asarray(_host(samples))
+    if array.ndim == 1:
+        array = array[:, None]
+    if array.ndim != 2:
+        raise TraceletError(f"audio has the axes [L] or [L, channels]; this one has the shape {array.shape}")
+    if array.dtype != np.int16:
+        array = (np.clip(array, -1.0, 1.0) * 32767).round().astype("<i2")
+    out = io.BytesIO()
+    with wave.open(out, "wb") as file:
+        file.setnchannels(array.shape[1])
+        file.setsampwidth(2)
+        file.setframerate(sample_rate)
+        file.writeframes(np.ascontiguousarray(array).tobytes())
+    return out.getvalue()
+
+
+def table(columns: Sequence[str] | None, data: Any) -> bytes:
+    """A table as JSON: a pandas DataFrame, or rows with their columns' names."""
+    if hasattr(data, "to_dict") and hasattr(data, "columns"):
+        columns = [str(name) for name in data.columns]
+        rows = [plain(list(row)) for row in data.itertuples(index=False, name=None)]
+    else:
+        rows = [plain(list(row)) for row in data]
+    if columns is None:
+        raise TraceletError("log_table needs columns=[...] unless data is a DataFrame")
+    wrong = next((row for row in rows if len(row) != len(columns)), None)
+    if wrong is not None:
+        raise TraceletError(f"log_table: a row has {len(wrong)} cells, but there are {len(columns)} columns")
+    return json.dumps({"columns": list(columns), "rows": rows}, ensure_ascii=False).encode()
+
+
+def _flatten(prefix: str, values: Mapping[str, Any], flat: dict[str, Any]) -> None:
+    for key, value in values.items():
+        name = f"{prefix}.{key}" if prefix else key
+        if isinstance(value, Mapping) and value:
+            _flatten(name, value, flat)
+        else:
+            flat[name] = value
+
+
+def _text(text: str) -> str:
+    """Text without lone surrogates, which UTF-8 has no bytes for."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _host(values: Any) -> Any:
+    """A tensor's values in host memory, without its graph; bfloat16, which numpy does not know, as float32."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        if str(values.dtype) == "torch.bfloat16":
+            values = values.float()
+        return values.numpy()
+    return values
+
+
+def _pixels(image: Any, dataformats: str) -> Any:
+    import numpy as np
+
+    array = np.asarray(_host(image))
+    axes = dataformats.upper()
+    if sorted(axes) not in (sorted("CHW"), sorted("HW")) or array.ndim != len(axes):
+        raise TraceletError(f"an image of shape {array.shape} does not have the axes {dataformats!r} (CHW, HWC or HW)")
+    if len(axes) == 3:
+        array = array.transpose([axes.index(axis) for axis in "HWC"])
+        if array.shape[2] == 1:
+            array = array[:, :, 0]
+    if array.dtype != np.uint8:
+        array = (np.nan_to_num(array.astype(float)) * 255.0).clip(0, 255).astype(np.uint8)
+    return np.ascontiguousarray(array)

@@ -1,0 +1,121 @@
+"""Content-addressed files of one run: each file is stored once, under the SHA-256 of its bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+import msgspec
+
+from tracelet.records import Artifact, File, Record, kind
+
+_CHUNK = 1 << 20
+
+
+class Spool:
+    """The folder of one run's files. Safe to write from several threads; a file is never changed once it is there."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def put(self, data: bytes, suffix: str) -> File:
+        """Keep `data` as a file whose name ends in `suffix` (vendors read the format off the name)."""
+        digest = hashlib.sha256(data).hexdigest()
+        name = f"{digest}{suffix}"
+        if not self._path(name).exists():
+            handle, temporary = self._temporary()
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+            self._settle(temporary, name)
+        return File(name=name, digest=digest, size=len(data))
+
+    def snapshot(self, source: Path, name: str) -> File:
+        """Keep the bytes that `source` has now; `name` is its path inside the artifact."""
+        hasher, size = hashlib.sha256(), 0
+        handle, temporary = self._temporary()
+        try:
+            with open(source, "rb") as original, os.fdopen(handle, "wb") as copy:
+                while chunk := original.read(_CHUNK):
+                    hasher.update(chunk)
+                    copy.write(chunk)
+                    size += len(chunk)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+        digest = hasher.hexdigest()
+        self._settle(temporary, digest)
+        return File(name=name, digest=digest, size=size)
+
+    def keep(self, record: Record) -> Record:
+        """The record with every payload of bytes replaced by its `File`."""
+        match record:
+            case Artifact():
+                return record
+            case _:
+                changes: dict[str, object] = {}
+                data = getattr(record, "data", None)
+                if isinstance(data, bytes):
+                    changes["data"] = self.put(data, _suffix(record))
+                parts = getattr(record, "parts", None)
+                if parts is not None:
+                    names = getattr(record, "names", None) or [_suffix(record)] * len(parts)
+                    changes["parts"] = tuple(
+                        self.put(part, os.path.splitext(name)[1] or name) if isinstance(part, bytes) else part
+                        for part, name in zip(parts, names, strict=True)
+                    )
+                return msgspec.structs.replace(record, **changes) if changes else record
+
+    def resolve(self, record: Record) -> Record:
+        """The record with the path of every file filled in, for a backend."""
+        match record:
+            case Artifact(files=files):
+                located = tuple(self._located(file, file.digest) for file in files)
+                return msgspec.structs.replace(record, files=located)
+            case _:
+                changes: dict[str, object] = {}
+                data = getattr(record, "data", None)
+                if isinstance(data, File):
+                    changes["data"] = self._located(data, data.name)
+                parts = getattr(record, "parts", None)
+                if parts:
+                    changes["parts"] = tuple(self._located(part, part.name) for part in parts)
+                return msgspec.structs.replace(record, **changes) if changes else record
+
+    def _located(self, file: File, name: str) -> File:
+        return msgspec.structs.replace(file, path=str(self._path(name)))
+
+    def _path(self, name: str) -> Path:
+        return self._folder / name[:2] / name
+
+    def _temporary(self) -> tuple[int, str]:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return tempfile.mkstemp(dir=self._folder, prefix="new-")
+
+    def _settle(self, temporary: str, name: str) -> None:
+        path = self._path(name)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        os.replace(temporary, path)
+
+
+def payload_bytes(record: Record) -> int:
+    """Bytes that a record in memory carries beside its own few."""
+    data = getattr(record, "data", b"")
+    size = len(data) if isinstance(data, bytes) else 0
+    size += sum(len(part) for part in getattr(record, "parts", ()) if isinstance(part, bytes))
+    match kind(record):
+        case "text":
+            size += len(getattr(record, "text", ""))
+        case "histogram" | "pr_curve":
+            size += 10_000
+        case _:
+            pass
+    return size
+
+
+def _suffix(record: Record) -> str:
+    form = getattr(record, "format", None)
+    if form:
+        return f".{form}"
+    return {"table": ".json", "mesh": ".ply", "graph": ".pb", "raw": ".pb", "tensor": ".bin"}.get(kind(record), ".bin")
