@@ -11,14 +11,22 @@ class TestMyBackend(BackendContract):
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tracelet.backends._offer import Outcome, deliver
-from tracelet.backends._samples import WALL_TIME, artifacts, histogram, image, sample_records, stored
+from tracelet.backends._samples import (
+    AWKWARD_FLOATS,
+    AWKWARD_TAGS,
+    WALL_TIME,
+    artifacts,
+    histogram,
+    image,
+    sample_records,
+    stored,
+)
 from tracelet.backends.base import Backend
 from tracelet.backends.memory import MemoryBackend
 from tracelet.errors import BackendUnavailable
@@ -30,41 +38,10 @@ __all__ = ["BackendContract", "MemoryBackend", "Outcome", "Stored", "deliver", "
 
 Point = tuple[str, int, float, float]
 
-AWKWARD_TAGS: tuple[str, ...] = (
-    *("loss (train)", "acc@1", "../x", "..", ".", "/a//b/", "a//b", "a/b", "a.b", "a_b", "a:b", "a b", "a\\b", "a%2Fb"),
-    *(
-        "",
-        " ",
-        "trailing ",
-        "trailing",
-        "dot.",
-        "dot",
-        "Loss",
-        "loss",
-        "con",
-        "step",
-        "a~1",
-        "x" * 300,
-        "x" * 299 + "y",
-    ),
-    *(
-        "é",
-        "e\u0301",
-        "\U0001f680",
-        "\U0001f681",
-        "日" * 120,
-        'a "quote", a comma',
-        "two\nlines",
-        "two\rlines",
-        "tab\t",
-    ),
-)
-_FLOATS = (math.nan, math.inf, -math.inf, -0.0, 0.0, 5e-324, 1.7976931348623157e308, 2.0**53, 0.1, 1 / 3)
-
 
 @dataclasses.dataclass(kw_only=True)
 class Stored:
-    """What a store gives back, in neutral words. None where it cannot be asked; `BackendContract.unreadable` names it."""
+    """What a store gives back, in neutral words. None where it cannot be asked: `BackendContract.unreadable`."""
 
     scalars: list[Point] | None = None
     """(tag, step, value, wall time), in the order of the store."""
@@ -139,9 +116,7 @@ class BackendContract:
 
         assert [] == outcome.rejected
         assert len(records) == len(outcome.delivered) + len(outcome.filtered)
-        found = self._read(tmp_path)
-        sent = Counter(kind_of(record) for record in outcome.delivered)
-        assert {one: sent[one] for one in found.counts} == dict(found.counts)
+        self._assert_counts(tmp_path, outcome)
 
     def test_steps_are_kept_as_given(self, tmp_path: Path) -> None:
         """Steps that go back, repeat, are huge or missing: no point moves or goes."""
@@ -150,7 +125,7 @@ class BackendContract:
 
     def test_floats_are_kept_to_the_bit(self, tmp_path: Path) -> None:
         """NaN, the infinities, -0.0, subnormals, 2**53: each comes back as it was, or as the declared substitute."""
-        self._compare_scalars(tmp_path, [_scalar("value", value, i, i) for i, value in enumerate(_FLOATS)])
+        self._compare_scalars(tmp_path, [_scalar("value", value, i, i) for i, value in enumerate(AWKWARD_FLOATS)])
 
     def test_awkward_tags_stay_distinct(self, tmp_path: Path) -> None:
         """Whatever a tag is made of, its point arrives, and under a name that no other tag has."""
@@ -268,8 +243,7 @@ class BackendContract:
         outcome = deliver(backend, records)
         backend.close("finished", 0)
         assert [] == outcome.rejected
-        found = self._read(tmp_path)
-        self._assert_counts(found, outcome)
+        found = self._assert_counts(tmp_path, outcome)
         if not outcome.filtered and field not in self.unreadable:
             assert expected == getattr(found, field)
 
@@ -278,12 +252,14 @@ class BackendContract:
         outcome = deliver(backend, records, size=size)
         backend.close("finished", 0)
         assert [] == outcome.rejected
-        self._assert_counts(self._read(tmp_path), outcome)
+        self._assert_counts(tmp_path, outcome)
         self._assert_scalars(tmp_path, records)
 
-    def _assert_counts(self, found: Stored, outcome: Outcome) -> None:
+    def _assert_counts(self, tmp_path: Path, outcome: Outcome) -> Stored:
+        found = self._read(tmp_path)
         sent = Counter(kind_of(record) for record in outcome.delivered)
         assert {one: sent[one] for one in found.counts} == dict(found.counts)
+        return found
 
     def _assert_scalars(self, tmp_path: Path, records: Sequence[Scalar]) -> None:
         """Series by series: stores keep no order between two of them."""

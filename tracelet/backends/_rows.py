@@ -1,0 +1,50 @@
+"""Rows and lines of text files: what the csv backend reads back of its own, and tables."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from tracelet.errors import RecordRejected
+from tracelet.records import Table
+
+
+def read_rows(path: Path) -> Iterator[list[str]]:
+    """The rows below the header, none where there is no such file."""
+    if path.exists():
+        with open(path, encoding="utf-8", newline="") as file:
+            rows = csv.reader(file)
+            next(rows, None)
+            yield from rows
+
+
+def read_lines(path: Path) -> Iterator[str]:
+    """The lines, none where there is no such file."""
+    if path.exists():
+        with open(path, encoding="utf-8") as file:
+            yield from file
+
+
+def write_table(record: Table, source: str, target: Path) -> None:
+    """The table in `source` (see `records.Table`) as CSV; a nested value becomes its JSON.
+
+    Raises:
+        RecordRejected: the file is missing, or holds no columns and rows.
+    """
+    try:
+        table = json.loads(Path(source).read_bytes())
+        columns, rows = table["columns"], [[_cell(value) for value in row] for row in table["rows"]]
+    except FileNotFoundError as error:
+        raise RecordRejected(f"csv: table {record.tag!r}: {error}", whole=True) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise RecordRejected(f"csv: table {record.tag!r} is not columns and rows: {error}", whole=True) from error
+    with open(target, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+        out = csv.writer(file)
+        out.writerow(columns)
+        out.writerows(rows)
+
+
+def _cell(value: object) -> object:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value

@@ -1,0 +1,115 @@
+"""Names on disk: any text as a path that stays inside its folder, and files that never push another one out."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import unicodedata
+from pathlib import Path
+
+from tracelet.errors import RecordRejected
+
+_FORBIDDEN = re.compile(r'[<>:"|?*\\/\x00-\x1f\x7f\ud800-\udfff]')
+_DEVICE = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?$")
+# Shapes of names that we make ourselves: of an earlier version, and of one medium.
+_OURS = re.compile(r".*~\d+(\.[^.]*)?$|\d{6,}_step")
+_UNSAFE = re.compile(r"[^\w.\-+=@ ]")
+_SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,10}")
+# A name of 255 bytes is the most that common file systems take; a digest and a "~12" must still fit.
+_LONGEST_NAME, _LONGEST_PATH, _DEEPEST = 200, 800, 16
+
+
+def safe_path(name: str) -> str:
+    """A relative path for any text: the text itself where that is safe, else with eight digits of its digest."""
+    parts = name.split("/")
+    if len(parts) > _DEEPEST or len(name) * 4 > _LONGEST_PATH:
+        return _hashed(name, name)
+    return "/".join(part if _is_plain(part) else _hashed(part, part) for part in parts)
+
+
+class Shelf:
+    """The files of one folder by the names they were given. The same names in the same order get the same paths.
+
+    On a file system that does not tell "A" from "a", or where a name is a file and later a folder, the one that comes
+    second gets a digest.
+    """
+
+    def __init__(self, folder: Path, suffix: str = "") -> None:
+        self.folder = folder
+        self._suffix = suffix
+        self._known: dict[str, tuple[str, int]] = {}
+        self._files: set[str] = set()
+        self._folders: set[str] = set()
+
+    def claim(self, name: str) -> tuple[str, int]:
+        """The path for a file called `name`, and how many of that name came before it."""
+        path, earlier = self._known.get(name, ("", 0))
+        if not path:
+            path = self._unclaimed(name)
+        self._known[name] = (path, earlier + 1)
+        return path, earlier
+
+    def put(self, name: str, source: Path) -> str:
+        """Move `source` to the place of `name`; what was there is kept as `stem~1.suffix`, `stem~2.suffix`, ..."""
+        path, earlier = self.claim(name)
+        target = self.folder / path
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if earlier:
+            kept = target.with_name(f"{target.stem}~{earlier}{target.suffix}")
+            # It is there where a killed process had come this far: then `target` is what that one put here.
+            if target.exists() and not kept.exists():
+                os.replace(target, kept)
+        os.replace(source, target)
+        return path
+
+    def _unclaimed(self, name: str) -> str:
+        *above, leaf = safe_path(name).split("/")
+        path = ""
+        for part in above:
+            if _folded(path + part) in self._files:
+                part = _hashed(part, f"{part}/")
+            path += part
+            self._folders.add(_folded(path))
+            path += "/"
+        leaf += self._suffix
+        if _folded(path + leaf) in self._files | self._folders:
+            leaf = _hashed(leaf, name)
+        self._files.add(_folded(path + leaf))
+        return path + leaf
+
+
+def copy(source: str, target: Path) -> None:
+    """Copy a file of the spool. Never a link: a person may edit what lies in the folder, and the spool must not change.
+
+    Raises:
+        RecordRejected: the file is not in the spool any more.
+    """
+    if not os.path.isfile(source):
+        raise RecordRejected(f"csv: the file {source!r} is missing", whole=True)
+    shutil.copyfile(source, target)
+
+
+def _is_plain(part: str) -> bool:
+    return not (
+        part in ("", ".", "..")
+        or part != part.strip(" ")
+        or part.endswith(".")
+        or _FORBIDDEN.search(part)
+        or _DEVICE.match(part)
+        or _OURS.match(part)
+        or len(part.encode("utf-8", "surrogatepass")) > _LONGEST_NAME
+    )
+
+
+def _hashed(part: str, identity: str) -> str:
+    stem, suffix = os.path.splitext(part)
+    if not _SUFFIX.fullmatch(suffix):
+        stem, suffix = part, ""
+    clean = _UNSAFE.sub("_", stem)[:48].strip(" .") or "_"
+    return f"{clean}-{hashlib.sha256(identity.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}{suffix}"
+
+
+def _folded(path: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())

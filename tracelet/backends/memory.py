@@ -1,0 +1,55 @@
+"""Records in a list: for tests, for looking at what a program says, and as the smallest backend there is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tracelet.backends.base import Backend, Batch, Status
+from tracelet.errors import RecordRejected
+from tracelet.records import Payload, Record, RunInfo
+
+R = TypeVar("R", bound=Record)
+
+
+class MemoryBackend(Backend):
+    """Keep everything in memory, in order: `records`, `run`, and once closed `status` and `exit_code`."""
+
+    name = "memory"
+
+    def __init__(self, config: Any = None) -> None:
+        super().__init__(config)
+        self.records: list[Record] = []
+        self.run: RunInfo | None = None
+        self.status: Status | None = None
+        self.exit_code: int | None = None
+
+    def open(self, run: RunInfo) -> None:
+        self.run = run
+
+    def write(self, batch: Batch) -> None:
+        self.records.extend(batch)
+
+    def close(self, status: Status, exit_code: int) -> None:
+        self.status, self.exit_code = status, exit_code
+
+    def of(self, kind: type[R]) -> list[R]:
+        """The records of one kind, in order."""
+        return [record for record in self.records if isinstance(record, kind)]
+
+    def data(self, payload: Payload) -> bytes:
+        """The bytes of a record's payload.
+
+        Raises:
+            RecordRejected: the file is no longer there.
+        """
+        if isinstance(payload, bytes):
+            return payload
+        try:
+            return Path(payload.path).read_bytes()
+        except OSError as error:
+            raise RecordRejected(f"memory: {error}") from error
+
+    @property
+    def native(self) -> MemoryBackend:
+        return self
