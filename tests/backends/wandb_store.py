@@ -1,0 +1,152 @@
+"""What a `.wandb` file really holds: a reader for the tests that shares no line with the adapter.
+
+The file is a LevelDB log (7 bytes of header, then 32 KiB blocks of fragments) of `wandb_internal_pb2.Record`.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+HEADER = 7
+BLOCK = 32 * 1024
+
+
+def payloads(data: bytes) -> list[bytes]:
+    """The complete records of a LevelDB log; a torn end is left out, as a reader after a kill would."""
+    found: list[bytes] = []
+    parts: list[bytes] = []
+    at = HEADER
+    while True:
+        room = BLOCK - at % BLOCK
+        if room < 7:  # the writer pads what cannot hold a fragment header
+            at += room
+            continue
+        if at + 7 > len(data):
+            return found
+        length, kind = struct.unpack_from("<HB", data, at + 4)
+        end = at + 7 + length
+        if kind == 0 or end > len(data):
+            return found
+        parts.append(data[at + 7 : end])
+        if kind in (1, 4):
+            found.append(b"".join(parts))
+            parts = []
+        at = end
+
+
+@dataclass
+class StoredArtifact:
+    """One artifact record: its words, and the bytes of every entry of its manifest."""
+
+    name: str
+    type: str
+    metadata: dict[str, Any]
+    description: str
+    entries: dict[str, bytes]
+    paths: dict[str, str]
+
+
+@dataclass
+class StoredRun:
+    """All that one or more `.wandb` files of a run say, in their order."""
+
+    folder: Path
+    id: str = ""
+    project: str = ""
+    name: str = ""
+    tags: tuple[str, ...] = ()
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    metrics: dict[str, tuple[str, bool]] = field(default_factory=dict)
+    definitions: list[str] = field(default_factory=list)
+    globs: dict[str, str] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    exit_code: int | None = None
+    artifacts: list[StoredArtifact] = field(default_factory=list)
+
+    def series(self, key: str) -> list[tuple[Any, Any, Any]]:
+        """Every point of one metric, in file order: axis, value, wall time."""
+        return [(row.get("global_step"), row[key], row["_timestamp"]) for row in self.rows if key in row]
+
+    def media(self, key: str) -> list[bytes]:
+        """The bytes of every file that was logged under one key."""
+        return [(self.folder / "files" / row[key]["path"]).read_bytes() for row in self.rows if key in row]
+
+    def artifact(self, name: str) -> StoredArtifact:
+        (found,) = [artifact for artifact in self.artifacts if artifact.name == name]
+        return found
+
+
+def _value(text: str) -> Any:
+    # wandb writes -0.0 as "-0", which json.loads reads as the integer 0.
+    return json.loads(text, parse_int=lambda digits: -0.0 if digits == "-0" else int(digits))
+
+
+def _put(target: dict[str, Any], item: Any) -> None:
+    """An item under its key; a nested key (a picture's path, size, ...) makes nested dictionaries."""
+    *outer, last = item.nested_key or [item.key]
+    for key in outer:
+        target = target.setdefault(key, {})
+    target[last] = _value(item.value_json)
+
+
+def read(folder: Path) -> StoredRun:
+    """The run in one `offline-run-...` or `run-...` folder."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    (path,) = folder.glob("*.wandb")
+    run = StoredRun(folder)
+    for payload in payloads(path.read_bytes()):
+        record = Record()
+        record.ParseFromString(payload)
+        match record.WhichOneof("record_type"):
+            case "run":
+                run.id, run.project, run.name = record.run.run_id, record.run.project, record.run.display_name
+                run.tags = tuple(record.run.tags)
+                for item in record.run.config.update:
+                    _put(run.config, item)
+            case "history":
+                run.rows.append({})
+                for item in record.history.item:
+                    _put(run.rows[-1], item)
+            case "metric":
+                if record.metric.glob_name:
+                    run.globs[record.metric.glob_name] = record.metric.step_metric
+                else:
+                    run.definitions.append(record.metric.name)
+                    run.metrics[record.metric.name] = (record.metric.step_metric, record.metric.options.hidden)
+            case "config":
+                for item in record.config.update:
+                    _put(run.config, item)
+            case "exit":
+                run.exit_code = record.exit.exit_code
+            case "artifact":
+                told = record.artifact
+                paths = {entry.path: entry.local_path for entry in told.manifest.contents}
+                run.artifacts.append(
+                    StoredArtifact(
+                        told.name,
+                        told.type,
+                        json.loads(told.metadata) if told.metadata else {},
+                        told.description,
+                        {name: Path(local).read_bytes() for name, local in paths.items()},
+                        paths,
+                    )
+                )
+    return run
+
+
+def runs(wandb_dir: Path) -> list[StoredRun]:
+    """Every run folder below a WANDB_DIR, oldest first."""
+    folders = [path for path in (wandb_dir / "wandb").iterdir() if path.is_dir() and not path.is_symlink()]
+    folders = [path for path in folders if any(path.glob("*.wandb"))]
+    return [read(path) for path in sorted(folders, key=lambda path: next(path.glob("*.wandb")).stat().st_ctime_ns)]
+
+
+def only(wandb_dir: Path) -> StoredRun:
+    """The one run below a WANDB_DIR."""
+    (run,) = runs(wandb_dir)
+    return run
