@@ -1,0 +1,40 @@
+"""The command line: parse, call the library, print. The only place that prints."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tracelet.cli._errors import OneLineErrors
+from tracelet.cli.runs import runs
+from tracelet.cli.show import show
+from tracelet.version import __version__
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="tracelet",
+    cls=OneLineErrors,
+    no_args_is_help=True,
+    add_completion=False,
+    # A traceback with local variables would show what must not be shown.
+    pretty_exceptions_enable=False,
+)
+app.command()(runs)
+app.command()(show)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tracelet {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Look at the runs that tracelet keeps on this machine."""

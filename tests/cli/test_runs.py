@@ -1,0 +1,132 @@
+"""tracelet runs, and the command line as a whole."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+import tracelet
+
+
+def line_of(text: str, run_id: str) -> str:
+    (line,) = [line for line in text.splitlines() if run_id in line]
+    return " ".join(line.split())
+
+
+def test_a_run_is_one_line(call, finished_run):
+    """Id, project, name, how it ended, its records, and what each backend has of them."""
+    experiment = finished_run({"loss": [0.5, 0.25]}, exp_name="first", project="digits")
+
+    line = line_of(call("runs").stdout, experiment.run_id)
+
+    assert line.startswith(f"{experiment.run_id} digits first finished ")
+    assert line.endswith(" 2 csv: 2 delivered")
+
+
+def test_a_running_run_says_so(call, tmp_path):
+    """While its process lives, a run is `running`."""
+    with tracelet.start_logging(dir=tmp_path) as experiment:
+        assert " running " in line_of(call("runs").stdout, experiment.run_id)
+
+
+@pytest.mark.parametrize(("code", "status"), [("raise ValueError", "failed"), ("os._exit(3)", "crashed")])
+def test_how_a_process_ended_is_told(call, tmp_path, code, status):
+    """An exception is a `failed` run; a process that had no time to say anything left a `crashed` one."""
+    program = f"import os, tracelet\nrun = tracelet.start_logging(run_id='r1')\nprint(run.flush())\n{code}"
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, timeout=60, check=False)
+
+    assert f" {status} " in line_of(call("runs").stdout, "r1")
+
+
+def test_what_waits_is_counted(call, finished_run):
+    """A backend that a run is meant for, but that got nothing, has everything waiting."""
+    experiment = finished_run({"loss": [1.0, 2.0, 3.0]}, mode="offline")
+
+    assert line_of(call("runs").stdout, experiment.run_id).endswith("csv: 0 delivered, 3 waiting")
+
+
+@pytest.mark.parametrize("width", [30, 60, 109])
+def test_a_narrow_terminal_loses_nothing(call, finished_run, width):
+    """Where there is no room for a table, the same words stand below each other, and no line is too wide."""
+    experiment = finished_run({"loss": [0.5]}, exp_name="first", project="digits")
+
+    text = call("runs", width=width).stdout
+
+    assert width >= max(len(line) for line in text.splitlines())
+    for word in (experiment.run_id, "digits", "first", "finished", "1 delivered"):
+        assert word in text
+
+
+def test_oldest_first(call, finished_run):
+    """The newest run is the last line, next to the prompt."""
+    ids = ["run-a", "run-b", "run-c"]
+    for run_id in ids:
+        finished_run({"loss": [0.5]}, run_id=run_id)
+
+    assert ids == [line.split()[0] for line in call("runs").stdout.splitlines() if "run-" in line]
+
+
+def test_no_runs_is_no_error(call, tmp_path):
+    result = call("runs", "--dir", tmp_path / "nowhere")
+
+    assert 0 == result.exit_code
+    assert result.stdout.startswith("No runs under ")
+
+
+def test_a_broken_journal_does_not_hide_the_others(call, finished_run, tmp_path):
+    """A folder whose journal cannot be read is a line with the reason."""
+    experiment = finished_run({"loss": [0.5]})
+    broken = tmp_path / "default" / "broken"
+    broken.mkdir()
+    (broken / "journal.db").write_bytes(b"not a database, but long enough to be taken for one" * 20)
+
+    result = call("runs")
+
+    assert 0 == result.exit_code
+    assert "finished" in line_of(result.stdout, experiment.run_id)
+    assert "unreadable" in line_of(result.stdout, "broken ")
+
+
+def test_a_setting_nobody_knows_is_one_line(call, monkeypatch):
+    """Errors of the user's are one line on stderr and exit code 1."""
+    monkeypatch.setenv("TRACELET_COLOUR", "red")
+
+    result = call("runs")
+
+    assert 1 == result.exit_code
+    assert "" == result.stdout
+    assert result.stderr.startswith("tracelet: unknown environment variable TRACELET_COLOUR")
+    assert 1 == result.stderr.count("\n")
+
+
+def test_markup_in_names_is_text(call, finished_run):
+    """A name is shown as it is, whatever a terminal library or a terminal would make of it."""
+    experiment = finished_run({"loss": [0.5]}, exp_name="[red]:smile:[/]\x1b[31m")
+
+    assert r"[red]:smile:[/]\x1b[31m" in line_of(call("runs").stdout, experiment.run_id)
+
+
+def test_runs_as_a_module():
+    """`python -m tracelet --version` is the installed version, and imports neither torch nor a vendor."""
+    program = [sys.executable, "-X", "importtime", "-m", "tracelet", "--version"]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=60, check=True)
+
+    assert f"tracelet {tracelet.__version__}\n" == done.stdout
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    assert set() == imported & {"torch", "tensorboard", "wandb", "matplotlib"}
+
+
+def test_a_closed_pipe_is_no_traceback(finished_run, tmp_path):
+    """`tracelet runs | head -0` ends quietly."""
+    for number in range(50):
+        finished_run({}, run_id=f"run-{number}", backend=None)
+    reading, writing = os.pipe()
+    os.close(reading)
+    program = [sys.executable, "-m", "tracelet", "runs", "--dir", str(tmp_path)]
+    with os.fdopen(writing, "wb") as pipe:
+        done = subprocess.run(program, stdout=pipe, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+
+    assert "" == done.stderr

@@ -1,0 +1,108 @@
+"""The documentation is true: its programs run, and it knows every setting."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tracelet
+from tracelet.backends import backend_class
+from tracelet.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+BLOCK = re.compile(r"^( *)```python[^\n]*\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
+EXCUSE = re.compile(r"<!-- not run: \S.*-->\s*$")
+
+# Blocks see each other's names, as for somebody who types a page from its top; an error has the page's own line number.
+RUNNER = """
+import pathlib, sys, textwrap, tracelet
+names = {"tracelet": tracelet, "__name__": "page"}
+for line, block in BLOCKS:
+    exec(compile("\\n" * line + textwrap.dedent(block), PAGE, "exec"), names)
+tracelet.stop_logging()
+"""
+
+
+def blocks_of(page: Path) -> list[tuple[int, str]]:
+    """The page's python blocks with the number of lines before each, but for those with an excuse right above."""
+    text = page.read_text(encoding="utf-8")
+    return [
+        (text[: match.start(2)].count("\n"), match[2])
+        for match in BLOCK.finditer(text)
+        if not EXCUSE.search(text[: match.start()])
+    ]
+
+
+def page_id(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks_of(page)], ids=page_id)
+def test_the_programs_of_a_page_run(page, tmp_path):
+    """All python blocks of a page, in order, in one program, in an empty folder, without an account."""
+    program = f"PAGE = {page_id(page)!r}\nBLOCKS = {blocks_of(page)!r}\n{RUNNER}"
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("TRACELET_", "WANDB_"))}
+    ours = {
+        "WANDB_MODE": "offline",
+        "WANDB_SILENT": "true",
+        "TRACELET_DIR": str(tmp_path / "runs"),
+        "MPLBACKEND": "agg",
+    }
+
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=kept | ours,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=240,
+        check=False,
+    )
+
+    assert 0 == done.returncode, done.stderr
+
+
+def test_every_setting_is_explained():
+    """configuration.md names every setting and its variable."""
+    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+
+    for name in Settings.__struct_fields__:
+        assert f"| `{name}` | `TRACELET_{name.upper()}`" in page
+
+
+@pytest.mark.parametrize("name", ["csv", "wandb"])
+def test_every_key_of_a_backend_is_explained(name):
+    """A backend's page names every key that its `config` takes."""
+    page = (ROOT / "docs" / "backends" / f"{name}.md").read_text(encoding="utf-8")
+
+    assert [] == [key for key in backend_class(name).Config.__struct_fields__ if f"`{key}`" not in page]
+
+
+def test_every_public_name_is_in_the_reference():
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+
+    assert [] == [name for name in tracelet.__all__ if f"tracelet.{name}" not in page]
+
+
+def test_links_to_files_of_the_repository_lead_somewhere():
+    """Relative links of the pages that are read without the site, too."""
+    for page in [*PAGES, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md"]:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page_id(page)}: {target}"
+
+
+def test_every_method_of_the_writers_is_listed():
+    """what-is-carried.md names every public add_* method of either library."""
+    tensorboardx = pytest.importorskip("tensorboardX")
+    torch_writer = pytest.importorskip("torch.utils.tensorboard")
+    page = (ROOT / "docs" / "what-is-carried.md").read_text(encoding="utf-8")
+    methods = {*dir(tensorboardx.SummaryWriter), *dir(torch_writer.SummaryWriter)}
+
+    assert [] == [name for name in sorted(methods) if name.startswith("add_") and f"`{name}`" not in page]

@@ -1,0 +1,79 @@
+"""The examples run as they are, from an empty folder, without an account or a server."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tracelet import report
+from tracelet.identity import all_runs
+from tracelet.report import RunReport
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def run_example(name: str, folder: Path) -> tuple[str, RunReport]:
+    """What the example printed, and the one run that it left below demo/runs."""
+    folder.mkdir()
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("TRACELET_", "WANDB_"))}
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / name)],
+        cwd=folder,
+        env=kept | {"PYTHONIOENCODING": "utf-8"},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=240,
+        check=False,
+    )
+    assert 0 == done.returncode, done.stderr
+    (run,) = all_runs(folder / "demo" / "runs")
+    return done.stdout, report.read(run)
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py")))
+def test_an_example_is_tested_by_name(name):
+    """A new example needs a test of its own here."""
+    assert f'run_example("{name}", folder)' in Path(__file__).read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where an example runs; not there yet."""
+    return tmp_path / "checkout"
+
+
+def test_digits(folder):
+    """The demo learns, keeps everything that it told TensorBoard, shows it, and writes below ./demo alone."""
+    printed, found = run_example("digits.py", folder)
+
+    assert ["demo"] == os.listdir(folder)
+    assert (folder / "demo" / "digits.png").read_bytes().startswith(b"\x89PNG")
+    assert list((folder / "demo" / "tensorboard").rglob("events.out.tfevents.*"))
+    assert "finished" == found.summary.status
+    (csv,) = found.summary.backends
+    assert (found.summary.records, 0, 0) == (csv.delivered, csv.waiting, csv.rejected)
+    assert {"loss", "learning_rate", "val/loss", "val/accuracy", "result/accuracy"} == set(found.scalars)
+    assert found.scalars["val/accuracy"].last > 0.9
+    assert {"lr", "batch", "epochs"} == set(found.params)
+    assert {"text", "image", "histogram"} == set(found.others)
+    assert "Plot: demo/digits.png" in printed
+    assert all(name in printed for name in found.scalars)
+
+
+def test_wandb_offline(folder):
+    """The whole program's records are in wandb's offline run, ready for `wandb sync`."""
+    _, found = run_example("wandb_offline.py", folder)
+
+    assert ["demo"] == os.listdir(folder)
+    assert 1 == len(list((folder / "demo" / "wandb").glob("offline-run-*/run-*.wandb")))
+    (wandb,) = found.summary.backends
+    assert ("wandb", 0) == (wandb.name, wandb.rejected)
+    assert {"batch/loss", "epoch/loss"} == set(found.scalars)
+    assert found.scalars["epoch/loss"].last < found.scalars["epoch/loss"].first / 2
+    assert {"plots/loss.png", "models/model.pt", "summaries/summary.json"} == set(found.artifacts)
+    assert 3589 == found.params["result.parameters"]

@@ -1,0 +1,136 @@
+"""tracelet show"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from tracelet import plot as plot_module
+from tracelet import report as report_module
+from tracelet import settings
+from tracelet.cli._text import cell, console, duration, moment, number, progress, size, status
+from tracelet.identity import find_run
+from tracelet.report import RunReport, RunSummary, Series
+
+_ROOM_FOR_TABLE = 90
+_LONGEST_VALUE = 300
+
+
+def show(
+    run: Annotated[str, typer.Argument(help="A run's id, its beginning, project/id, or its folder.")],
+    plot: Annotated[Path | None, typer.Option(help="Draw the scalars into this PNG file.")] = None,
+    dir: Annotated[Path | None, typer.Option(help="Where run folders are (default: the TRACELET_DIR setting).")] = None,
+) -> None:
+    """Show one run: its facts, parameters, curves and artifacts, and what its backends have of it."""
+    base = Path(settings.load({}).dir) if dir is None else dir
+    report = report_module.read(find_run(base, run))
+    out = console()
+    _facts(out, report)
+    _params(out, report.params)
+    _scalars(out, report.scalars)
+    _others(out, report.others)
+    _artifacts(out, report)
+    if plot is not None:
+        info = report.summary.info
+        plot_module.write_png(report.scalars, plot, info.name or info.run_id)
+        out.print(cell(f"Plot: {plot}"))
+
+
+def _facts(out: Console, report: RunReport) -> None:
+    summary = report.summary
+    info = summary.info
+    out.print(cell(f"Run {info.run_id} "), status(summary.status), sep="")
+    facts = {
+        "name": info.name,
+        "project": info.project,
+        "group": info.group,
+        "tags": ", ".join(info.tags),
+        "notes": info.notes,
+        "started": f"{moment(info.created)}, {duration(summary.duration)}",
+        "folder": summary.folder,
+        "records": summary.records,
+    }
+    for state in summary.backends:
+        facts[state.name] = progress(state)
+    for name, value in facts.items():
+        if value not in (None, ""):
+            out.print(cell(f"  {name:<9}{value}"))
+    for backend, refusals in report.refusals.items():
+        for one in refusals:
+            out.print(cell(f"  {backend} refused {one.count}: {one.reason} (first: {one.example})", "yellow"))
+    for damage in report.damaged:
+        out.print(cell(f"  {damage}", "red"))
+    _advise(out, summary)
+
+
+def _advise(out: Console, summary: RunSummary) -> None:
+    """The line that delivers what waits, unless a live process is about to."""
+    waiting = ",".join(state.name for state in summary.backends if state.waiting)
+    if waiting and summary.status != "running":
+        base = str(summary.folder.absolute().parent.parent)
+        call = f"start_logging(run_id={summary.info.run_id!r}, dir={base!r}, backend={waiting!r})"
+        out.print(cell("  What waits is safe in the journal. Deliver it with:"))
+        # One unbroken line, to be copied.
+        out.print(cell(f"  python -c {shlex.quote(f'import tracelet; tracelet.{call}.stop()')}"), soft_wrap=True)
+
+
+def _params(out: Console, params: Mapping[str, Any]) -> None:
+    if params:
+        out.print()
+        table = Table("parameter", "value", box=box.SIMPLE_HEAD, pad_edge=False)
+        for name, value in sorted(params.items()):
+            text = str(value)
+            table.add_row(cell(name), cell(text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."))
+        out.print(table)
+
+
+def _scalars(out: Console, scalars: Mapping[str, Series]) -> None:
+    if not scalars:
+        return
+    out.print()
+    if out.width < _ROOM_FOR_TABLE:
+        for one in scalars.values():
+            out.print(cell(one.tag, "bold"))
+            out.print(cell(f"  {one.sparkline(max(4, out.width - 4))}"))
+            told = zip(("points", "first", "last", "min", "max"), _numbers(one), strict=True)
+            out.print(cell("  " + ", ".join(f"{word} {text}" for word, text in told)))
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("scalar")
+    for heading in ("points", "first", "last", "min", "max"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("curve", no_wrap=True)
+    for one in scalars.values():
+        table.add_row(cell(one.tag), *_numbers(one), one.sparkline(20))
+    out.print(table)
+
+
+def _numbers(one: Series) -> list[str]:
+    points = f"{one.count} ({one.nans} NaN)" if one.nans else str(one.count)
+    return [points, *(number(value) for value in (one.first, one.last, one.minimum, one.maximum))]
+
+
+def _others(out: Console, others: Mapping[str, Mapping[str, int]]) -> None:
+    if others:
+        out.print()
+        table = Table("other records", "names", "count", box=box.SIMPLE_HEAD, pad_edge=False)
+        for kind, names in others.items():
+            listed = ", ".join(list(names)[:6]) + (f", ... ({len(names)})" if len(names) > 6 else "")
+            table.add_row(kind, cell(listed), str(sum(names.values())))
+        out.print(table)
+
+
+def _artifacts(out: Console, report: RunReport) -> None:
+    if report.artifacts:
+        out.print()
+        table = Table("artifact", "files", "size", "versions", box=box.SIMPLE_HEAD, pad_edge=False)
+        for one in report.artifacts.values():
+            table.add_row(cell(one.name), str(one.files), size(one.size), str(one.versions))
+        out.print(table)
