@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from tracelet.backends._samples import AWKWARD_TAGS, artifacts, image, stored
-from tracelet.backends._shelf import safe_path
-from tracelet.backends._wide import write_wide
 from tracelet.backends.base import Batch
 from tracelet.backends.csvfile import CsvBackend, CsvConfig
+from tracelet.backends.csvfile.shelf import safe_path
+from tracelet.backends.csvfile.wide import write_wide
 from tracelet.errors import BackendUnavailable
 from tracelet.records import KINDS, Artifact, Params, Scalar, Table, Text, kind
 from tracelet.testing import BackendContract, Stored, deliver, run_info, sample_records
+from tracelet.testing.samples import AWKWARD_TAGS, artifacts, image, stored
 
 
 def rows(path):
@@ -173,7 +173,7 @@ def test_no_name_leaves_its_folder(tmp_path):
     assert 3 * len(names) == len({path.casefold() for path in paths})
     assert all((folder / path).resolve().is_relative_to(folder.resolve()) for path in paths)
     assert all((folder / path).is_file() for path in paths)
-    assert {"run", "spool"} == set(os.listdir(tmp_path))
+    assert {"run", "spool"} == set(os.listdir(tmp_path)) - {"home"}
 
 
 @pytest.mark.parametrize("name", ["loss", "train/loss", "model.best v2", "é", "Model.PTH", ".gitignore"])
@@ -307,7 +307,7 @@ def test_the_wide_form_leaves_nothing_beside_it(tmp_path):
 PROGRAM = """
 import os, signal, sys
 from pathlib import Path
-from tracelet.backends._ledger import Ledger
+from tracelet.backends.csvfile.ledger import Ledger
 from tracelet.backends.csvfile import CsvBackend
 from tracelet.testing import deliver, run_info
 from tests_csv_records import story
@@ -329,7 +329,7 @@ class Killed(Ledger):
         if last > at and where == "after":
             die()
 
-import tracelet.backends.csvfile as csvfile
+import tracelet.backends.csvfile.adapter as csvfile
 csvfile.Ledger = Killed
 backend = CsvBackend()
 backend.open(run_info(tmp_path))
@@ -339,7 +339,7 @@ deliver(backend, records, size=4)
 
 STORY = """
 from tracelet.records import Artifact, Params, Scalar, Table, Text
-from tracelet.backends._samples import image, stored
+from tracelet.testing.samples import image, stored
 
 def story(tmp_path):
     out = []

@@ -47,9 +47,9 @@ class Probe(msgspec.Struct, frozen=True):
 class Backend:
     """Base class of every backend; `name`, `open` and `write` are what a subclass must bring.
 
-    All methods but `attach` and `detach` are called from one thread, the backend's own delivery. `open` is called again
-    after it raised `BackendUnavailable`. Files come as `records.File` with `path` filled in; they must not be changed, and
-    they stay where they are as long as the run's folder does.
+    All methods but `attach` and `detach` are called from one thread, the backend's own delivery. `open` is called
+    again after it raised `BackendUnavailable`. Files come as `records.File` with `path` filled in; they must not be
+    changed, and they stay where they are as long as the run's folder does.
 
     Only `BackendUnavailable` and `RecordRejected` may leave a method; see `tracelet.errors`.
     """

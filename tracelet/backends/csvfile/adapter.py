@@ -13,11 +13,11 @@ from typing import Any
 
 import msgspec
 
-from tracelet.backends._ledger import Ledger, claim, replace
-from tracelet.backends._rows import read_lines, read_rows, write_table
-from tracelet.backends._shelf import Shelf, copy, safe_path
-from tracelet.backends._wide import write_wide
 from tracelet.backends.base import Backend, Batch, Status
+from tracelet.backends.csvfile.ledger import Ledger, claim, replace
+from tracelet.backends.csvfile.rows import read_lines, read_rows, write_table
+from tracelet.backends.csvfile.shelf import Shelf, copy, safe_path
+from tracelet.backends.csvfile.wide import write_wide
 from tracelet.errors import BackendUnavailable, RecordRejected
 from tracelet.records import (
     Artifact,
@@ -237,8 +237,10 @@ class CsvBackend(Backend):
 
     def _write_artifact(self, ledger: Ledger, record: Artifact) -> None:
         files = []
+        folder = record.name.endswith("/")
         for file in record.files:
-            name = f"{record.name}{file.name}" if record.name.endswith("/") else record.name
+            # One plain file has its own path; a folder, and a vendor's artifact, hold theirs below their name.
+            name = record.name if record.type == "file" and not folder else f"{record.name.rstrip('/')}/{file.name}"
             draft = self.folder / ".new"
             copy(_path(file), draft)
             place = self._artifacts.put(name, draft)
