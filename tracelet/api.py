@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,11 +95,11 @@ def start_logging(
             "connect_timeout": connect_timeout,
         }
     )
+    _check_distinct([*settings.backend, *(one.name for one in objects)])
     classes = {name: backend_class(name) for name in settings.backend}
     shared, own = _split_config(config or {}, [*classes, *(one.name for one in objects)])
     own = _with_credentials(own, settings, classes)
     backends = [configured(cls, own.get(name, {})) for name, cls in classes.items()] + objects
-    _check_distinct(backends)
     settings = _with_shared(settings, shared)
     if settings.mode == "online":
         for name in classes:
@@ -146,7 +146,7 @@ def _forget(experiment: Experiment) -> None:
 def _split_backends(backend: Any) -> tuple[list[str] | None, list[Backend]]:
     if backend is None:
         return None, []
-    listed = [backend] if isinstance(backend, (str, Backend)) else list(backend)
+    listed = list(backend) if isinstance(backend, Iterable) and not isinstance(backend, str) else [backend]
     names: list[str] = []
     objects: list[Backend] = []
     for one in listed:
@@ -172,7 +172,7 @@ def _split_config(config: Mapping[str, Any], names: Sequence[str]) -> tuple[dict
     if unknown:
         raise ConfigurationError(
             f"config: {unknown[0]!r} is neither a backend of this run ({', '.join(names) or 'none'}) nor one of the "
-            f"shared keys ({', '.join(SHARED_KEYS)}). With several backends, config has one dict for each, under its name"
+            f"shared keys ({', '.join(SHARED_KEYS)}). With several backends, config has one dict for each by its name"
         )
     for name, value in rest.items():
         if not isinstance(value, Mapping):
@@ -197,8 +197,7 @@ def _with_credentials(
     return own
 
 
-def _check_distinct(backends: Sequence[Backend]) -> None:
-    names = [one.name for one in backends]
+def _check_distinct(names: Sequence[str]) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ConfigurationError(f"backend {twice[0]!r} is named twice; each carries one copy of the run")
@@ -208,9 +207,14 @@ def _with_shared(settings: Settings, shared: Mapping[str, Any]) -> Settings:
     changes = dict(shared)
     if "tags" in changes:
         given = changes["tags"]
-        more = [word.strip() for word in given.split(",")] if isinstance(given, str) else list(given)
+        if not isinstance(given, str | Sequence | set):
+            raise ConfigurationError(f"config['tags'] is a list of words, not {given!r}")
+        more = [word.strip() for word in given.split(",")] if isinstance(given, str) else given
         changes["tags"] = tuple(dict.fromkeys([*settings.tags, *map(str, more)]))
-    return msgspec.structs.replace(settings, **changes)
+    try:
+        return msgspec.convert(msgspec.structs.asdict(settings) | changes, Settings)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(f"config: {error}") from error
 
 
 def _run_info(settings: Settings, run_id: str | None) -> RunInfo:
@@ -240,5 +244,6 @@ def _ensure_visible() -> None:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(message)s"))
         logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
+        if logger.level == logging.NOTSET:  # a level that the program set stays
+            logger.setLevel(logging.INFO)
         logger.propagate = False

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import os
-import tempfile
 import time
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+import msgspec
 
 from tracelet.backends import backend_class, vendor_of
 from tracelet.errors import ArtifactError
@@ -18,12 +19,14 @@ from tracelet.spool import Spool
 _FRAME_WRITERS = {".csv": "to_csv", ".tsv": "to_csv", ".json": "to_json", ".parquet": "to_parquet"}
 
 
-def take(artifact: Any, artifact_path: str | None, spool: Spool) -> tuple[Artifact, str | None]:
+def take(artifact: Any, artifact_path: str | os.PathLike[str] | None, spool: Spool) -> tuple[Artifact, str | None]:
     """The record of an artifact, and the vendor it came from where it is a vendor's object.
 
     Raises:
         ArtifactError: see `Experiment.log_artifact`.
     """
+    if artifact_path is not None:
+        artifact_path = os.fspath(artifact_path)
     vendor = vendor_of(artifact)
     if vendor is not None:
         return _adopted(artifact, artifact_path, vendor, spool), vendor
@@ -35,7 +38,10 @@ def take(artifact: Any, artifact_path: str | None, spool: Spool) -> tuple[Artifa
     if hasattr(artifact, "savefig"):
         target = _target(artifact_path, "a figure")
         out = io.BytesIO()
-        artifact.savefig(out, format=target.suffix[1:])
+        try:
+            artifact.savefig(out, format=target.suffix[1:])
+        except ValueError as error:
+            raise ArtifactError(f"log_artifact of a figure: {error}") from error
         return _single(out.getvalue(), target, spool), None
     if hasattr(artifact, "to_csv"):
         return _single(_frame(artifact, target := _target(artifact_path, "a DataFrame")), target, spool), None
@@ -63,13 +69,8 @@ def _path(source: Path, artifact_path: str | None, spool: Spool) -> Artifact:
 
 
 def _single(data: bytes, target: PurePosixPath, spool: Spool) -> Artifact:
-    handle, temporary = tempfile.mkstemp()
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        return Artifact(target.as_posix(), (spool.snapshot(Path(temporary), target.name),), time.time())
-    finally:
-        os.unlink(temporary)
+    file = msgspec.structs.replace(spool.put(data, ""), name=target.name)
+    return Artifact(target.as_posix(), (file,), time.time())
 
 
 def _frame(frame: Any, target: PurePosixPath) -> bytes:
@@ -93,7 +94,7 @@ def _adopted(artifact: Any, artifact_path: str | None, vendor: str, spool: Spool
     if artifact_path is not None:
         raise ArtifactError("a backend's artifact object has its own name; leave artifact_path out")
     files: list[File] = [spool.snapshot(Path(path), name) for name, path in sorted(found.files.items())]
-    return Artifact(f"{found.name}/", tuple(files), time.time(), found.type, plain(found.metadata))
+    return Artifact(found.name, tuple(files), time.time(), found.type, plain(found.metadata))
 
 
 def _target(artifact_path: str | None, what: str) -> PurePosixPath:
@@ -103,7 +104,7 @@ def _target(artifact_path: str | None, what: str) -> PurePosixPath:
 
 
 def _checked(artifact_path: str) -> PurePosixPath:
-    path = PurePosixPath(os.fspath(artifact_path).replace("\\", "/"))
+    path = PurePosixPath(artifact_path.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or ":" in path.parts[0] if path.parts else True:
         raise ArtifactError(f"artifact_path {artifact_path!r} must be a relative path without '..'")
     return path

@@ -21,6 +21,9 @@ from tracelet.spool import Spool
 
 _RETRY_FIRST, _RETRY_MOST = 0.5, 30.0
 _SETTLE_EVERY = 1.0
+# Written in portions that take a moment each: the end of a run, and what a kill repeats, wait for one portion at most.
+_PORTION_FIRST, _PORTION_MOST = 16, 4096
+_PORTION_SHORT, _PORTION_LONG = 0.05, 0.2
 # An adapter's defect looks like an outage at first; after so many attempts the batch is taken apart instead.
 _ATTEMPTS = 3
 
@@ -86,6 +89,7 @@ class Delivery:
         self._report, self._guard, self._opened = report, guard, opened
         self._cursor = cursor
         self._handed = cursor.position
+        self._portion = _PORTION_FIRST
         self._sent: deque[_Sent] = deque()
         self._changed = threading.Condition()
         self._wake = threading.Event()
@@ -155,9 +159,14 @@ class Delivery:
     # The thread.
 
     def _main(self) -> None:
-        self._guard.call(self._run)
-        self._set_state("closed" if self._complete else self._state)
-        self._ended.set()
+        try:
+            self._guard.call(self._run)
+        finally:
+            if self._complete:
+                self._set_state("closed")
+            elif self._finish is None:
+                self._set_state("waiting: for the next start of this run; its delivery ended with an error")
+            self._ended.set()
 
     def _run(self) -> None:
         with JournalReader(self._folder) as reader:
@@ -185,7 +194,7 @@ class Delivery:
         if error is not None:
             self._unavailable(error)
             return False
-        held = self.backend.confirm()
+        held = self._guard.call(self.backend.confirm)
         if held is not None and held > self._handed:
             self._skip_held(reader, held)
         self._opened()
@@ -197,8 +206,10 @@ class Delivery:
         while self._handed < held and (stored := reader.next_batch(self._handed)):
             records = stored.records[: held - self._handed]
             filtered = sum(not isinstance(record, self.backend.accepts) for record in records)
-            self._handed = min(stored.last, held)
-            self._sent.append(_Sent(self._handed, len(records) - filtered, filtered, 0, []))
+            last = min(stored.last, held)
+            damaged = last - self._handed if stored.damaged else 0
+            self._handed = last
+            self._sent.append(_Sent(last, len(records) - filtered, filtered, damaged, []))
         self._settle(flush=False)
 
     def _read(self, reader: JournalReader) -> StoredBatch | None:
@@ -213,6 +224,8 @@ class Delivery:
         if stored.damaged:
             self._guard.count("damaged in the journal")
             self._guard.say(stored.damaged, "tracelet: %s: %s", self._folder, stored.damaged)
+        elif len(stored.records) > self._portion:
+            stored = StoredBatch(stored.first, stored.first + self._portion - 1, stored.records[: self._portion])
         accepted = [
             (seq, record)
             for seq, record in enumerate(stored.records, stored.first)
@@ -235,14 +248,17 @@ class Delivery:
     def _hand_over(self, todo: list[_Numbered], rejections: list[Rejection]) -> list[_Numbered]:
         """Write `todo`, patiently, taking refused records out singly; gives what is left when the time is over."""
         attempts, size = 0, len(todo)
-        while todo and not (self._over() and attempts):
+        while todo and not self._over():
             part = todo[:size]
             records = [self._spool.resolve(record) for _, record in part]
+            began = time.monotonic()
             error = self._guard.attempt(self.backend.write, Batch(records, part[-1][0]))
-            taken = error.written if isinstance(error, BackendError) else 0
+            most = len(part) - isinstance(error, RecordRejected)
+            taken = max(0, min(error.written, most)) if isinstance(error, BackendError) else 0
             attempts += 1
             match error:
                 case None:
+                    self._pace(len(part), time.monotonic() - began)
                     taken = len(part)
                     attempts, size = 0, len(todo)
                     self._recovered()
@@ -263,6 +279,12 @@ class Delivery:
                     taken, attempts = 1, 0
             todo = todo[taken:]
         return todo
+
+    def _pace(self, size: int, seconds: float) -> None:
+        if seconds > _PORTION_LONG:
+            self._portion = max(1, size // 2)
+        elif seconds < _PORTION_SHORT and size == self._portion:
+            self._portion = min(size * 2, _PORTION_MOST)
 
     def _reject(self, item: _Numbered, reason: str) -> Rejection:
         self._guard.say(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +17,7 @@ from tracelet import snapshot
 from tracelet.artifacts import take as take_artifact
 from tracelet.backends.base import Backend, Status
 from tracelet.delivery import DeliveryStats
-from tracelet.errors import TraceletError, UnknownBackend
+from tracelet.errors import JournalError, TraceletError, UnknownBackend
 from tracelet.guard import Guard
 from tracelet.interceptors.series import SeriesNames
 from tracelet.interceptors.summary_writer import SummaryWriterInterceptor
@@ -72,6 +73,7 @@ class Experiment:
         self._final: Stats | None = None
         self._orchestrator: Orchestrator | None = None
         if settings.mode == "disabled":
+            self._stopping.acquire()
             self._stopped.set()
             self._final = Stats(submitted=0, backends={}, waited=0, causes={})
             return
@@ -118,7 +120,8 @@ class Experiment:
     @property
     def url(self) -> str | None:
         """Where a person can look at the run: the first backend's page that has one."""
-        return next((backend.url for backend in self._backends.values() if backend.url), None)
+        urls = (self._guard.call(getattr, backend, "url") for backend in self._backends.values())
+        return next((url for url in urls if url), None)
 
     def get_backend(self, name: str) -> Backend:
         """A backend of this run; `.native` is the vendor's own run object.
@@ -159,7 +162,7 @@ class Experiment:
         if self._running:
             self._submit(Params(snapshot.params(values), time.time()))
 
-    def log_artifact(self, artifact: Any, artifact_path: str | None = None) -> None:
+    def log_artifact(self, artifact: Any, artifact_path: str | os.PathLike[str] | None = None) -> None:
         """Keep a file, a folder, bytes, a pandas DataFrame, a matplotlib figure or a vendor's artifact object.
 
         The bytes are copied before this returns. `artifact_path` ending in "/" (or without a suffix) is a folder,
@@ -171,9 +174,14 @@ class Experiment:
         """
         if not self._running:
             return
-        record, vendor = take_artifact(artifact, artifact_path, self._spool)
+        assert self._orchestrator is not None
+        try:
+            record, vendor = take_artifact(artifact, artifact_path, self._spool)
+        except JournalError as error:  # a full disk is not the program's fault
+            self._orchestrator.drop(f"an artifact, since {error}")
+            return
         self._submit(record)
-        if vendor in self._backends and self._orchestrator is not None:
+        if vendor in self._backends:
             # A vendor's own artifact is usually used by the program's next line.
             self._orchestrator.flush_one(vendor, time.monotonic() + self._settings.flush_timeout)
 
@@ -260,11 +268,12 @@ class Experiment:
 
     @property
     def _running(self) -> bool:
-        return not self._stopped.is_set()
+        """Until the end begins: a thread that never pauses must not hold it."""
+        return not self._stopping.locked()
 
     def _submit(self, record: Record) -> None:
         orchestrator = self._orchestrator
-        if orchestrator is not None and not self._stopped.is_set():
+        if orchestrator is not None and self._running:
             orchestrator.submit(record)
 
     def _submit_scalar(self, name: str, value: Any, step: int | None, wall_time: float) -> None:
@@ -272,14 +281,14 @@ class Experiment:
             return
         try:
             number = snapshot.number(value)
-        except (TypeError, ValueError, OverflowError) as error:
+        except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # torch's own is a RuntimeError
             raise TraceletError(f"metric {name!r}: {value!r} is not a number: {error}") from error
         self._submit(Scalar(self._name(name), number, step, wall_time))
 
     def _name(self, tag: str) -> str:
         if not isinstance(tag, str):
             raise TraceletError(f"a name is a str, not {tag!r}")
-        return self._series.explicit(tag)
+        return self._series.explicit(tag if tag.isascii() else snapshot.plain(tag))
 
     def _attach(self) -> None:
         """Wait for the backends, then let the program's own vendor calls land in their runs, from this thread."""
@@ -310,7 +319,7 @@ class Experiment:
             orchestrator.stop(status, exit_code, timeout)
         finally:
             self._program.unwatch()
-            self._final = self.stats()
+            self._final = self._guard.call(self.stats) or Stats(submitted=0, backends={}, waited=0, causes={})
             self._stopped.set()
             self._stopper = None
             self._on_stop(self)

@@ -6,6 +6,7 @@ never raises, it counts by cause, and it speaks once per cause.
 
 from __future__ import annotations
 
+import functools
 import logging
 import traceback
 from collections import Counter, deque
@@ -40,9 +41,31 @@ class Guard:
         """`function(*args)`; an exception is counted and said once, and gives None."""
         try:
             return function(*args)
+        except BackendError as error:  # what an adapter may let out is trouble, and no defect
+            name = getattr(function, "__qualname__", repr(function))
+            self.say(f"{name} {error}", "tracelet: %s: %s", name, error)
+            return None
         except Exception as error:
             self.swallowed(error, function)
             return None
+
+    def follow(self, host: Callable[..., T], ours: Callable[..., None]) -> Callable[..., T]:
+        """`host` with `ours` after it, on the same arguments: `call` without its two frames, for the hottest path.
+
+        `host` takes one argument and three more, the last two of which may be left out, as `FileWriter.add_event` does.
+        """
+        swallowed = self.swallowed
+
+        @functools.wraps(host)
+        def followed(one: Any, event: Any, step: Any = None, walltime: Any = None) -> T:
+            result = host(one, event, step, walltime)
+            try:
+                ours(one, event, step, walltime)
+            except Exception as error:
+                swallowed(error, ours)
+            return result
+
+        return followed
 
     def attempt(self, function: Callable[..., object], *args: Any) -> Exception | None:
         """`function(*args)`; gives the exception it ended with. What no adapter may let out is counted and said."""

@@ -27,6 +27,9 @@ except ImportError:  # Windows: the lock file is opened without sharing instead
     fcntl = None  # type: ignore[assignment]
 
 FILE_NAME = "journal.db"
+_LOCK_NAME = "journal.lock"
+_LOCK_PATIENCE = 0.3
+_HEARTBEAT_HOLDS = 60.0
 _VERSION = 1
 _NETWORK = {
     "nfs",
@@ -99,7 +102,7 @@ class Journal:
         self.path = folder / FILE_NAME
         with _translated("open", self.path), contextlib.ExitStack() as stack:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            stack.enter_context(_lock(folder / "journal.lock"))
+            stack.enter_context(_lock(folder / _LOCK_NAME))
             # check_same_thread: the orchestrator opens it in the caller's thread and hands it to the journal thread.
             self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=10.0)
             stack.callback(self._db.close)
@@ -149,8 +152,11 @@ class Journal:
         self._put("owner", {"host": socket.gethostname(), "pid": os.getpid(), "beat": time.time()})
 
     def close(self) -> None:
-        with _translated("close", self.path):
-            self._stack.close()
+        with _translated("close", self.path), self._stack:
+            # One file again, which can be copied, and read where nothing may be written. Not while somebody reads it.
+            with contextlib.suppress(sqlite3.OperationalError):
+                self._db.execute("PRAGMA busy_timeout=0")
+                self._db.execute("PRAGMA journal_mode=DELETE")
 
     def _put(self, key: str, value: Any) -> None:
         with _translated("write", self.path):
@@ -182,19 +188,22 @@ class JournalReader:
         """The records after sequence number `after`, up to the end of the batch that holds the first of them."""
         with _translated("read", self.path):
             row = self._db.execute(
-                "SELECT first, last, checksum, data FROM batches WHERE last > ? ORDER BY first LIMIT 1", (after,)
+                # From the batch that holds the record: `last` has no index, and a day's run has a million batches.
+                "SELECT first, last, checksum, data FROM batches WHERE last > ?1 AND first >= "
+                "(SELECT coalesce(max(first), 0) FROM batches WHERE first <= ?1 + 1) ORDER BY first LIMIT 1",
+                (after,),
             ).fetchone()
         if row is None:
             return None
         first, last, checksum, data = row
+        begin = max(first, after + 1)
         if zlib.crc32(data) != checksum:
-            return StoredBatch(first, last, [], f"records {first} to {last} are damaged (checksum)")
+            return StoredBatch(begin, last, [], f"records {first} to {last} are damaged (checksum)")
         try:
             records = _decode_records(data)
         except msgspec.DecodeError as error:
-            return StoredBatch(first, last, [], f"records {first} to {last} are damaged ({error})")
-        skip = max(after + 1 - first, 0)
-        return StoredBatch(first + skip, last, records[skip:])
+            return StoredBatch(begin, last, [], f"records {first} to {last} are damaged ({error})")
+        return StoredBatch(begin, last, records[begin - first :])
 
     def records(self) -> Iterator[Record]:
         """Every whole record of the journal, in order."""
@@ -237,13 +246,17 @@ def is_live(folder: Path) -> bool:
     """Whether a process still writes the run in `folder`: its lock on this host, its heartbeat from another."""
     with JournalReader(folder) as reader:
         owner = reader.facts().get("owner", {})
-    if owner.get("host") != socket.gethostname():
-        return bool(time.time() - owner.get("beat", 0.0) < 60.0)
+    beating = bool(time.time() - owner.get("beat", 0.0) < _HEARTBEAT_HOLDS)
+    if fcntl is None or owner.get("host") != socket.gethostname():
+        return beating
     try:
-        with _lock(folder / "journal.lock"):
+        with open(folder / _LOCK_NAME, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             return False
-    except RunInUse:
+    except BlockingIOError:
         return True
+    except OSError:  # somebody else's run, or a file system without locks
+        return beating
 
 
 def on_network(folder: Path, mounts: str = "/proc/self/mounts") -> bool:
@@ -265,17 +278,29 @@ def on_network(folder: Path, mounts: str = "/proc/self/mounts") -> bool:
 
 
 @contextlib.contextmanager
-def _lock(path: Path) -> Iterator[IO[bytes]]:
+def _lock(path: Path) -> Iterator[None]:
     """Hold the run's lock file; the operating system lets go of it when the process ends, however it ends."""
     with open(path, "ab") as file:
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+        deadline = time.monotonic() + _LOCK_PATIENCE
+        while not _locked(file):
+            if time.monotonic() > deadline:
                 raise RunInUse(
-                    f"another process writes the run in {path.parent}; wait for its end or start a run of its own"
-                ) from error
-        yield file
+                    f"another process writes the run in {path.parent}; wait for its end or start another run"
+                )
+            time.sleep(0.01)  # `is_live` holds it for a moment
+        yield
+
+
+def _locked(file: IO[bytes]) -> bool:
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a network file system without locks: the heartbeat alone says who writes
+        return True
+    return True
 
 
 @contextlib.contextmanager

@@ -15,8 +15,9 @@ seen second gets its `escaped_name`, which spells the directory and the tag apar
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
 
 _UNSAFE_IN_FILE = re.compile(r"[^\w.\-+=@ ]")
 _DEVICE = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?$")
@@ -63,16 +64,19 @@ def safe_filename(name: str, *, limit: int = 100) -> str:
     clean = _UNSAFE_IN_FILE.sub("_", name)[:limit].strip(" .")
     if clean == name and clean == clean.lower() and clean and not _DEVICE.match(clean):
         return clean
-    return f"{clean or '_'}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+    stem = f"_{clean}" if not clean or _DEVICE.match(clean) else clean
+    return f"{stem}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+
+
+def variants(name: str) -> Iterator[str]:
+    """`name`, `name~2`, `name~3`, ... without end."""
+    yield name
+    yield from (f"{name}~{number}" for number in itertools.count(2))
 
 
 def unused(name: str, taken: Container[str]) -> str:
-    """`name`, or the first of `name~2`, `name~3`, ... that is not taken."""
-    candidate, number = name, 1
-    while candidate in taken:
-        number += 1
-        candidate = f"{name}~{number}"
-    return candidate
+    """The first of `variants` that is not taken."""
+    return next(one for one in variants(name) if one not in taken)
 
 
 def _parts(path: str) -> list[str]:

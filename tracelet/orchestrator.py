@@ -7,12 +7,13 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tracelet.backends.base import Backend, Status
 from tracelet.delivery import Delivery, DeliveryStats
+from tracelet.errors import JournalError
 from tracelet.guard import Guard
 from tracelet.journal import Cursor, Journal, JournalReader, Rejection
 from tracelet.records import Record, RunInfo, Scalar
@@ -27,6 +28,8 @@ _BATCH_RECORDS = 4096
 _RECORD_BYTES = 256
 _LARGE = 2048
 _POLL = 0.002
+# What the end of a run keeps for its last portion and the vendor's own end.
+_LAST_MOMENT = 0.3
 
 
 class _Barrier:
@@ -34,7 +37,21 @@ class _Barrier:
 
     def __init__(self) -> None:
         self.passed = threading.Event()
-        self.last = 0
+        self.last: int | None = None
+
+
+class _Nowhere(deque[Any]):
+    """The queue where no journal thread is: in a forked child, and after the end. Keeps nothing, and tells of it."""
+
+    def __init__(self, tell: Callable[[], None]) -> None:
+        super().__init__(maxlen=0)
+        self._tell = tell
+
+    def append(self, item: Any) -> None:
+        if isinstance(item, _Barrier):
+            item.passed.set()
+        else:
+            self._tell()
 
 
 class Orchestrator:
@@ -54,9 +71,15 @@ class Orchestrator:
         self._info = info
         self._journal = Journal(folder)
         self._journal.put_info(info)
-        self._journal.annotate("status", "running")
+        self._began = self._journal.last
+        if not info.resumed:
+            self._journal.annotate("status", "running")
         self._spool = Spool(folder / "files")
         self._queue: deque[Record | _Barrier] = deque()
+        # Records that left the queue, those of them that no journal could keep, and what makes the two and the queue
+        # one sight for stats(). `submit` never meets this lock.
+        self._taken, self._spoilt = self._journal.last, 0
+        self._moving = threading.RLock()
         self._most_records = max(queue_bytes // _RECORD_BYTES, 1)
         self._most_bytes = queue_bytes
         self._large: deque[int] = deque()
@@ -146,38 +169,47 @@ class Orchestrator:
 
     def stop(self, status: Status, exit_code: int, timeout: float) -> None:
         """Drain, deliver, close; gives up at `timeout` seconds. What is left stays in the journal."""
-        deadline = time.monotonic() + timeout
-        self._barrier(deadline)
-        for delivery in self._deliveries.values():
-            delivery.finish(status, exit_code, deadline)
-        for delivery in self._deliveries.values():
-            delivery.wait_ended(deadline)
-        for key, value in (("exit_code", exit_code), ("ended", time.time()), ("status", status)):
-            self.annotate(key, value)
-        self._closing.set()
-        self._nudge.set()
-        self._ended.wait(max(1.0, deadline - time.monotonic()))
-        _live.discard(self)
+        began, ended = time.monotonic(), time.time()
+        deadline = began + timeout
+        try:
+            # A journal that cannot be written leaves half of the time for what is in it.
+            self._barrier(began + timeout / 2)
+            if self._info.resumed and self._journal.last == self._began:
+                status, exit_code, ended = self._earlier_end(ended)
+            for delivery in self._deliveries.values():
+                delivery.finish(status, exit_code, deadline - min(_LAST_MOMENT, timeout / 4))
+            for delivery in self._deliveries.values():
+                delivery.wait_ended(deadline)
+        finally:  # also when Ctrl-C ends the wait
+            for key, value in (("exit_code", exit_code), ("ended", ended), ("status", status)):
+                self.annotate(key, value)
+            self._closing.set()
+            self._nudge.set()
+            self._ended.wait(max(1.0, deadline - time.monotonic()))
+            _live.discard(self)
+
+    def _earlier_end(self, now: float) -> tuple[Status, int, float]:
+        """How a run ended that was only opened again to deliver what waits; if it never did, its process was killed."""
+        with JournalReader(self._folder) as reader:
+            facts = reader.facts()
+        if facts.get("status") in ("finished", "failed"):
+            return facts["status"], facts.get("exit_code", 0), facts.get("ended", now)
+        return "killed", facts.get("exit_code", 1), facts.get("ended", now)
 
     def stats(self) -> tuple[int, dict[str, DeliveryStats], dict[str, int], int]:
         """Submitted records, deliveries, causes of loss with their counts, calls that waited for room."""
-        dropped = len(self._drops)
-        queued = sum(not isinstance(item, _Barrier) for item in self._queue.copy())
-        submitted = self._journal.last + len(self._pending) + queued + dropped
-        return (
-            submitted,
-            {name: one.stats(submitted, dropped) for name, one in self._deliveries.items()},
-            self.guard.counts(),
-            len(self._waits),
-        )
+        with self._moving:
+            dropped = len(self._drops)
+            queued = sum(not isinstance(item, _Barrier) for item in list(self._queue))
+            submitted = self._taken - self._spoilt + queued + dropped
+            deliveries = {name: one.stats(submitted, dropped) for name, one in self._deliveries.items()}
+        return submitted, deliveries, self.guard.counts(), len(self._waits)
 
     def disown(self) -> None:
         """In a forked child: threads and the journal are the parent's; what is submitted here goes nowhere."""
-        self._queue = deque(maxlen=0)
+        self._queue = _Nowhere(self._say_foreign)
         self._large = deque(maxlen=0)
-        self.guard.say(
-            "fork", "tracelet: a forked process cannot write its parent's run; what it logs is in its event files only"
-        )
+        self._moving = threading.RLock()  # the parent's thread may have held it
 
     @property
     def last(self) -> int:
@@ -189,6 +221,11 @@ class Orchestrator:
         """This is a forked child of the process that owns the run."""
         return os.getpid() != self._pid
 
+    def _say_foreign(self) -> None:
+        self.guard.say(
+            "fork", "tracelet: a forked process cannot write its parent's run; what it logs is in its event files only"
+        )
+
     def _barrier(self, deadline: float) -> int | None:
         barrier = _Barrier()
         self._queue.append(barrier)
@@ -197,24 +234,27 @@ class Orchestrator:
 
     def _wait_for_room(self) -> bool:
         """The back-pressure rule: wait, counted; past the limit drop, counted, until there is room again."""
+        if threading.current_thread() is self._thread:  # a finaliser that ran there: it would wait for itself
+            return True
         began = time.monotonic()
-        if self._full_since is None:
-            self._full_since = began
         self.guard.say("full", "tracelet: the queue to the journal is full; calls wait for it (counted in stats())")
         while self._is_full():
-            if time.monotonic() - self._full_since > self._queue_timeout or self._closed.is_set() or self.is_foreign:
-                self._drop("the journal could not be written in time")
+            since = self._full_since
+            if since is None:
+                since = self._full_since = time.monotonic()
+            if time.monotonic() - since > self._queue_timeout or self._closed.is_set() or self.is_foreign:
+                self.drop("the journal could not be written in time")
                 return False
             # Polled: waiting on a lock here could meet a signal handler that waits on the same one.
             time.sleep(_POLL)
-        self._full_since = None
         self._waits.append(time.monotonic() - began)
         return True
 
     def _is_full(self) -> bool:
         return len(self._queue) >= self._most_records or sum(self._large.copy()) >= self._most_bytes
 
-    def _drop(self, cause: str) -> None:
+    def drop(self, cause: str) -> None:
+        """Count a record that was submitted and is lost."""
         self._drops.append(cause)
         self.guard.count(f"dropped: {cause}")
         self.guard.say(cause, "tracelet: records are dropped: %s (%s); the training goes on", cause, self._folder)
@@ -232,10 +272,24 @@ class Orchestrator:
                 self._facts["beat"] = time.time()
         self.guard.call(self._commit)
         self._closed.set()
-        for _ in range(len(self._pending) + len(self._queue)):
-            self._drop("the run ended before the journal could be written")
+        self._give_up()
         self.guard.call(self._journal.close)
         self._ended.set()
+
+    def _give_up(self) -> None:
+        """Count what the journal did not take, and what still comes."""
+        with self._moving:
+            queue, self._queue = self._queue, _Nowhere(lambda: self.drop("the run had ended"))
+            waiting = list(queue)
+            left = [*self._pending, *(item for item in waiting if not isinstance(item, _Barrier))]
+            self._taken += len(left) - len(self._pending)
+            self._spoilt += len(left)
+            self._pending.clear()
+            for _ in left:
+                self.drop("the run ended before the journal could be written")
+        for barrier in (self._barrier_met, *waiting):
+            if isinstance(barrier, _Barrier):
+                barrier.passed.set()
 
     def _commit(self) -> None:
         """Move the queue into the journal; on a full disk keep what is in hand and try again at the next turn."""
@@ -253,20 +307,20 @@ class Orchestrator:
 
     def _commit_batch(self) -> bool:
         pending, queue = self._pending, self._queue
-        while self._barrier_met is None and len(pending) < _BATCH_RECORDS and queue:
-            item = queue.popleft()
-            if isinstance(item, _Barrier):
-                self._barrier_met = item
-            else:
-                pending.append(item)
+        with self._moving:
+            while self._barrier_met is None and len(pending) < _BATCH_RECORDS and queue:
+                item = queue.popleft()
+                if isinstance(item, _Barrier):
+                    self._barrier_met = item
+                else:
+                    pending.append(item)
+                    self._taken += 1
         wrote = bool(pending)
         if pending:
-            large = sum(payload_bytes(record) > _LARGE for record in pending if not isinstance(record, Scalar))
-            # Content-addressed: what a failed turn already put into the spool is found there by the next.
-            self._append([self._spool.keep(record) for record in pending])
-            pending.clear()
-            for _ in range(large):
-                self._large.popleft()
+            if self._journal.last == self._began and self._info.resumed:
+                self._facts["status"] = "running"
+            self._append(pending)
+            self._full_since = None
         if self._barrier_met is not None:
             self._commit_notes()
             self._barrier_met.last = self._journal.last
@@ -274,29 +328,55 @@ class Orchestrator:
             self._barrier_met = None
         return wrote
 
-    def _append(self, records: list[Record]) -> None:
+    def _append(self, pending: list[Record]) -> None:
         try:
-            self._journal.append(records)
-        except (ValueError, TypeError, OverflowError) as error:
+            self._settle_first(pending, len(pending))
+        except (ValueError, TypeError, OverflowError):
             # One record that has no encoding (a lone surrogate in a name) must not take its neighbours with it.
-            if len(records) == 1:
-                self.guard.swallowed(error, self._journal.append)
-                self._drop(f"cannot be encoded ({type(error).__name__})")
-                return
-            for record in records:
-                self._append([record])
+            while pending:
+                try:
+                    self._settle_first(pending, 1)
+                except (ValueError, TypeError, OverflowError) as error:
+                    self.guard.swallowed(error, self._journal.append)
+                    with self._moving:
+                        self._spoilt += 1
+                        self.drop(f"cannot be encoded ({type(error).__name__})")
+                    self._release(pending, 1)
+
+    def _settle_first(self, pending: list[Record], count: int) -> None:
+        # Content-addressed: what a failed turn already put into the spool is found there by the next.
+        keep = self._spool.keep
+        self._journal.append([one if one.__class__ is Scalar else keep(one) for one in pending[:count]])
+        self._release(pending, count)
+
+    def _release(self, pending: list[Record], count: int) -> None:
+        for record in pending[:count]:
+            if record.__class__ is not Scalar and payload_bytes(record) > _LARGE:
+                self._large.popleft()
+        del pending[:count]
 
     def _commit_notes(self) -> None:
+        """Write what was said about the run and its backends; what cannot be written stays for the next turn."""
         while self._facts:
             key, value = self._facts.popitem()
-            if key == "beat":
-                self._journal.beat()
-            else:
-                self._journal.annotate(key, value)
+            try:
+                if key == "beat":
+                    self._journal.beat()
+                else:
+                    self._journal.annotate(key, value)
+            except JournalError:
+                self._facts.setdefault(key, value)
+                raise
         while self._cursors:
             with self._reported:
                 name, (cursor, rejections) = self._cursors.popitem()
-            self._journal.put_cursor(name, cursor, rejections)
+            try:
+                self._journal.put_cursor(name, cursor, rejections)
+            except JournalError:
+                with self._reported:
+                    newer, more = self._cursors.get(name, (cursor, []))
+                    self._cursors[name] = (newer, [*rejections, *more])
+                raise
 
     def _take_cursor(self, name: str, cursor: Cursor, rejections: Sequence[Rejection]) -> None:
         with self._reported:

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, NoReturn
@@ -38,6 +39,7 @@ class ProgramEnd:
         self._last_error = _last_error()
 
     def watch(self) -> None:
+        _watching.add(self)
         atexit.register(self._at_exit)
         self._wrap_sys_exit()
         if threading.current_thread() is threading.main_thread():
@@ -55,6 +57,7 @@ class ProgramEnd:
 
     def unwatch(self) -> None:
         self._end = None
+        _watching.discard(self)
         atexit.unregister(self._at_exit)
         if sys.exit is self._our_exit:
             sys.exit = self._sys_exit
@@ -84,7 +87,8 @@ class ProgramEnd:
 
         @functools.wraps(original)
         def exit(status: Any = None, /) -> NoReturn:
-            self._exit_code = 0 if status is None else status & 0xFF if isinstance(status, int) else 1
+            if threading.current_thread() is threading.main_thread():  # elsewhere it ends the thread alone
+                self._exit_code = 0 if status is None else status & 0xFF if isinstance(status, int) else 1
             original(status)
 
         sys.exit = self._our_exit = exit
@@ -100,6 +104,20 @@ class ProgramEnd:
             self._end("killed", KILLED_BY_TERM)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+_watching: weakref.WeakSet[ProgramEnd] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    # A forked child's end is not the run's. And a worker that multiprocessing's Pool ends by SIGTERM must die of it at
+    # once: with a handler in Python that comes a moment before it waits for a semaphore, it waits for ever (measured).
+    for one in list(_watching):
+        one.unwatch()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _last_error() -> BaseException | None:

@@ -207,8 +207,8 @@ class Params(_Record, frozen=True, tag="params"):
 class Artifact(_Record, frozen=True, tag="artifact"):
     """Files the program handed over. `files` hold their path inside the artifact in `File.name`.
 
-    `name` is the target: a file's path, or a folder's with a trailing "/". `type` and `metadata` are the
-    program's words, where it had any.
+    `name` is the target: of the type "file" the path of the one file; with a trailing "/" the folder that the files
+    lie in; otherwise the name of a vendor's artifact. `type` and `metadata` are the program's words, where it had any.
     """
 
     name: str

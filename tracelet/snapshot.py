@@ -72,6 +72,8 @@ def number(value: Any) -> float:
     """The float64 of a number, or of an array or tensor of one element."""
     if type(value) is float:
         return value
+    if isinstance(value, str | bytes):
+        raise TypeError("it is text")
     item = getattr(value, "item", None)
     return float(item() if callable(item) else value)
 
@@ -146,14 +148,15 @@ def png(image: Any, dataformats: str) -> tuple[bytes, int, int]:
     return out.getvalue(), picture.width, picture.height
 
 
-def gif(video: Any, fps: float) -> tuple[bytes, int, int]:
-    """Frames as an animated GIF with its width and height: [T, C, H, W] or [1, T, C, H, W], as `png` takes them."""
+def gif(video: Any, fps: float, dataformats: str = "NTCHW") -> tuple[bytes, int, int]:
+    """Frames as an animated GIF with its width and height: [T, C, H, W], or several videos [N, T, C, H, W] side by side
+    as TensorBoard lays them out. Arrays as `png` takes them; `dataformats` names the axes of five."""
     import numpy as np
     from PIL import Image
 
     array = np.asarray(_host(video))
-    if array.ndim == 5 and array.shape[0] == 1:
-        array = array[0]
+    if array.ndim == 5:
+        array = _tiled(array.transpose([dataformats.upper().index(axis) for axis in "NTCHW"]))
     if array.ndim != 4:
         raise TraceletError(f"a video has the axes [T, C, H, W]; this one has the shape {array.shape}")
     frames = [Image.fromarray(_pixels(frame, "CHW")).convert("RGB") for frame in array]
@@ -221,6 +224,18 @@ def _host(values: Any) -> Any:
             values = values.float()
         return values.numpy()
     return values
+
+
+def _tiled(videos: Any) -> Any:
+    """[N, T, C, H, W] as [T, C, rows * H, columns * W], both powers of two (torch/utils/tensorboard/_utils.py)."""
+    import numpy as np
+
+    number, frames, channels, height, width = videos.shape
+    whole = 1 << max(number - 1, 0).bit_length()
+    rows = 1 << (number.bit_length() - 1) // 2
+    padded = np.concatenate([videos, np.zeros((whole - number, *videos.shape[1:]), videos.dtype)])
+    grid = padded.reshape(rows, whole // rows, frames, channels, height, width)
+    return grid.transpose(2, 3, 0, 4, 1, 5).reshape(frames, channels, rows * height, whole // rows * width)
 
 
 def _pixels(image: Any, dataformats: str) -> Any:

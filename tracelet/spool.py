@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import os
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 
+from tracelet.errors import JournalError
 from tracelet.records import Artifact, File, Record, kind
 
 _CHUNK = 1 << 20
@@ -21,31 +25,34 @@ class Spool:
         self._folder = folder
 
     def put(self, data: bytes, suffix: str) -> File:
-        """Keep `data` as a file whose name ends in `suffix` (vendors read the format off the name)."""
+        """Keep `data` as a file whose name ends in `suffix` (vendors read the format off the name).
+
+        Raises:
+            JournalError: the folder cannot be written.
+        """
         digest = hashlib.sha256(data).hexdigest()
         name = f"{digest}{suffix}"
         if not self._path(name).exists():
-            handle, temporary = self._temporary()
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-            self._settle(temporary, name)
+            with self._draft() as draft:
+                draft.write(data)
+                draft.keep_as(name)
         return File(name=name, digest=digest, size=len(data))
 
     def snapshot(self, source: Path, name: str) -> File:
-        """Keep the bytes that `source` has now; `name` is its path inside the artifact."""
+        """Keep the bytes that `source` has now; `name` is its path inside the artifact.
+
+        Raises:
+            JournalError: the folder cannot be written.
+            OSError: `source` cannot be read.
+        """
         hasher, size = hashlib.sha256(), 0
-        handle, temporary = self._temporary()
-        try:
-            with open(source, "rb") as original, os.fdopen(handle, "wb") as copy:
-                while chunk := original.read(_CHUNK):
-                    hasher.update(chunk)
-                    copy.write(chunk)
-                    size += len(chunk)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-        digest = hasher.hexdigest()
-        self._settle(temporary, digest)
+        with open(source, "rb") as original, self._draft() as draft:
+            while chunk := original.read(_CHUNK):
+                hasher.update(chunk)
+                draft.write(chunk)
+                size += len(chunk)
+            digest = hasher.hexdigest()
+            draft.keep_as(digest)
         return File(name=name, digest=digest, size=size)
 
     def keep(self, record: Record) -> Record:
@@ -89,14 +96,54 @@ class Spool:
     def _path(self, name: str) -> Path:
         return self._folder / name[:2] / name
 
-    def _temporary(self) -> tuple[int, str]:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return tempfile.mkstemp(dir=self._folder, prefix="new-")
+    def _draft(self) -> _Draft:
+        return _Draft(self._folder, self._path)
 
-    def _settle(self, temporary: str, name: str) -> None:
-        path = self._path(name)
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-        os.replace(temporary, path)
+
+class _Draft:
+    """A file on its way into the spool; one that does not get there leaves nothing behind.
+
+    The journal's thread tries a full disk again every 40 ms, and must not fill it with drafts.
+    """
+
+    def __init__(self, folder: Path, place: Callable[[str], Path]) -> None:
+        self._folder, self._place = folder, place
+
+    def __enter__(self) -> _Draft:
+        with _translated(self._folder):
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            handle, self._path = tempfile.mkstemp(dir=self._folder, prefix="new-")
+            self._file: io.FileIO | None = io.FileIO(handle, "wb")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+            os.unlink(self._path)
+
+    def write(self, data: bytes) -> None:
+        assert self._file is not None
+        rest = memoryview(data)
+        with _translated(self._folder):
+            while rest:  # an almost full disk takes a part, and refuses the next
+                rest = rest[self._file.write(rest) :]
+
+    def keep_as(self, name: str) -> None:
+        assert self._file is not None
+        path = self._place(name)
+        with _translated(self._folder):
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            os.replace(self._path, path)
+        self._file.close()
+        self._file = None
+
+
+@contextlib.contextmanager
+def _translated(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise JournalError(f"cannot write {folder}: {error}") from error
 
 
 def payload_bytes(record: Record) -> int:

@@ -14,8 +14,8 @@ from tracelet.interceptors.series import SeriesNames
 from tracelet.naming import tensorboardx_tag
 from tracelet.records import Embedding, Graph, Params, Record, Scalar, Video
 
-ScalarClaim: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
-"""add_scalar's arguments: the shortest claim, for the call that is made a million times."""
+ScalarClaim: TypeAlias = tuple[type, Any, Any, Any]
+"""add_scalar's writer class, tag, value and step: the shortest claim, for the call that is made a million times."""
 
 
 class Claim:
@@ -58,6 +58,18 @@ class Claim:
         return iter(())
 
 
+class ScalarCall(Claim):
+    """add_scalar, where the short way does not do."""
+
+    kinds = frozenset({"scalar"})
+
+    def refine(self, record: Record, log_dir: str) -> Record | None:
+        if isinstance(record, Scalar) and self.seen:
+            exact = exact_scalar(self.argument(1, "scalar_value"))
+            return record if exact is None else msgspec.structs.replace(record, value=exact)
+        return record
+
+
 class ImageClaim(Claim):
     kinds = frozenset({"image", "video"})
 
@@ -72,7 +84,8 @@ class VideoClaim(Claim):
         if self.returned and not self.seen and isinstance(self.tag, str):
             frames, step = self.argument(1, "vid_tensor"), self.argument(2, "global_step")
             fps, walltime = self.argument(3, "fps", 4), self.argument(4, "walltime")
-            data, width, height = snapshot.gif(frames, fps)
+            # tensorboardX alone has `dataformats`.
+            data, width, height = snapshot.gif(frames, fps, self.argument(5, "dataformats", "NTCHW"))
             directory = series[self.parent_dir]
             wall_time = time.time() if walltime is None else walltime
             whole = snapshot.integer_step(step)
@@ -111,20 +124,26 @@ class ScalarsClaim(Claim):
         self.tag = self.argument(0, "main_tag")
         self.values = self.argument(1, "tag_scalar_dict")
         self.key: Any = None
+        self._keys: dict[str, str] | None = None
 
     def name(self, series: SeriesNames, log_dir: str, tag: str, kind: str) -> tuple[str, str] | None:
         if kind != "scalar" or not isinstance(self.values, Mapping) or not isinstance(self.tag, str):
             return None
         if tag not in (self.tag, tensorboardx_tag(self.tag)):
             return None
+        if self._keys is None:
+            self._keys = self._directories(self.tag)
+        if log_dir not in self._keys:
+            return None
+        self.key = self._keys[log_dir]
+        directory = series[self.parent_dir]
+        return directory.member(self.tag, self.key), directory.namespace
+
+    def _directories(self, main_tag: str) -> dict[str, str]:
+        """The directory of each key, as torch spells it and as tensorboardX does."""
         parent, keys = self.parent_dir, [key for key in self.values if isinstance(key, str)]
-        flat, nested = f"{parent}/{self.tag.replace('/', '_')}_", os.path.join(parent, self.tag)
-        for key in keys:
-            if log_dir in (flat + key, os.path.join(nested, key)):
-                self.key = key
-                directory = series[parent]
-                return directory.member(self.tag, key), directory.namespace
-        return None
+        flat, nested = f"{parent}/{main_tag.replace('/', '_')}_", os.path.join(parent, main_tag)
+        return {flat + key: key for key in keys} | {os.path.join(nested, key): key for key in keys}
 
     def refine(self, record: Record, log_dir: str) -> Record | None:
         if isinstance(record, Scalar) and self.key is not None:
@@ -140,9 +159,8 @@ class HParamsClaim(Claim):
     def __init__(self, writer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         super().__init__(writer, args, kwargs)
         # torch's fourth argument is `run_name`, after a dict of domains; tensorboardX's third is `name`.
-        third = self.argument(2, "name")
-        run_name = third if isinstance(third, str) else self.argument(3, "run_name")
-        self.nested_dir = run_name or "hparams"
+        names = (self.argument(2, "name"), self.argument(3, "run_name"))
+        self.nested_dir = next((name for name in names if name and isinstance(name, str)), "hparams")
 
     def refine(self, record: Record, log_dir: str) -> Record | None:
         values = self.argument(0, "hparam_dict")
@@ -185,7 +203,10 @@ class EmbeddingClaim(Claim):
         shown = 0 if step is None else step
         directory = series[self.parent_dir]
         folder = os.path.join(self.parent_dir, str(shown).zfill(5), self.writer._encode(tag))
-        names = [name for name in ("tensors.tsv", "metadata.tsv", "sprite.png") if _has(folder, name)]
+        # The folder may still hold what an earlier call with the same step and tag left there.
+        given = {"tensors.tsv": True, "metadata.tsv": self.argument(1, "metadata") is not None}
+        given["sprite.png"] = self.argument(2, "label_img") is not None
+        names = [name for name, wanted in given.items() if wanted and _has(folder, name)]
         parts = tuple(_read(os.path.join(folder, name)) for name in names)
         whole = snapshot.integer_step(step)
         yield Embedding(directory[tag], tuple(names), parts, whole, time.time(), directory.namespace)
@@ -214,20 +235,6 @@ CLAIMS: dict[str, type[Claim]] = {
 }
 
 
-def raw_scalar(argument: Any, value: Any) -> float | None:
-    """The float64 of add_scalar's argument; the file's own float32 where only that is at hand; None: not a scalar."""
-    if argument.__class__ is float:
-        return argument
-    if value.HasField("simple_value"):
-        told = value.simple_value
-    elif value.metadata.plugin_data.plugin_name == "scalars":
-        told = value.tensor.double_val[0] if value.tensor.double_val else value.tensor.float_val[0]
-    else:
-        return None
-    exact = exact_scalar(argument)
-    return float(told) if exact is None else exact
-
-
 def exact_scalar(argument: Any) -> float | None:
     """The float64 of a number as the program gave it; None where the value in the event file is as good or safer.
 
@@ -241,7 +248,8 @@ def exact_scalar(argument: Any) -> float | None:
     if elsewhere == "meta" or (elsewhere != "cpu" and str(argument.dtype) not in ("torch.float64", "torch.int64")):
         return None
     try:
-        return snapshot.number(argument)
+        # Both libraries take the text of a number, which `log_metric` refuses.
+        return float(argument) if isinstance(argument, (str, bytes)) else snapshot.number(argument)
     except (TypeError, ValueError, OverflowError):
         return None
 

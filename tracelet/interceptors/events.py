@@ -184,8 +184,10 @@ def _array(tensor: Any) -> tuple[str, Any]:
         parts = np.array(list(getattr(tensor, field)), "<f4" if field == "scomplex_val" else "<f8")
         array = parts.view(bits)
     else:
-        array = np.array(list(getattr(tensor, field)), bits)
-    return dtype, array.reshape(shape) if shape else array
+        # torch puts uint8 into `uint32_val` (torch/utils/tensorboard/summary.py, _TENSOR_TYPE_MAP).
+        array = np.array(list(getattr(tensor, field) or tensor.uint32_val), bits)
+    # One value stands for all of its tensor (tensorflow/core/framework/tensor.proto).
+    return dtype, np.broadcast_to(array[0], shape) if array.size == 1 else array.reshape(shape or -1)
 
 
 def _halves(numbers: list[int], dtype: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable
 
@@ -17,6 +18,7 @@ class SeriesNames(dict[str, "Directory"]):
         self._on_root = on_root
         self._owners: dict[str, tuple[str, str]] = {}
         self._directories: dict[str, Directory] = {}
+        self._roots: dict[str, str] = {}
         if root_logdir is not None:
             self._set_root(canonical(root_logdir))
 
@@ -28,7 +30,7 @@ class SeriesNames(dict[str, "Directory"]):
         return self._enter(log_dir, canonical(log_dir))
 
     def alias(self, log_dir: str, path: str) -> None:
-        """Name what is written in `log_dir` as if it stood in `path` (add_hparams names a directory after the clock)."""
+        """Name what is in `log_dir` as if it stood in `path` (add_hparams names a directory after the clock)."""
         self._enter(log_dir, canonical(path))
 
     def explicit(self, tag: str) -> str:
@@ -38,13 +40,9 @@ class SeriesNames(dict[str, "Directory"]):
     def claim(self, candidate: str, log_dir: str, tag: str, escaped: str) -> str:
         """`candidate` if it is free or already this series' own, else `escaped`."""
         owner = (log_dir, tag)
-        for name in (candidate, escaped):
-            # setdefault is one step for the interpreter: two threads cannot both get the name.
-            if self._owners.setdefault(name, owner) == owner:
-                return name
-        name = naming.unused(escaped, self._owners)
-        self._owners[name] = owner
-        return name
+        names = itertools.chain((candidate,), naming.variants(escaped))
+        # setdefault is one step for the interpreter: two threads cannot both get the name.
+        return next(name for name in names if self._owners.setdefault(name, owner) == owner)
 
     def _enter(self, log_dir: str, path: str) -> Directory:
         if self.root is None:
@@ -55,8 +53,10 @@ class SeriesNames(dict[str, "Directory"]):
         return directory
 
     def _set_root(self, path: str) -> None:
-        self.root = path
-        self._on_root(path)
+        # Of two threads that make the first writers at once, one gives the root to both.
+        if self._roots.setdefault("", path) is path:
+            self._on_root(path)
+        self.root = self._roots[""]
 
 
 class Directory(dict[str, str]):
@@ -69,15 +69,17 @@ class Directory(dict[str, str]):
         self.namespace = naming.namespace(root, path)
 
     def __missing__(self, tag: str) -> str:
+        key, tag = tag, plain_text(tag)
         owner = "" if self.path == self._root else self.path
         name = self._book.claim(
             naming.join(self.namespace, tag), owner, tag, naming.escaped_name(self._root, self.path, tag)
         )
-        self[tag] = name
+        self[key] = name
         return name
 
     def member(self, main_tag: str, key: str) -> str:
         """The name of one series of add_scalars: `main_tag/key`, another series than the tag spelled so."""
+        main_tag, key = plain_text(main_tag), plain_text(key)
         path = f"{self.path}\0{main_tag}"
         tag = naming.join(main_tag, key)
         return self._book.claim(
@@ -88,8 +90,14 @@ class Directory(dict[str, str]):
         )
 
 
-def canonical(log_dir: str) -> str:
+def plain_text(tag: str) -> str:
+    """A tag that is a numpy.str_ or an enum as the str that it is to TensorBoard."""
+    return str.__str__(tag)
+
+
+def canonical(log_dir: str | os.PathLike[str]) -> str:
     """A directory as an absolute path without links; a URL (s3://...) as it is."""
+    log_dir = os.fspath(log_dir)  # tensorboardX's writer without a file tells what it was given
     if "://" in log_dir:
         return log_dir.rstrip("/")
     return os.path.realpath(log_dir)

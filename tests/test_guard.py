@@ -1,0 +1,74 @@
+"""The guard: nothing of ours reaches the host, everything is counted, and each cause is said once."""
+
+import logging
+import threading
+
+import pytest
+
+from tracelet.errors import BackendUnavailable
+from tracelet.guard import Guard
+
+
+class Trouble:
+    def defect(self):
+        raise KeyError("no such key")
+
+    def outage(self):
+        raise BackendUnavailable("away")
+
+    def leave(self):
+        raise SystemExit(3)
+
+
+def test_a_result_comes_through(swallowed):
+    assert 3 == Guard().call(max, 1, 3)
+    assert None is Guard().attempt(max, 1, 3)
+
+
+def test_a_defect_is_counted_and_said_once(swallowed, caplog):
+    """With its traceback, once; and the suite sees each."""
+    guard = Guard()
+    for _ in range(3):
+        assert None is guard.call(Trouble().defect)
+    assert KeyError is type(guard.attempt(Trouble().defect))
+    assert {"error in Trouble.defect: KeyError": 4} == guard.counts()
+    (record,) = caplog.records
+    assert "no such key" in record.getMessage()
+    assert 'raise KeyError("no such key")' in record.getMessage()
+    assert 4 == len(swallowed)
+    swallowed.clear()
+
+
+def test_an_adapters_trouble_is_no_defect(swallowed, caplog):
+    """What a backend may let out is said in one sentence, and counts as nothing lost."""
+    guard = Guard()
+    assert None is guard.call(Trouble().outage)
+    assert BackendUnavailable is type(guard.attempt(Trouble().outage))
+    assert {} == guard.counts()
+    assert ["tracelet: Trouble.outage: away"] == [record.getMessage() for record in caplog.records]
+    assert [] == swallowed
+
+
+def test_the_programs_own_end_is_not_held():
+    """KeyboardInterrupt and SystemExit pass."""
+    with pytest.raises(SystemExit):
+        Guard().call(Trouble().leave)
+
+
+def test_a_cause_is_said_once(caplog):
+    guard = Guard()
+    for number in range(5):
+        guard.say("cause", "tracelet: %s", number)
+    guard.say("another", "tracelet: other", level=logging.INFO)
+    assert ["tracelet: 0"] == [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+
+
+def test_counting_from_many_threads_is_exact():
+    """Also past the thousand, where the events are folded."""
+    guard = Guard()
+    threads = [threading.Thread(target=lambda: [guard.count("x") for _ in range(5000)]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert {"x": 20_000} == guard.counts()

@@ -1,0 +1,163 @@
+"""log_params: whatever people keep settings in, as dotted names and plain values; it never loses one, and never raises
+for a value."""
+
+import argparse
+import csv
+import dataclasses
+import enum
+import json
+import math
+import types
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pytest
+import torch
+
+import tracelet
+from tracelet.records import Params
+
+
+class Color(enum.Enum):
+    RED = "red"
+
+
+class Level(enum.IntEnum):
+    HIGH = 3
+
+
+@dataclasses.dataclass
+class Optimizer:
+    lr: float = 0.1
+    betas: tuple = (0.9, 0.999)
+
+
+@dataclasses.dataclass
+class Model:
+    dropout: float = 0.5
+    optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
+
+
+class Odd:
+    def __str__(self):
+        return "an odd one"
+
+
+LONG = "x" * 20_000
+
+CASES = {
+    "nested": ({"model": {"encoder": {"layers": 3}}}, {"model.encoder.layers": 3}),
+    "dotted keys": ({"git.commit": "abc"}, {"git.commit": "abc"}),
+    "lists stay": ({"sizes": [784, 128, 64, 10]}, {"sizes": [784, 128, 64, 10]}),
+    "tuples": ({"betas": (0.9, 0.999)}, {"betas": [0.9, 0.999]}),
+    "sets": ({"tags": {"b", "a"}}, {"tags": ["a", "b"]}),
+    "none": ({"seed": None}, {"seed": None}),
+    "bools": ({"debug": True}, {"debug": True}),
+    "empty dict": ({"options": {}}, {"options": {}}),
+    "keys that are no str": ({1: "one", None: "none", (2, 3): "pair"}, {"1": "one", "None": "none", "(2, 3)": "pair"}),
+    "numpy scalars": ({"a": np.float32(0.5), "b": np.int64(7), "c": np.bool_(True)}, {"a": 0.5, "b": 7, "c": True}),
+    "numpy array": ({"a": np.arange(3), "b": np.array(2.5)}, {"a": [0, 1, 2], "b": 2.5}),
+    "tensors": ({"a": torch.tensor([1.0, 2.0]), "b": torch.tensor(3)}, {"a": [1.0, 2.0], "b": 3}),
+    "path": ({"data": Path("a/b"), "pure": PurePosixPath("/x")}, {"data": "a/b", "pure": "/x"}),
+    "dataclass inside": ({"model": Model()}, {"model.dropout": 0.5, "model.optimizer.lr": 0.1,
+                                              "model.optimizer.betas": [0.9, 0.999]}),
+    "dataclass": (Optimizer(), {"lr": 0.1, "betas": [0.9, 0.999]}),
+    "namespace": (argparse.Namespace(lr=0.1, model=argparse.Namespace(depth=2)), {"lr": 0.1, "model.depth": 2}),
+    "mapping": (types.MappingProxyType({"lr": 0.1}), {"lr": 0.1}),
+    "enum": ({"color": Color.RED, "level": Level.HIGH}, {"color": "red", "level": 3}),
+    "long text": ({"prompt": LONG}, {"prompt": LONG}),
+    "big ints": ({"seed": 2**63, "small": -(2**63), "huge": 10**30},
+                 {"seed": str(2**63), "small": -(2**63), "huge": str(10**30)}),
+    "lone surrogate": ({"name \ud800": "value \udfff"}, {"name \\ud800": "value \\udfff"}),
+    "bytes": ({"raw": b"abc\xff"}, {"raw": "abc\\xff"}),
+    "an object": ({"odd": Odd()}, {"odd": "an odd one"}),
+    "a class": ({"loss": Odd}, {"loss": str(Odd)}),
+    "device and dtype": ({"device": torch.device("cpu"), "dtype": torch.float32}, {"device": "cpu",
+                                                                                   "dtype": "torch.float32"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_people_keep_settings_in(case, experiment, records):
+    """The names are dotted, the values plain, and both come back from the journal as they went in."""
+    given, expected = CASES[case]
+    experiment.log_params(given)
+    (record,) = records()
+    assert isinstance(record, Params)
+    assert expected == dict(record.values)
+    assert [type(value) for value in expected.values()] == [type(value) for value in record.values.values()]
+
+
+def test_floats_that_are_no_numbers(experiment, records):
+    """NaN and the infinities stay what they are."""
+    experiment.log_params({"nan": float("nan"), "up": float("inf"), "down": -np.inf})
+    (record,) = records()
+    assert math.isnan(record.values["nan"])
+    assert (math.inf, -math.inf) == (record.values["up"], record.values["down"])
+
+
+def test_the_later_value_wins():
+    """A name may be given again, in another form, in another call, after a resume; csv shows the last."""
+    experiment = tracelet.start_logging(backend="csv")
+    experiment.log_params({"lr": 0.1, "model": {"depth": 2}})
+    experiment.log_params({"lr": 0.2})
+    experiment.log_params({"model.depth": 3})
+    experiment.stop()
+    experiment = tracelet.start_logging(backend="csv", run_id=experiment.run_id)
+    experiment.log_params({"final_loss": 0.01, "lr": 0.3})
+    experiment.stop()
+    config = json.loads((experiment.folder / "csv" / "config.json").read_text())
+    assert {"lr": 0.3, "model.depth": 3, "final_loss": 0.01} == config
+
+
+def test_values_are_copied(experiment, records):
+    """What the program changes after the call does not change what was said."""
+    sizes, nested = [1, 2], {"a": 1}
+    array, tensor = np.zeros(2), torch.zeros(2)
+    experiment.log_params({"sizes": sizes, "nested": nested, "array": array, "tensor": tensor})
+    sizes.append(3)
+    nested["a"] = 2
+    array += 7
+    tensor += 7
+    (record,) = records()
+    assert {"sizes": [1, 2], "nested.a": 1, "array": [0, 0], "tensor": [0, 0]} == dict(record.values)
+
+
+@pytest.mark.parametrize("wrong", [5, "lr=0.1", [("lr", 0.1)], None])
+def test_what_holds_no_params_is_refused(wrong, experiment):
+    """A thing without names is the caller's mistake, said at once."""
+    with pytest.raises(tracelet.TraceletError, match="log_params takes a dict, dataclass or Namespace"):
+        experiment.log_params(wrong)
+
+
+def test_many_params(experiment, records):
+    """A thousand parameters of a kilobyte each."""
+    experiment.log_params({f"p{number}": "v" * 1000 for number in range(1000)})
+    (record,) = records()
+    assert 1000 == len(record.values)
+
+
+def test_generators_are_left_alone(experiment):
+    """No method draws from the program's random numbers."""
+    import random
+
+    states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+    experiment.log_params({"a": np.arange(3)})
+    experiment.log_histogram("h", np.arange(10.0))
+    experiment.log_metric("loss", 1)
+    assert experiment.flush(10)
+    assert states == (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())
+
+
+def test_names_are_the_same_in_the_csv(experiment):
+    """`model.dropout` is the name everywhere."""
+    experiment.stop()
+    running = tracelet.start_logging(backend="csv")
+    running.log_params({"model": {"dropout": 0.1}})
+    running.log_metrics({"train/loss": 0.5, "lr": 0.1}, 3)
+    running.stop()
+    assert {"model.dropout": 0.1} == json.loads((running.folder / "csv" / "config.json").read_text())
+    with open(running.folder / "csv" / "scalars.csv", newline="") as file:
+        assert [("train/loss", "3", "0.5"), ("lr", "3", "0.1")] == [
+            (row["tag"], row["step"], row["value"]) for row in csv.DictReader(file)
+        ]
