@@ -20,9 +20,9 @@ RESULTS = Path(__file__).with_name("RESULTS.md")
 EXPLANATION = """\
 Medians of {repeats} processes a row, interleaved, with the smallest and largest in brackets. A workload is 20,000
 `add_scalar`, 20 `add_histogram` of 100,000 float64, 20 `add_image` of 3x256x256, by torch's SummaryWriter. The first
-half of the scalars is timed call by call (median, p99, longest stall), the second as one tight loop (mean, and its ratio to
-TensorBoard alone in the same turn). *finish* runs to the end of `stop`. *read back* counts what the store holds, by
-readers of their own."""
+half of the scalars is timed call by call (median, p99, longest stall), the second as one tight loop (mean, and its
+ratio to TensorBoard alone in the same turn). *finish* runs to the end of `stop`. *read back* counts what the store
+holds, by readers of their own."""
 COLUMNS = {
     "median_us": "add_scalar median us",
     "p99_us": "p99 us",

@@ -15,8 +15,8 @@ from programs import DEADLINE, ending, journal_values, run_program, started, the
 
 EPOCHS, BATCHES = 20, 32
 
-# The shape of the usual tutorial: batch metrics on one axis, epoch metrics on another that begins at 0 again, histograms of
-# weights and gradients, parameters before and after, a figure, files.
+# The shape of the usual tutorial: batch metrics on one axis, epoch metrics on another that begins at 0 again,
+# histograms of weights and gradients, parameters before and after, a figure, files.
 TRAINING = f"""
     import json, sys
     import torch
@@ -91,7 +91,7 @@ def written(read_values):
 
 @pytest.mark.parametrize("library", ["torch", "tensorboardX"])
 def test_a_complete_training_arrives_whole(library, tmp_path, written):
-    """20 epochs of 32 batches: every scalar, histogram, parameter and artifact is in wandb's own file and in the csv."""
+    """20 epochs of 32 batches: every scalar, histogram, parameter and artifact is in wandb's file and in the csv."""
     program = run_program(TRAINING, library, "wandb,csv", deadline=120)
     assert 0 == program.returncode, program.err
     losses = json.loads(program.out.splitlines()[-1])
