@@ -9,9 +9,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from conftest import our_threads
 from faults import Faulty, journalled, values
 from programs import run_program
+from support import our_threads
 
 import tracelet
 from tracelet.backends import _registered

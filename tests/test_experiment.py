@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import our_threads
 from faults import journalled, values
 from matplotlib.figure import Figure
 from PIL import Image as Picture
+from support import our_threads
 
 import tracelet
 from tracelet.records import Audio, Histogram, Image, Scalar, Table, Text, Video

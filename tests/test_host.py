@@ -14,9 +14,9 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from conftest import our_threads
 from faults import Faulty, Gate, assert_balanced, raises, values
 from programs import run_program
+from support import our_threads
 
 import tracelet
 from tracelet.errors import BackendUnavailable

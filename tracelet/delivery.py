@@ -175,10 +175,12 @@ class Delivery:
                     return
             while not self._over():
                 self._wake.clear()
+                # Asked before the journal is: what was committed before the end was asked for must still be read.
+                finishing = self._finish is not None
                 stored = self._read(reader)
                 if stored is not None:
                     self._deliver(stored)
-                elif self._finish is not None:
+                elif finishing:
                     break
                 else:
                     self._settle(flush=self._flush_to > self._cursor.position)

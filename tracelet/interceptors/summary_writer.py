@@ -43,9 +43,11 @@ class SummaryWriterInterceptor:
         # The public call now running in each thread. A dictionary by thread id: half the cost of a threading.local.
         self._claims: dict[int, ScalarClaim | Claim | None] = {}
         self._last: tuple[Any, Directory] = (None, Directory(series, "", ""))
-        # Classes whose add_scalar writes one event and no other, since they get their file writer as the library does.
+        # What is as the library wrote it. Where all of it is, add_scalar writes its one event and no other: writer
+        # classes by `_get_file_writer`, and file writers' `add_summary` and (wrapped by us) `add_event`.
         self._plain: set[type] = set()
         self._getters: set[Any] = set()
+        self._senders: set[Any] = set()
         self._patches = Patches()
         self._watcher = ImportWatcher(dict.fromkeys(MODULES, self._patch))
 
@@ -68,7 +70,8 @@ class SummaryWriterInterceptor:
         writer, file_writer = getattr(module, "SummaryWriter", None), getattr(module, "FileWriter", None)
         if writer is None or file_writer is None:
             return
-        self._getters.add(writer._get_file_writer)
+        own = writer.add_scalar, writer._get_file_writer, file_writer.add_summary, file_writer.add_event
+        untouched = all(_code_file(method) == module.__file__ for method in own)
         self._patches.wrap(writer, "__init__", self._tee_init)
         for name, method in list(vars(writer).items()):
             if name == "add_scalar":
@@ -76,6 +79,9 @@ class SummaryWriterInterceptor:
             elif name in CLAIMS and callable(method):
                 self._patches.wrap(writer, name, functools.partial(self._tee, CLAIMS[name]))
         self._patches.wrap(file_writer, "add_event", self._tee_event)
+        if untouched:
+            self._getters.add(writer._get_file_writer)
+            self._senders |= {file_writer.add_summary, file_writer.add_event}
         dummy = getattr(module, "DummyFileWriter", None)  # tensorboardX, write_to_disk=False
         if dummy is not None:
             self._patches.wrap(dummy, "add_event", self._tee_event)
@@ -197,7 +203,13 @@ class SummaryWriterInterceptor:
             writer_class, tag, value, given = claim
             # Reading the tag out of the message costs more than all else here. Where the step is the very object that
             # the call was given, and the class gets its file writer as the library does, it is the call's own event.
-            if step is given and writer_class in self._plain:
+            sender, senders = file_writer.__class__, self._senders
+            if (
+                step is given
+                and writer_class in self._plain
+                and sender.add_event in senders
+                and sender.add_summary in senders
+            ):
                 number = value if value.__class__ is float else exact_scalar(value)
                 if number is not None and tag.__class__ is str:
                     last, directory = self._last
@@ -253,3 +265,9 @@ class SummaryWriterInterceptor:
         if step is not None:
             event.step = int(step)
         self._event(file_writer, event, step, walltime)
+
+
+def _code_file(method: Any) -> str | None:
+    """The file that a function was written in; a wrapper keeps its original's name and module, but not this."""
+    code = getattr(method, "__code__", None)
+    return getattr(code, "co_filename", None)
