@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+import os
 import threading
 import time
 from collections import deque
@@ -93,7 +93,6 @@ class Delivery:
         self._sent: deque[_Sent] = deque()
         self._changed = threading.Condition()
         self._wake = threading.Event()
-        self._random = random.Random()
         self._state = "connecting"
         self._finish: _Finish | None = None
         self._flush_to = 0
@@ -337,7 +336,8 @@ class Delivery:
         )
         self._set_state(f"waiting: {reason}")
         # Jitter: many runs that lost one server must not come back to it in step.
-        self._pause(self._retry * self._random.uniform(0.5, 1.0))
+        jitter = os.urandom(1)[0] / 255  # the program's generators are its own
+        self._pause(self._retry * (0.5 + jitter / 2))
         self._retry = min(self._retry * 2, _RETRY_MOST)
 
     def _recovered(self) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 import time
 from pathlib import Path
 
@@ -20,7 +20,9 @@ def new_run_id() -> str:
     From the operating system's randomness: a seeded program keeps its generators.
     """
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    return f"{stamp}-{''.join(secrets.choice(_ALPHABET) for _ in range(6))}"
+    # 7 * 36 == 252: bytes beyond it would favour the first letters.
+    letters = [_ALPHABET[byte % 36] for byte in os.urandom(32) if byte < 252]
+    return f"{stamp}-{''.join(letters[:6])}"
 
 
 def check_run_id(run_id: str) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import sqlite3
 import time
 import zlib
@@ -149,7 +148,7 @@ class Journal:
 
     def beat(self) -> None:
         """Say that this process is alive."""
-        self._put("owner", {"host": socket.gethostname(), "pid": os.getpid(), "beat": time.time()})
+        self._put("owner", {"host": os.uname().nodename, "pid": os.getpid(), "beat": time.time()})
 
     def close(self) -> None:
         with _translated("close", self.path), self._stack:
@@ -247,7 +246,7 @@ def is_live(folder: Path) -> bool:
     with JournalReader(folder) as reader:
         owner = reader.facts().get("owner", {})
     beating = bool(time.time() - owner.get("beat", 0.0) < _HEARTBEAT_HOLDS)
-    if fcntl is None or owner.get("host") != socket.gethostname():
+    if fcntl is None or owner.get("host") != os.uname().nodename:
         return beating
     try:
         with open(folder / _LOCK_NAME, "rb") as file:

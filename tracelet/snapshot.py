@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
 import enum
 import io
 import json
 import os
-import wave
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -42,10 +40,11 @@ def plain(value: Any) -> Any:
             return [plain(one) for one in value]
         case set() | frozenset():
             return sorted((plain(one) for one in value), key=repr)
-        case argparse.Namespace():
-            return plain(vars(value))
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    # Told by their marks: importing dataclasses and argparse would cost every start, whether they are used or not.
+    if hasattr(value, "__dataclass_fields__") and not isinstance(value, type):
+        return {name: plain(getattr(value, name)) for name in value.__dataclass_fields__ if hasattr(value, name)}
+    if "argparse" in sys.modules and isinstance(value, sys.modules["argparse"].Namespace):
+        return plain(vars(value))
     # numpy, torch, jax: anything that can say itself as a list or a number
     for method in ("tolist", "item"):
         convert = getattr(value, method, None)
@@ -169,6 +168,8 @@ def gif(video: Any, fps: float, dataformats: str = "NTCHW") -> tuple[bytes, int,
 
 def wav(samples: Any, sample_rate: int) -> bytes:
     """Samples as a 16-bit WAV file: [L] or [L, channels], floats in [-1, 1] or int16."""
+    import wave
+
     import numpy as np
 
     array = np.asarray(_host(samples))

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import io
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -110,6 +109,8 @@ class _Draft:
         self._folder, self._place = folder, place
 
     def __enter__(self) -> _Draft:
+        import tempfile  # here and not at `import tracelet`
+
         with _translated(self._folder):
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             handle, self._path = tempfile.mkstemp(dir=self._folder, prefix="new-")
