@@ -295,8 +295,7 @@ class Orchestrator:
         """Move the queue into the journal; on a full disk keep what is in hand and try again at the next turn."""
         try:
             while self._commit_batch():
-                for delivery in self._deliveries.values():
-                    delivery.wake()
+                pass
             self._commit_notes()
         except OSError as error:
             self.guard.say(
@@ -306,6 +305,8 @@ class Orchestrator:
             )
 
     def _commit_batch(self) -> bool:
+        """Whether there was more than one batch holds. What comes while it is written waits for the next turn: a busy
+        program would otherwise keep this thread, and the interpreter, busy as well."""
         pending, queue = self._pending, self._queue
         with self._moving:
             while self._barrier_met is None and len(pending) < _BATCH_RECORDS and queue:
@@ -315,18 +316,20 @@ class Orchestrator:
                 else:
                     pending.append(item)
                     self._taken += 1
-        wrote = bool(pending)
+        more = self._barrier_met is not None or len(pending) == _BATCH_RECORDS
         if pending:
             if self._journal.last == self._began and self._info.resumed:
                 self._facts["status"] = "running"
             self._append(pending)
             self._full_since = None
+            for delivery in self._deliveries.values():
+                delivery.wake()
         if self._barrier_met is not None:
             self._commit_notes()
             self._barrier_met.last = self._journal.last
             self._barrier_met.passed.set()
             self._barrier_met = None
-        return wrote
+        return more
 
     def _append(self, pending: list[Record]) -> None:
         try:
