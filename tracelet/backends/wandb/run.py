@@ -1,0 +1,248 @@
+"""One open wandb run: what a record becomes there."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tracelet.backends.wandb.transaction_log import Sign, TransactionLog
+from tracelet.backends.wandb.program import ProgramLog, environment
+from tracelet.backends.wandb.values import (
+    AXIS,
+    CURVE_COLUMNS,
+    artifact_name,
+    artifact_type,
+    bins,
+    curve_rows,
+    entries,
+    file_name,
+    files,
+    histogram_line,
+    metric_name,
+    param_name,
+    plain,
+    strict,
+    text_html,
+)
+from tracelet.records import (
+    Artifact,
+    Audio,
+    File,
+    Histogram,
+    Image,
+    Params,
+    Payload,
+    PRCurve,
+    Record,
+    Table,
+    Text,
+    Video,
+    kind,
+    shown_step,
+)
+
+_VIDEO_FORMATS = ("gif", "mp4", "webm", "ogg")
+
+
+class OpenRun:
+    """Where records go, from the beginning (or the reopening) of a wandb run until `close`.
+
+    `shared`: the program sees this run too, so that its own `log` needs care. `renamed` maps keys to the tags behind
+    them; it outlives the run object.
+    """
+
+    def __init__(self, wandb: Any, run: Any, renamed: dict[str, str], *, shared: bool) -> None:
+        self._wandb, self.native, self._renamed = wandb, run, renamed
+        self._undo = contextlib.ExitStack()
+        self._program: ProgramLog | None = None
+        self._log, self._define_metric = run.log, run.define_metric
+        self._defined = {AXIS}
+        self._names_told = 0
+        self._histograms: Any = None
+        self.file: TransactionLog | None = None
+        if run.disabled:
+            return
+        self._folder = Path(run.settings.sync_dir)
+        if not run.settings.x_skip_transaction_log:
+            self.file = TransactionLog(Path(run.settings.sync_file))
+        # wandb copies artifact files below WANDB_DATA_DIR, by default in the user's home: an offline run moved to
+        # another machine would lack them.
+        self._undo.enter_context(environment("WANDB_DATA_DIR", str(self._folder)))
+        if shared:
+            self._program = ProgramLog(wandb, run, self._define)
+            self._log, self._define_metric = self._program.log, self._program.define_metric
+            self._undo.callback(self._program.undo)
+        self._define_metric(AXIS, hidden=True)
+
+    @property
+    def finished(self) -> bool:
+        """Whether somebody called `finish`."""
+        return bool(self.native._is_finished)
+
+    def close(self) -> None:
+        """Let go of the run object; does not finish the run."""
+        if self._histograms is not None:
+            self._histograms.close()
+            self._histograms = None
+        with self._undo:
+            if self._program is not None and not self.finished:
+                with contextlib.suppress(*dead_service()):
+                    self._program.commit()
+
+    def key(self, tag: str) -> str:
+        key = metric_name(tag)
+        if key != tag:
+            self._renamed[key] = tag
+        key.encode()  # a lone surrogate would break the row it joins
+        return key
+
+    def _define(self, key: str) -> None:
+        """One exact definition a key and file: a glob would take the program's own metrics as well."""
+        if key in self._defined:
+            return
+        self._define_metric(key, step_metric=AXIS, step_sync=False)
+        self._defined.add(key)
+        if self._names_told < len(self._renamed):
+            self._names_told = len(self._renamed)
+            self.native.config.update({"tracelet_names": dict(self._renamed)}, allow_val_change=True)
+
+    def send_row(self, values: Mapping[str, Any], step: int, wall_time: float, key: str = "") -> Sign:
+        for name in [key] if key else values:
+            self._define(name)
+        self._log({**values, AXIS: step, "_timestamp": wall_time})
+        return "row", step, wall_time, key or next(iter(values))
+
+    def send(self, record: Record) -> Sign:
+        """Hand over any record but a scalar."""
+        wandb = self._wandb
+        match record:
+            case Image(data=data, format=form):
+                return self._send_media(record, data, form, wandb.Image)
+            case Video(data=data, format=form) if form in _VIDEO_FORMATS:
+                return self._send_media(record, data, form, wandb.Video)
+            case Audio(data=data, format=form):
+                return self._send_media(record, data, form, wandb.Audio)
+            case Text(text=text):
+                return self._send_value(record, wandb.Html(text_html(text), inject=False, data_is_not_path=True))
+            case Histogram():
+                self._keep_exactly(record)
+                return self._send_value(record, wandb.Histogram(np_histogram=bins(record)))
+            case Table(data=data):
+                return self._send_table(record, json.loads(_bytes(data)))
+            case PRCurve(tag=tag, step=step, wall_time=wall_time):
+                table = wandb.Table(columns=list(CURVE_COLUMNS), data=curve_rows(record))
+                fields = {"x": "recall", "y": "precision", "class": "class"}
+                titles = {"title": tag, "x-axis-title": "Recall", "y-axis-title": "Precision"}
+                plot = wandb.plot_table("wandb/area-under-curve/v0", table, fields, titles, split_table=True)
+                key = self._file_key(tag)
+                shown = f"Custom Chart Tables/{key}_table"
+                return self.send_row({key: plot}, shown_step(step), wall_time, key=shown)
+            case Params(values=values):
+                update = {param_name(str(name)): plain(value) for name, value in values.items()}
+                self.native.config.update(update, allow_val_change=True)
+                return "config", update
+            case Artifact():
+                facts = {"name": record.name, "type": record.type, "wall_time": record.wall_time}
+                if (artifact_name(record.name), artifact_type(record.type)) == (record.name, record.type):
+                    facts = {}  # the program's own wandb.Artifact keeps its own words, and no others
+                return self._send_artifact(record.name, record.type, entries(record), {**facts, **record.metadata})
+            case _:
+                return self._send_files(record)
+
+    def _send_value(self, record: Any, value: Any) -> Sign:
+        return self.send_row({self._file_key(record.tag): value}, shown_step(record.step), record.wall_time)
+
+    def _file_key(self, tag: str) -> str:
+        key = file_name(self.key(tag))
+        if key != tag:
+            self._renamed[key] = tag
+        return key
+
+    def _send_media(self, record: Any, data: Payload, form: str, make: Callable[[str], Any]) -> Sign:
+        with self._with_suffix(data, form) as path:
+            try:
+                media = make(str(path))
+            except (self._wandb.Error, OSError, ValueError, SyntaxError, EOFError):
+                # Pillow cannot read it, or is not there: the bytes go as an artifact.
+                return self._send_files(record)
+            return self._send_value(record, media)
+
+    @contextlib.contextmanager
+    def _with_suffix(self, data: Payload, form: str) -> Iterator[Path]:
+        """The payload as a file that ends in its format: wandb takes the type from the name, and copies the bytes."""
+        suffix = f".{''.join(letter for letter in form if letter.isalnum()) or 'bin'}"
+        if isinstance(data, File) and data.path.endswith(suffix):
+            yield Path(data.path)
+            return
+        path = self._staged(data, suffix)
+        try:
+            yield path
+        finally:
+            path.unlink()
+
+    def _staged(self, data: Payload, suffix: str = "") -> Path:
+        """A name of our own for the payload's bytes, inside the run's folder."""
+        folder = Path(os.environ.get("WANDB_DATA_DIR", self._folder)) / "artifacts" / "staging"
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"tracelet-{uuid.uuid4().hex}{suffix}"
+        if isinstance(data, bytes):
+            path.write_bytes(data)
+            return path
+        try:
+            os.link(data.path, path)  # a large model need not be copied a third time
+        except OSError:
+            shutil.copyfile(data.path, path)
+        return path
+
+    def _send_table(self, record: Table, table: dict[str, Any]) -> Sign:
+        wandb, rows = self._wandb, table["rows"]
+        if len(rows) > wandb.Table.MAX_ROWS:  # wandb would cut the rest off
+            return self._send_files(record)
+        value = wandb.Table(columns=[str(name) for name in table["columns"]], data=rows, allow_mixed_types=True)
+        return self._send_value(record, value)
+
+    def _keep_exactly(self, histogram: Histogram) -> None:
+        """One line with the exact buckets in a file of the run: what is drawn has at most 512."""
+        line = json.dumps(histogram_line(histogram, shown_step(histogram.step)))
+        if self._histograms is None:
+            # Another name for every folder of the run: on the server they are one, and the last file would win.
+            path = Path(self.native.dir) / "tracelet" / f"histograms-{self._folder.name}.jsonl"
+            path.parent.mkdir(exist_ok=True)
+            self._histograms = path.open("a", encoding="utf-8")
+            self.native.save(str(path), base_path=self.native.dir, policy="end")
+        self._histograms.write(line + "\n")
+        self._histograms.flush()
+
+    def _send_files(self, record: Any) -> Sign:
+        """A record that wandb has no chart for, as an artifact with its files."""
+        payloads, facts = files(record)
+        return self._send_artifact(f"{kind(record)}-{record.tag}", kind(record), payloads, facts)
+
+    def _send_artifact(self, name: str, type: str, contents: dict[str, Payload], facts: Mapping[str, Any]) -> Sign:
+        artifact = self._wandb.Artifact(
+            artifact_name(name),
+            artifact_type(type),
+            description=facts.get("description"),
+            metadata=strict(plain({name: value for name, value in facts.items() if name != "description"})),
+        )
+        for entry, data in contents.items():
+            artifact.add_file(str(self._staged(data)), name=entry, policy="immutable", skip_cache=True)
+        self.native.log_artifact(artifact)
+        return ("artifact", artifact.name, artifact.digest) if self.native.offline else ("upload", artifact)
+
+
+def dead_service() -> tuple[type[Exception], ...]:
+    """What wandb raises when its service process is gone."""
+    from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
+
+    return ConnectionError, HandleAbandonedError, MailboxClosedError
+
+
+def _bytes(data: Payload) -> bytes:
+    return data if isinstance(data, bytes) else Path(data.path).read_bytes()
