@@ -20,9 +20,9 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
-from tracelet.backends.wandb.transaction_log import Ledger, Piece, Sign
-from tracelet.backends.wandb.run import OpenRun, dead_service
 from tracelet.backends.base import AdoptedArtifact, Backend, Batch, Probe, Status
+from tracelet.backends.wandb.run import OpenRun, dead_service
+from tracelet.backends.wandb.transaction_log import Ledger, Piece, Sign
 from tracelet.errors import BackendUnavailable, RecordRejected
 from tracelet.records import Record, RunInfo, Scalar, shown_step
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tracelet.backends.wandb.transaction_log import Sign, TransactionLog
 from tracelet.backends.wandb.program import ProgramLog, environment
+from tracelet.backends.wandb.transaction_log import Sign, TransactionLog
 from tracelet.backends.wandb.values import (
     AXIS,
     CURVE_COLUMNS,

@@ -7,7 +7,7 @@ import html
 import math
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from tracelet.records import Artifact, Embedding, File, Histogram, Layout, Payload, PRCurve, kind, shown_step
