@@ -1,8 +1,9 @@
-"""Wrap class attributes so that they can be put back, also where somebody else wrapped them in between."""
+"""Wrap attributes of classes and modules so that they can be put back, also where somebody else wrapped them in between."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 
@@ -10,9 +11,9 @@ class Patches:
     """What was wrapped, and what stood there."""
 
     def __init__(self) -> None:
-        self._wrapped: list[tuple[type, str, Any, Any]] = []
+        self._wrapped: list[tuple[type | ModuleType, str, Any, Any]] = []
 
-    def wrap(self, owner: type, name: str, tee: Callable[[Any], Any]) -> None:
+    def wrap(self, owner: type | ModuleType, name: str, tee: Callable[[Any], Any]) -> None:
         """Replace `owner.name` by `tee(owner.name)`; once per attribute, and only where `owner` itself defines it."""
         original = vars(owner).get(name)
         if original is None or any(wrapper is original for _, _, _, wrapper in self._wrapped):

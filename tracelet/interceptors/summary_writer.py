@@ -10,21 +10,25 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 import time
 from collections.abc import Callable
 from threading import get_ident
 from types import ModuleType
 from typing import Any, TypeAlias
 
+from tracelet import snapshot
 from tracelet.guard import Guard
 from tracelet.interceptors import events
 from tracelet.interceptors.claims import CLAIMS, Claim, ScalarCall, ScalarClaim, exact_scalar
 from tracelet.interceptors.imports import ImportWatcher
 from tracelet.interceptors.patches import Patches
 from tracelet.interceptors.series import Directory, SeriesNames
-from tracelet.records import Record, Scalar
+from tracelet.records import Params, Record, Scalar
 
 Method: TypeAlias = Callable[..., Any]
+
+_HPARAMS_KEPT = 16
 
 MODULES = ("torch.utils.tensorboard.writer", "tensorboardX.writer")
 
@@ -48,12 +52,11 @@ class SummaryWriterInterceptor:
         self._plain: set[type] = set()
         self._getters: set[Any] = set()
         self._senders: set[Any] = set()
+        self._hparams: dict[bytes, dict[str, Any]] = {}
         self._patches = Patches()
         self._watcher = ImportWatcher(dict.fromkeys(MODULES, self._patch))
 
     def install(self) -> None:
-        import sys
-
         self._watcher.install()
         for name in MODULES:
             if (module := sys.modules.get(name)) is not None:
@@ -82,6 +85,9 @@ class SummaryWriterInterceptor:
         if untouched:
             self._getters.add(writer._get_file_writer)
             self._senders |= {file_writer.add_summary, file_writer.add_event}
+        summary = sys.modules.get(module.__name__.removesuffix("writer") + "summary")
+        if summary is not None:
+            self._patches.wrap(summary, "hparams", self._tee_hparams)
         dummy = getattr(module, "DummyFileWriter", None)  # tensorboardX, write_to_disk=False
         if dummy is not None:
             self._patches.wrap(dummy, "add_event", self._tee_event)
@@ -141,6 +147,16 @@ class SummaryWriterInterceptor:
                     self._guard.call(self._rest, claim)
 
         return tee
+
+    def _tee_hparams(self, original: Method) -> Method:
+        @functools.wraps(original)
+        def hparams(*args: Any, **kwargs: Any) -> Any:
+            result = original(*args, **kwargs)
+            if self._submit is not None:
+                self._guard.call(self._remember, result[1], args[0] if args else kwargs.get("hparam_dict"))
+            return result
+
+        return hparams
 
     def _tee_event(self, original: Method) -> Method:
         return self._guard.follow(original, self._event)
@@ -248,8 +264,20 @@ class SummaryWriterInterceptor:
 
         for record in events.read(event, step, wall_time, rename):
             carried = claim.refine(record, log_dir) if isinstance(claim, Claim) else record
+            if carried is record and isinstance(record, Params):
+                carried = self._exact_params(record, event)
             if carried is not None:
                 submit(carried)
+
+    def _remember(self, session_start: Any, values: Any) -> None:
+        """The summary that somebody (Lightning) makes of hyper-parameters to add it by himself has floats for ints."""
+        self._hparams[session_start.value[0].metadata.plugin_data.content] = snapshot.params(values)
+        while len(self._hparams) > _HPARAMS_KEPT:
+            del self._hparams[next(iter(self._hparams))]
+
+    def _exact_params(self, record: Params, event: Any) -> Params:
+        values = self._hparams.get(event.summary.value[0].metadata.plugin_data.content)
+        return record if values is None else Params(values, record.wall_time, record.writer)
 
     def _rest(self, claim: Claim) -> None:
         """What a public call leaves behind beside its events."""
