@@ -21,14 +21,13 @@ from typing import Any
 
 import msgspec
 import pytest
+import wandb
 
-wandb: Any = pytest.importorskip("wandb")
-
-from tests.backends import wandb_store as store  # noqa: E402
-from tracelet.backends.base import Batch  # noqa: E402
-from tracelet.backends.wandb import WandbBackend, WandbConfig  # noqa: E402
-from tracelet.errors import BackendUnavailable, RecordRejected  # noqa: E402
-from tracelet.records import (  # noqa: E402
+from tests.backends import wandb_store as store
+from tracelet.backends.base import Batch
+from tracelet.backends.wandb import WandbBackend, WandbConfig
+from tracelet.errors import BackendUnavailable, RecordRejected
+from tracelet.records import (
     Artifact,
     Audio,
     Embedding,
@@ -49,7 +48,7 @@ from tracelet.records import (  # noqa: E402
     Text,
     Video,
 )
-from tracelet.testing import BackendContract, Stored  # noqa: E402
+from tracelet.testing import BackendContract, Stored
 
 WALL = 1_700_000_000.25
 AWKWARD = [

@@ -1,4 +1,4 @@
-"""Wrap attributes of classes and modules so that they can be put back, also where somebody else wrapped them in between."""
+"""Wrap attributes of classes and modules, and put them back, also where somebody else wrapped them in between."""
 
 from __future__ import annotations
 
