@@ -13,7 +13,9 @@ import sys
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
+from benchmarks.pairs import CALLS, PAIRS
 from benchmarks.rows import ROWS
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
@@ -52,25 +54,31 @@ def main() -> None:
         # The ratio pairs runs of one turn: the machine's speed drifts between turns.
         for row in ROWS.values():
             found[row][turn]["ratio"] = found[row][turn]["tight_us"] / found["plain"][turn]["tight_us"]
-    report = render(found, arguments.repeats)
+    print("  pairs", file=sys.stderr)
+    report = render(found, arguments.repeats) + render_pairs(measure("benchmarks.pairs"))
     print(report)
     if arguments.save:
         RESULTS.write_text(report, encoding="utf-8")
 
 
 def run(row: str) -> dict[str, float]:
+    """The figures of one row."""
+    return measure("benchmarks.rows", row)
+
+
+def measure(*module: str) -> Any:
+    """What a benchmark module prints as JSON, from a process and a folder of its own."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.rows", row, folder],
+            [sys.executable, "-m", *module, folder],
             env={**os.environ, "PYTHONPATH": str(RESULTS.parent.parent)},
             capture_output=True,
             text=True,
             timeout=600,
         )
     if done.returncode:
-        raise SystemExit(f"row {row!r} failed:\n{done.stderr}")
-    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return figures
+        raise SystemExit(f"{' '.join(module)} failed:\n{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def render(found: dict[str, list[dict[str, float]]], repeats: int) -> str:
@@ -90,6 +98,29 @@ def render(found: dict[str, list[dict[str, float]]], repeats: int) -> str:
         cells = [_cell([figures[column] for figures in found[row]], column) for column in COLUMNS]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join([*lines, ""])
+
+
+def render_pairs(found: dict[str, dict[str, list[float]]]) -> str:
+    caller = found["caller"]
+    lines = [
+        "",
+        f"In pairs, {PAIRS} of {CALLS:,} calls each, with a run attached and without in turns in one process; median, and",
+        "the quartiles in brackets. *Added* is the time of `add_scalar` on the caller's thread while TensorBoard's own",
+        "writing thread has nothing to do.",
+        "",
+        "| figure | |",
+        "|---|---:|",
+        f"| `add_scalar`, TensorBoard alone | {_quartiles(caller['plain_us'])} us |",
+        f"| added by a run, journal only | {_quartiles(caller['added_us'])} us |",
+        f"| tight loop, journal only, to TensorBoard alone | {_quartiles(found['journal']['ratio'])} |",
+        f"| tight loop, csv, to TensorBoard alone | {_quartiles(found['csv']['ratio'])} |",
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _quartiles(values: list[float]) -> str:
+    low, middle, high = values
+    return f"{middle:.2f} ({low:.2f}-{high:.2f})"
 
 
 def _cell(values: list[float], column: str) -> str:

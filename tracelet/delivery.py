@@ -24,6 +24,9 @@ _SETTLE_EVERY = 1.0
 # Written in portions that take a moment each: the end of a run, and what a kill repeats, wait for one portion at most.
 _PORTION_FIRST, _PORTION_MOST = 16, 4096
 _PORTION_SHORT, _PORTION_LONG = 0.05, 0.2
+# Beside a busy loop, the interpreter time that an SDK takes is the loop's loss. A fifth is enough for a live view,
+# and the end of the run ends the pauses.
+_REST, _REST_MOST = 4.0, 1.0
 # An adapter's defect looks like an outage at first; after so many attempts the batch is taken apart instead.
 _ATTEMPTS = 3
 
@@ -252,7 +255,7 @@ class Delivery:
         while todo and not self._over():
             part = todo[:size]
             records = [self._spool.resolve(record) for _, record in part]
-            began = time.monotonic()
+            began, worked = time.monotonic(), time.thread_time()
             error = self._guard.attempt(self.backend.write, Batch(records, part[-1][0]))
             most = len(part) - isinstance(error, RecordRejected)
             taken = max(0, min(error.written, most)) if isinstance(error, BackendError) else 0
@@ -260,6 +263,7 @@ class Delivery:
             match error:
                 case None:
                     self._pace(len(part), time.monotonic() - began)
+                    self._rest(time.thread_time() - worked)
                     taken = len(part)
                     attempts, size = 0, len(todo)
                     self._recovered()
@@ -286,6 +290,11 @@ class Delivery:
             self._portion = max(1, size // 2)
         elif seconds < _PORTION_SHORT and size == self._portion:
             self._portion = min(size * 2, _PORTION_MOST)
+
+    def _rest(self, worked: float) -> None:
+        """Leave the interpreter to the training for a multiple of the time this thread had it; not where one waits."""
+        if self._finish is None and self._flush_to <= self._cursor.position:
+            self._hurry.wait(min(worked * _REST, _REST_MOST))
 
     def _reject(self, item: _Numbered, reason: str) -> Rejection:
         self._guard.say(

@@ -21,7 +21,7 @@ from tracelet.spool import Spool, payload_bytes
 
 # A commit is at most 100 ms behind the call, also beside a loop that never gives up the interpreter: half of that for
 # the interval, half for the few switch intervals (5 ms each) that the commit itself waits for.
-_COMMIT_EVERY = 0.04
+_COMMIT_EVERY = 0.05
 _BEAT_EVERY = 10.0
 _BATCH_RECORDS = 4096
 # What a record without a payload is taken to need in the queue.
@@ -92,6 +92,7 @@ class Orchestrator:
         self._reported = threading.Lock()
         self._deliveries: dict[str, Delivery] = {}
         self._pending: list[Record] = []
+        self._barriers: deque[_Barrier] = deque()  # on their way; the order does not matter
         self._barrier_met: _Barrier | None = None
         self._nudge = threading.Event()
         self._closing = threading.Event()
@@ -228,6 +229,7 @@ class Orchestrator:
 
     def _barrier(self, deadline: float) -> int | None:
         barrier = _Barrier()
+        self._barriers.append(barrier)
         self._queue.append(barrier)
         self._nudge.set()
         return barrier.last if barrier.passed.wait(max(0.0, deadline - time.monotonic())) else None
@@ -309,7 +311,12 @@ class Orchestrator:
         program would otherwise keep this thread, and the interpreter, busy as well."""
         pending, queue = self._pending, self._queue
         with self._moving:
-            while self._barrier_met is None and len(pending) < _BATCH_RECORDS and queue:
+            # Counted before the barriers are looked at: each is announced there before it enters the queue.
+            count = min(_BATCH_RECORDS - len(pending), len(queue))
+            if not self._barriers:  # the usual turn, in one stroke: each step here is a busy loop's loss
+                pending += [queue.popleft() for _ in range(count)]  # type: ignore[misc]
+                self._taken += count
+            while self._barriers and self._barrier_met is None and len(pending) < _BATCH_RECORDS and queue:
                 item = queue.popleft()
                 if isinstance(item, _Barrier):
                     self._barrier_met = item
@@ -329,6 +336,7 @@ class Orchestrator:
             self._barrier_met.last = self._journal.last
             self._barrier_met.passed.set()
             self._barrier_met = None
+            self._barriers.popleft()
         return more
 
     def _append(self, pending: list[Record]) -> None:
@@ -353,9 +361,10 @@ class Orchestrator:
         self._release(pending, count)
 
     def _release(self, pending: list[Record], count: int) -> None:
-        for record in pending[:count]:
-            if record.__class__ is not Scalar and payload_bytes(record) > _LARGE:
-                self._large.popleft()
+        if self._large:
+            for record in pending[:count]:
+                if record.__class__ is not Scalar and payload_bytes(record) > _LARGE:
+                    self._large.popleft()
         del pending[:count]
 
     def _commit_notes(self) -> None:
