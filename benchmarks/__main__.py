@@ -104,7 +104,7 @@ def render_pairs(found: dict[str, dict[str, list[float]]]) -> str:
     caller = found["caller"]
     lines = [
         "",
-        f"In pairs, {PAIRS} of {CALLS:,} calls each, with a run attached and without in turns in one process; median, and",
+        f"In pairs, {PAIRS} of {CALLS:,} calls, with a run attached and without, in turns in one process; median, and",
         "the quartiles in brackets. *Added* is the time of `add_scalar` on the caller's thread while TensorBoard's own",
         "writing thread has nothing to do.",
         "",

@@ -121,7 +121,11 @@ def start_logging(
         if settings.mode != "disabled":
             _active = experiment
             logger.info(
-                "tracelet: run %s in %s%s", info.run_id, info.folder, f" ({experiment.url})" if experiment.url else ""
+                "tracelet: %s run %s in %s%s",
+                "going on with" if info.resumed else "new",
+                info.run_id,
+                info.folder,
+                f" ({experiment.url})" if experiment.url else "",
             )
         return experiment
 

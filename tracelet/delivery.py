@@ -196,6 +196,7 @@ class Delivery:
     def _open(self, reader: JournalReader) -> bool:
         error = self._guard.attempt(self.backend.open, self._info)
         if error is not None:
+            self._opened()  # a vendor that failed may have registered its exit hook all the same
             self._unavailable(error)
             return False
         held = self._guard.call(self.backend.confirm)

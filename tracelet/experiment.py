@@ -89,11 +89,13 @@ class Experiment:
         self._series = SeriesNames(settings.root_logdir, lambda root: orchestrator.annotate("root", root))
         self._interceptor = SummaryWriterInterceptor(orchestrator.submit, self._series, self._guard)
         self._program = ProgramEnd(lambda status, code: self._end(status, code, settings.flush_timeout))
+        self._expected = expected
         orchestrator.expect([*self._backends, *expected])
         orchestrator.start(backends, self._program.come_first)
         self._program.watch()
         self._interceptor.install()
         self._attach()
+        self._program.come_first()  # a vendor that is still connecting has its exit hook already
 
     # What it is.
 
@@ -269,7 +271,11 @@ class Experiment:
     @property
     def _running(self) -> bool:
         """Until the end begins: a thread that never pauses must not hold it."""
-        return not self._stopping.locked()
+        if not self._stopping.locked():
+            return True
+        if self._orchestrator is not None and self._stopped.is_set():
+            self._guard.say("ended", "tracelet: run %s has ended; what is logged to it now is not kept", self.run_id)
+        return False
 
     def _submit(self, record: Record) -> None:
         orchestrator = self._orchestrator
@@ -317,13 +323,13 @@ class Experiment:
             for backend in reversed(self._attached):
                 self._guard.call(backend.detach)
             orchestrator.stop(status, exit_code, timeout)
-        finally:
+        finally:  # also when Ctrl-C ends the wait
             self._program.unwatch()
             self._final = self._guard.call(self.stats) or Stats(submitted=0, backends={}, waited=0, causes={})
             self._stopped.set()
             self._stopper = None
             self._on_stop(self)
-        self._say_goodbye(status)
+            self._say_goodbye(orchestrator.status or status)
 
     def _say_goodbye(self, status: Status) -> None:
         assert self._final is not None
@@ -336,11 +342,14 @@ class Experiment:
             parts.append(f"{name}: {', '.join(told)}")
             if one.pending:
                 left.append(name)
+        if self._final.submitted:  # nothing of the offline mode is anywhere but in the journal
+            parts += [f"{name}: {self._final.submitted} waiting" for name in self._expected]
+            left += self._expected
         level = logging.WARNING if left or self._final.causes else logging.INFO
         logger.log(level, "tracelet: run %s %s; %s. Journal: %s", self.run_id, status, "; ".join(parts), self.folder)
         if left:
             logger.warning(
-                "tracelet: what waits is safe in the journal. Deliver it with: "
+                "tracelet: what waits is safe in the journal. Deliver it, with the config it needs, by: "
                 "python -c \"import tracelet; tracelet.start_logging(run_id='%s', dir='%s', backend='%s').stop()\"",
                 self.run_id,
                 self.folder.parent.parent,

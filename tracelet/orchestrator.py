@@ -98,6 +98,7 @@ class Orchestrator:
         self._closing = threading.Event()
         self._closed = threading.Event()
         self._ended = threading.Event()
+        self.status: Status | None = None
         self._pid = os.getpid()
         self._thread = threading.Thread(target=self._main, name="tracelet-journal", daemon=True)
         _live.add(self)
@@ -169,7 +170,10 @@ class Orchestrator:
         return last is not None and self._deliveries[name].wait_confirmed(last, deadline)
 
     def stop(self, status: Status, exit_code: int, timeout: float) -> None:
-        """Drain, deliver, close; gives up at `timeout` seconds. What is left stays in the journal."""
+        """Drain, deliver, close; gives up at `timeout` seconds. What is left stays in the journal.
+
+        A run that was opened again, and into which nothing came, keeps the `status` it had.
+        """
         began, ended = time.monotonic(), time.time()
         deadline = began + timeout
         try:
@@ -177,6 +181,7 @@ class Orchestrator:
             self._barrier(began + timeout / 2)
             if self._info.resumed and self._journal.last == self._began:
                 status, exit_code, ended = self._earlier_end(ended)
+            self.status = status
             for delivery in self._deliveries.values():
                 delivery.finish(status, exit_code, deadline - min(_LAST_MOMENT, timeout / 4))
             for delivery in self._deliveries.values():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import os
 import signal
@@ -79,7 +80,8 @@ class ProgramEnd:
 
     def _at_exit(self) -> None:
         if self._end is not None and os.getpid() == self._pid:
-            self._end(*self.how())
+            with contextlib.suppress(KeyboardInterrupt):  # who interrupts the wait was told what waits, and wants out
+                self._end(*self.how())
 
     def _wrap_sys_exit(self) -> None:
         # The interpreter tells no exit callback which code it ends with; an uncaught SystemExit leaves no other trace.

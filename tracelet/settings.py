@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import msgspec
 
@@ -82,6 +82,8 @@ def load(arguments: Mapping[str, Any], environ: Mapping[str, str] | None = None)
         if isinstance(values.get(key), str):
             values[key] = [word.strip() for word in values[key].split(",") if word.strip()]
     values = {key: os.fspath(value) if isinstance(value, os.PathLike) else value for key, value in values.items()}
+    if values.get("mode", "online") not in get_args(Mode):
+        raise ConfigurationError(f"mode {values['mode']!r}: use one of {', '.join(get_args(Mode))}")
     try:
         return msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:
