@@ -351,7 +351,7 @@ def test_start_stops_the_run_before():
 
 
 def test_a_sweep_makes_a_run_for_each_turn():
-    """The loop of the seed's example: three learning rates, three runs in one group, nothing mixed."""
+    """A sweep in a loop: three learning rates, three runs in one group, nothing mixed."""
     for lr in (0.1, 0.01, 0.001):
         experiment = tracelet.start_logging(f"lr={lr}", "sweep", backend="csv", config={"group": "lrs"})
         experiment.log_params({"lr": lr})
