@@ -13,6 +13,8 @@ import pytest
 from backends import wandb_store
 from programs import DEADLINE, ending, journal_values, run_program, started, the_run
 
+from tracelet.journal import JournalReader
+
 EPOCHS, BATCHES = 20, 32
 
 # The shape of the usual tutorial: batch metrics on one axis, epoch metrics on another that begins at 0 again,
@@ -177,7 +179,7 @@ INTERRUPTED = """
     import tracelet
     from torch.utils.tensorboard import SummaryWriter
 
-    tracelet.start_logging(backend="wandb")
+    tracelet.start_logging(backend="wandb", flush_timeout=10, config={"finish_timeout": 10})
     writer = SummaryWriter("logs")
     for step in itertools.count():
         writer.add_scalar("loss", step * 0.1, step)
@@ -187,12 +189,13 @@ INTERRUPTED = """
 
 
 def test_ctrl_c_in_the_middle_loses_nothing(written, tmp_path):
-    """Ctrl-C reaches wandb's own process as well: what was written until then is in the journal and in wandb's file."""
+    """Ctrl-C reaches wandb's own process as well, which may end by it: what was written until then is in the journal,
+    and what is not in wandb's file waits there."""
     with started(INTERRUPTED, preexec=os.setsid) as program:
         while program.stdout.readline() != "running\n":
             assert program.poll() is None, program.stderr.read()
         os.killpg(program.pid, signal.SIGINT)
-        _, told = program.communicate(timeout=2 * DEADLINE)
+        _, told = program.communicate(timeout=4 * DEADLINE)
 
     assert -signal.SIGINT == program.returncode
     assert "KeyboardInterrupt" in told
@@ -202,5 +205,10 @@ def test_ctrl_c_in_the_middle_loses_nothing(written, tmp_path):
     assert len(scalars["loss"]) <= len(kept)
     assert 500 < len(kept)
     runs = wandb_store.runs(Path(os.environ["WANDB_DIR"]))
-    assert kept == [value for run in runs for _, value, _ in run.series("loss")]
+    sent = [value for run in runs for _, value, _ in run.series("loss")]
+    assert kept[: len(sent)] == sent
+    with JournalReader(the_run()) as reader:
+        delivered = reader.cursors()["wandb"].delivered
+    assert delivered <= len(sent)
+    assert ("waiting" in told) == (delivered < len(kept))
     assert "killed" == ending(the_run())[0]
