@@ -218,11 +218,6 @@ class Orchestrator:
         self._moving = threading.RLock()  # the parent's thread may have held it
 
     @property
-    def last(self) -> int:
-        """Sequence number of the last journalled record."""
-        return self._journal.last
-
-    @property
     def is_foreign(self) -> bool:
         """This is a forked child of the process that owns the run."""
         return os.getpid() != self._pid

@@ -176,8 +176,7 @@ class SummaryWriterInterceptor:
         def add_graph(file_writer: Any, graph_profile: Any, walltime: Any = None) -> Any:
             result = original(file_writer, graph_profile, walltime)
             if self._submit is not None:
-                graph = {"graph_def": graph_profile[0].SerializeToString()}
-                self._guard.call(self._unwritten, file_writer, event_class, graph, None, walltime)
+                self._guard.call(self._unwritten_graph, file_writer, event_class, graph_profile[0], walltime)
             return result
 
         return add_graph
@@ -187,8 +186,7 @@ class SummaryWriterInterceptor:
         def add_onnx_graph(file_writer: Any, graph: Any, walltime: Any = None) -> Any:
             result = original(file_writer, graph, walltime)
             if self._submit is not None:
-                content = {"graph_def": graph.SerializeToString()}
-                self._guard.call(self._unwritten, file_writer, event_class, content, None, walltime)
+                self._guard.call(self._unwritten_graph, file_writer, event_class, graph, walltime)
             return result
 
         return add_onnx_graph
@@ -285,6 +283,9 @@ class SummaryWriterInterceptor:
         if submit is not None:
             for record in claim.rest(self._series):
                 submit(record)
+
+    def _unwritten_graph(self, file_writer: Any, event_class: Any, graph: Any, walltime: Any) -> None:
+        self._unwritten(file_writer, event_class, {"graph_def": graph.SerializeToString()}, None, walltime)
 
     def _unwritten(self, file_writer: Any, event_class: Any, content: dict[str, Any], step: Any, walltime: Any) -> None:
         """The event that a dummy writer would have written."""
