@@ -48,10 +48,13 @@ def page_id(page: Path) -> str:
 def test_the_programs_of_a_page_run(page, tmp_path):
     """All python blocks of a page, in order, in one program, in an empty folder, without an account."""
     program = f"PAGE = {page_id(page)!r}\nBLOCKS = {blocks_of(page)!r}\n{RUNNER}"
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("TRACELET_", "WANDB_"))}
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("TRACELET_", "WANDB_", "MLFLOW_", "CLEARML_"))}
     ours = {
         "WANDB_MODE": "offline",
         "WANDB_SILENT": "true",
+        "CLEARML_OFFLINE_MODE": "1",
+        "CLEARML_CACHE_DIR": str(tmp_path / "clearml"),
+        "MLFLOW_DISABLE_TELEMETRY": "true",
         "TRACELET_DIR": str(tmp_path / "runs"),
         "MPLBACKEND": "agg",
     }

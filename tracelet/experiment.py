@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from tracelet import snapshot
+from tracelet.accessors import VendorRuns
 from tracelet.artifacts import take as take_artifact
 from tracelet.backends.base import Backend, Status
 from tracelet.delivery import DeliveryStats
@@ -44,7 +45,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     """What was dropped or went wrong, by cause; empty in a healthy run."""
 
 
-class Experiment:
+class Experiment(VendorRuns):
     """One run: made by `tracelet.start_logging`, also a context manager that stops it at the end of its block.
 
     All `log_*` methods may be called from any thread; they return once the values are copied. Errors in their
@@ -134,6 +135,10 @@ class Experiment:
         if name not in self._backends:
             raise UnknownBackend(f"this run has no backend {name!r}. It has: {', '.join(self._backends) or 'none'}")
         return self._backends[name]
+
+    def _native(self, name: str) -> Any:
+        backend = self._backends.get(name)
+        return None if backend is None else backend.native
 
     def stats(self) -> Stats:
         """Where the records of this run are, now or when it was stopped."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,12 +22,17 @@ ENTRY_POINTS = "tracelet.backends"
 class _Entry(NamedTuple):
     target: str
     package: str | None = None
+    oldest: str = "0"
+    """The lowest release that is admitted, as in the extra of pyproject.toml."""
 
 
 _BUILTIN = {
+    "aim": _Entry("tracelet.backends.aim:AimBackend", "aim", "3.20"),
+    "clearml": _Entry("tracelet.backends.clearml:ClearmlBackend", "clearml", "1.14"),
     "csv": _Entry("tracelet.backends.csvfile:CsvBackend"),
     "memory": _Entry("tracelet.backends.memory:MemoryBackend"),
-    "wandb": _Entry("tracelet.backends.wandb:WandbBackend", package="wandb"),
+    "mlflow": _Entry("tracelet.backends.mlflow:MlflowBackend", "mlflow", "2.12"),
+    "wandb": _Entry("tracelet.backends.wandb:WandbBackend", "wandb", "0.17"),
 }
 _registered: dict[str, type[Backend]] = {}
 
@@ -67,7 +73,7 @@ def backend_class(name: str) -> type[Backend]:
 
 
 def check_installed(name: str) -> None:
-    """Raise MissingDependency where the vendor's package of a backend is not there."""
+    """Raise MissingDependency where the vendor's package of a backend is not there, or older than it may be."""
     entry = _BUILTIN.get(name)
     if entry is None or entry.package is None or name in _registered:
         return
@@ -75,6 +81,30 @@ def check_installed(name: str) -> None:
         raise MissingDependency(
             f"backend {name!r} needs the package {entry.package!r}. Install it with: pip install 'tracelet[{name}]'"
         )
+    found = _version(entry.package)
+    if found is not None and _release(found) < _release(entry.oldest):
+        raise MissingDependency(
+            f"backend {name!r} needs {entry.package} {entry.oldest} or later, and {found} is installed. "
+            f"Upgrade it with: pip install --upgrade 'tracelet[{name}]'"
+        )
+
+
+def _version(package: str) -> str | None:
+    """The installed release of a vendor's package; None where it was not installed as a distribution."""
+    from importlib.metadata import PackageNotFoundError, version  # here, as below
+
+    for distribution in (package, f"{package}-skinny"):
+        try:
+            return version(distribution)
+        except PackageNotFoundError:
+            continue
+    return None
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """The numbers a version begins with: 3.1.0rc1 counts as 3.1.0."""
+    numbers = re.match(r"\d+(\.\d+)*", version)
+    return tuple(int(number) for number in numbers[0].split(".")) if numbers else ()
 
 
 def _entry_points() -> Iterable[EntryPoint]:

@@ -11,24 +11,28 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from tracelet.backends.presentation import (
+    CURVE_COLUMNS,
+    bars,
+    content,
+    curve_rows,
+    entries,
+    files,
+    histogram_facts,
+    text_html,
+)
 from tracelet.backends.wandb.program import ProgramLog, environment
 from tracelet.backends.wandb.transaction_log import Sign, TransactionLog
 from tracelet.backends.wandb.values import (
     AXIS,
-    CURVE_COLUMNS,
+    MAX_BINS,
     artifact_name,
     artifact_type,
-    bins,
-    curve_rows,
-    entries,
     file_name,
-    files,
-    histogram_line,
     metric_name,
     param_name,
     plain,
     strict,
-    text_html,
 )
 from tracelet.records import (
     Artifact,
@@ -132,9 +136,9 @@ class OpenRun:
                 return self._send_value(record, wandb.Html(text_html(text), inject=False, data_is_not_path=True))
             case Histogram():
                 self._keep_exactly(record)
-                return self._send_value(record, wandb.Histogram(np_histogram=bins(record)))
+                return self._send_value(record, wandb.Histogram(np_histogram=bars(record, MAX_BINS)))
             case Table(data=data):
-                return self._send_table(record, json.loads(_bytes(data)))
+                return self._send_table(record, json.loads(content(data)))
             case PRCurve(tag=tag, step=step, wall_time=wall_time):
                 table = wandb.Table(columns=list(CURVE_COLUMNS), data=curve_rows(record))
                 fields = {"x": "recall", "y": "precision", "class": "class"}
@@ -209,7 +213,7 @@ class OpenRun:
 
     def _keep_exactly(self, histogram: Histogram) -> None:
         """One line with the exact buckets in a file of the run: what is drawn has at most 512."""
-        line = json.dumps(histogram_line(histogram, shown_step(histogram.step)))
+        line = json.dumps(histogram_facts(histogram, shown_step(histogram.step)))
         if self._histograms is None:
             # Another name for every folder of the run: on the server they are one, and the last file would win.
             path = Path(self.native.dir) / "tracelet" / f"histograms-{self._folder.name}.jsonl"
@@ -242,7 +246,3 @@ def dead_service() -> tuple[type[Exception], ...]:
     from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
 
     return ConnectionError, HandleAbandonedError, MailboxClosedError
-
-
-def _bytes(data: Payload) -> bytes:
-    return data if isinstance(data, bytes) else Path(data.path).read_bytes()

@@ -1,0 +1,195 @@
+"""How a record looks where a vendor has no place for it: as plain data, as files, as a picture. Pure functions.
+
+What a person can look at stands beside what is exact: a histogram is drawn, and told to the last digit as JSON.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+from tracelet.records import Artifact, Embedding, File, Histogram, Layout, Payload, PRCurve, kind, shown_step
+
+
+def text_html(text: str) -> str:
+    """A page that shows the text as it is; `html.unescape` of what stands inside <pre> gives it back exactly."""
+    # A browser drops the line break right after <pre> and turns "\r" into "\n".
+    inner = html.escape(text, quote=False).replace("\r", "&#13;")
+    return f'<meta charset="utf-8"><pre style="white-space: pre-wrap">\n{inner}</pre>'
+
+
+def bars(histogram: Histogram, most: int | None = None) -> tuple[list[float], list[float]]:
+    """Counts and their finite edges (one more), in at most `most` buckets; total and range as they were.
+
+    TensorBoard gives right edges only: an empty first bucket tells the left edge of the first real one.
+    """
+    limits, counts = histogram.limits, [float(count) for count in histogram.counts]
+    if not limits:
+        return [0.0], [0.0, 0.0]
+    if counts[0] == 0 and len(counts) > 1:
+        edges, counts = list(limits), counts[1:]
+    else:
+        edges = [min(histogram.minimum, limits[0]), *limits]
+    edges = [_finite(edge, histogram.minimum, histogram.maximum) for edge in edges]
+    size = -(-len(counts) // most) if most else 1
+    starts = range(0, len(counts), size)
+    return [sum(counts[at : at + size]) for at in starts], [edges[at] for at in starts] + [edges[-1]]
+
+
+def _finite(edge: float, minimum: float, maximum: float) -> float:
+    """The outermost edge of TensorBoard's buckets is the largest double, or infinite: the data ends before it."""
+    if abs(edge) < sys.float_info.max:
+        return edge
+    bound = minimum if edge < 0 else maximum
+    return bound if math.isfinite(bound) else math.copysign(sys.float_info.max, edge)
+
+
+def histogram_facts(histogram: Histogram, step: int) -> dict[str, Any]:
+    """The exact histogram as one JSON object."""
+    return {
+        "tag": histogram.tag,
+        "step": step,
+        "wall_time": histogram.wall_time,
+        "limits": histogram.limits,
+        "counts": histogram.counts,
+        "min": histogram.minimum,
+        "max": histogram.maximum,
+        "num": histogram.count,
+        "sum": histogram.total,
+        "sum_squares": histogram.sum_squares,
+    }
+
+
+CURVE_COLUMNS = (
+    "class",
+    "threshold",
+    "precision",
+    "recall",
+    "true_positives",
+    "false_positives",
+    "true_negatives",
+    "false_negatives",
+)
+
+
+def curve_rows(curve: PRCurve) -> list[list[Any]]:
+    """One row a threshold, recall ascending, as wandb's preset draws them."""
+    last = max(len(curve.precision) - 1, 1)
+    thresholds = [at / last for at in range(len(curve.precision))]
+    rows = zip(
+        thresholds,
+        curve.precision,
+        curve.recall,
+        curve.true_positives,
+        curve.false_positives,
+        curve.true_negatives,
+        curve.false_negatives,
+        strict=True,
+    )
+    told: list[list[Any]] = [[curve.tag, *row] for row in rows]
+    told.reverse()
+    return told
+
+
+def entries(artifact: Artifact) -> dict[str, Payload]:
+    """Paths inside the artifact to files: below a target folder, as the target file, or as they are called."""
+    if artifact.name.endswith("/"):
+        below = artifact.name.lstrip("/")
+        return {f.name if f.name.startswith(below) else below + f.name: f for f in artifact.files}
+    if len(artifact.files) == 1 and artifact.type == "file":
+        return {artifact.name.lstrip("/"): artifact.files[0]}
+    return {f.name: f for f in artifact.files}
+
+
+def files(record: Any) -> tuple[dict[str, Payload], dict[str, Any]]:
+    """The payloads of any record by file name, and everything else it says."""
+    facts = {name: getattr(record, name) for name in record.__struct_fields__ if name not in ("data", "parts")}
+    facts["step"] = shown_step(record.step)
+    if isinstance(record, Layout):
+        return {"layout.json": facts.pop("layout").encode()}, facts
+    parts: tuple[Payload, ...] = record.parts if hasattr(record, "parts") else (record.data,)
+    names = [part.name if isinstance(part, File) and part.name else f"{kind(record)}" for part in parts]
+    if isinstance(record, Embedding):
+        names = list(facts.pop("names"))
+    if len(set(names)) < len(names):
+        names = [f"{at}-{name}" for at, name in enumerate(names)]
+    return dict(zip(names, parts, strict=True)), facts
+
+
+def content(payload: Payload) -> bytes:
+    """The bytes of a payload.
+
+    Raises:
+        OSError: the file is no longer there.
+    """
+    return payload if isinstance(payload, bytes) else Path(payload.path).read_bytes()
+
+
+# Pictures. Drawn with Pillow in a few milliseconds: matplotlib would take a hundred of the training's.
+
+_SIZE, _MARGIN = (640, 360), (24, 16, 24, 28)
+_INK, _FILL, _PAPER = (70, 70, 70), (0, 137, 123), (255, 255, 255)
+
+
+def histogram_png(histogram: Histogram) -> bytes:
+    """The buckets as bars of their true widths, with the range and the number of values below."""
+    counts, edges = bars(histogram)
+    heights = [0.0 if math.isnan(count) else max(count, 0.0) for count in counts]
+    image, draw = _canvas()
+    left, top, right, bottom = _frame()
+    low, span, tallest = edges[0], edges[-1] - edges[0], max(heights) or 1.0
+    for at, height in enumerate(heights):
+        if span > 0 and math.isfinite(span):
+            begin, end = ((edge - low) / span for edge in edges[at : at + 2])
+        else:  # one value, or a range beyond a float: buckets side by side
+            begin, end = at / len(heights), (at + 1) / len(heights)
+        if height:
+            x, until = left + begin * (right - left), left + end * (right - left)
+            draw.rectangle([x, bottom - height / tallest * (bottom - top), max(until, x + 1), bottom], fill=_FILL)
+    _captions(draw, f"{histogram.minimum:.6g}", f"{histogram.count:.6g} values", f"{histogram.maximum:.6g}")
+    return _png(image)
+
+
+def curve_png(curve: PRCurve) -> bytes:
+    """Precision over recall, both from 0 to 1."""
+    image, draw = _canvas()
+    left, top, right, bottom = _frame()
+    points = [
+        (left + recall * (right - left), bottom - precision * (bottom - top))
+        for recall, precision in zip(curve.recall, curve.precision, strict=True)
+        if math.isfinite(recall) and math.isfinite(precision)
+    ]
+    if len(points) > 1:
+        draw.line(points, fill=_FILL, width=3)
+    _captions(draw, "recall 0", "precision 0 to 1", "1")
+    return _png(image)
+
+
+def _canvas() -> tuple[Any, Any]:
+    from PIL import Image as Pillow
+    from PIL import ImageDraw
+
+    image = Pillow.new("RGB", _SIZE, _PAPER)
+    return image, ImageDraw.Draw(image)
+
+
+def _frame() -> tuple[int, int, int, int]:
+    return _MARGIN[0], _MARGIN[1], _SIZE[0] - _MARGIN[2], _SIZE[1] - _MARGIN[3]
+
+
+def _captions(draw: Any, left: str, middle: str, right: str) -> None:
+    x, _, end, y = _frame()
+    draw.line([(x, y), (end, y)], fill=_INK)
+    draw.text((x, y + 6), left, fill=_INK)
+    draw.text(((x + end - draw.textlength(middle)) / 2, y + 6), middle, fill=_INK)
+    draw.text((end - draw.textlength(right), y + 6), right, fill=_INK)
+
+
+def _png(image: Any) -> bytes:
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    return out.getvalue()
