@@ -1,6 +1,5 @@
 """The csv backend sits the exam; besides: the forms of its files, and what a kill or a full disk costs."""
 
-import csv
 import itertools
 import json
 import os
@@ -11,6 +10,8 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
+from backends import csv_store
+from backends.csv_store import lines, rows
 
 from tracelet.backends.base import Batch
 from tracelet.backends.csvfile import CsvBackend, CsvConfig
@@ -18,17 +19,8 @@ from tracelet.backends.csvfile.shelf import safe_path
 from tracelet.backends.csvfile.wide import write_wide
 from tracelet.errors import BackendUnavailable
 from tracelet.records import KINDS, Artifact, Params, Scalar, Table, Text, kind
-from tracelet.testing import BackendContract, Stored, deliver, run_info, sample_records
+from tracelet.testing import BackendContract, deliver, run_info, sample_records
 from tracelet.testing.samples import AWKWARD_TAGS, artifacts, image, stored
-
-
-def rows(path):
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.reader(file))
-
-
-def lines(path):
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]] if path.exists() else []
 
 
 def scalars(*points):
@@ -62,26 +54,7 @@ class TestCsv(BackendContract):
         return CsvBackend()
 
     def read_back(self, tmp_path):
-        folder = tmp_path / "run" / "csv"
-        points = rows(folder / "scalars.csv")[1:] if (folder / "scalars.csv").exists() else []
-        media = rows(folder / "media.csv")[1:] if (folder / "media.csv").exists() else []
-        config = folder / "config.json"
-        files = [file for one in lines(folder / "artifacts.jsonl") for file in one["files"]]
-        counts = {one: sum(row[0] == one for row in media) for one in {row[0] for row in media}}
-        return Stored(
-            scalars=[(tag, int(step), float(value), float(wall_time)) for tag, step, wall_time, value in points],
-            params=json.loads(config.read_text()) if config.exists() else {},
-            texts=[(one["tag"], one["step"], one["text"]) for one in lines(folder / "texts.jsonl")],
-            images={
-                (tag, int(step)): (folder / path).read_bytes() for one, tag, step, _, path, _ in media if one == "image"
-            },
-            histograms=[
-                (one["tag"], one["step"], tuple(one["limits"]), tuple(one["counts"]))
-                for one in lines(folder / "histograms.jsonl")
-            ],
-            artifacts={file["name"]: (folder / file["path"]).read_bytes() for file in files},
-            counts=counts | {"pr_curve": len(lines(folder / "pr_curves.jsonl"))},
-        )
+        return csv_store.stored(tmp_path / "run" / "csv")
 
 
 # The forms.

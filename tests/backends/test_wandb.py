@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import hashlib
 import html
 import json
@@ -178,48 +177,7 @@ class TestWandbContract(BackendContract):
         return WandbBackend()
 
     def read_back(self, tmp_path: Path) -> Stored:
-        found = Stored(
-            scalars=[], params={}, texts=[], images={}, histograms=[], artifacts={}, counts=collections.Counter()
-        )
-        for run in store.runs(tmp_path):
-            _tell(run, found)
-        return found
-
-
-def _tell(run: store.StoredRun, found: Stored) -> None:
-    """Add what one folder of the run holds, in neutral words."""
-    tags = run.config.get("tracelet_names", {})
-    kinds = {"image-file": "image", "audio-file": "audio", "video-file": "video", "table-file": "table"}
-    kinds |= {"html-file": "text", "histogram": "histogram"}
-    for row in run.rows:
-        step, wall_time = row["global_step"], row["_timestamp"]
-        for key in row.keys() - {"global_step", "_timestamp", "_step", "_runtime"}:
-            value, tag = row[key], tags.get(key, key)
-            if not isinstance(value, dict):
-                found.scalars.append((tag, step, float(value), wall_time))  # type: ignore[union-attr]
-                continue
-            kind = "pr_curve" if key.startswith("Custom Chart Tables/") else kinds[value["_type"]]
-            found.counts[kind] += 1  # type: ignore[index]
-            data = (run.folder / "files" / value["path"]).read_bytes() if "path" in value else b""
-            if value["_type"] == "image-file":
-                found.images[tag, step] = data  # type: ignore[index]
-            elif value["_type"] == "html-file":
-                shown = data.decode().partition(">\n")[2].removesuffix("</pre>")
-                found.texts.append((tag, step, html.unescape(shown)))  # type: ignore[union-attr]
-    for path in (run.folder / "files").glob("tracelet/*.jsonl"):
-        for line in path.read_text().splitlines():
-            told = json.loads(line)
-            point = told["tag"], told["step"], tuple(told["limits"]), tuple(told["counts"])
-            found.histograms.append(point)  # type: ignore[union-attr]
-    for kept in run.artifacts:
-        if kept.type == "run_table":
-            continue
-        given = "tag" not in kept.metadata
-        found.counts["artifact" if given else kept.type] += 1  # type: ignore[index]
-        if given:
-            found.artifacts.update(kept.entries)  # type: ignore[union-attr]
-    own = {key: value for key, value in run.config.items() if key not in ("_wandb", "tracelet_names")}
-    found.params.update(own)  # type: ignore[union-attr]
+        return store.stored(tmp_path)
 
 
 # -- scalars

@@ -5,11 +5,15 @@ The file is a LevelDB log (7 bytes of header, then 32 KiB blocks of fragments) o
 
 from __future__ import annotations
 
+import html
 import json
 import struct
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from tracelet.testing import Stored
 
 HEADER = 7
 BLOCK = 32 * 1024
@@ -150,3 +154,46 @@ def only(wandb_dir: Path) -> StoredRun:
     """The one run below a WANDB_DIR."""
     (run,) = runs(wandb_dir)
     return run
+
+
+def stored(wandb_dir: Path) -> Stored:
+    """All runs below a WANDB_DIR as one, in neutral words."""
+    found = Stored(scalars=[], params={}, texts=[], images={}, histograms=[], artifacts={}, counts=Counter())
+    for run in runs(wandb_dir):
+        _tell(run, found)
+    return found
+
+
+def _tell(run: StoredRun, found: Stored) -> None:
+    """Add what one folder of the run holds."""
+    tags = run.config.get("tracelet_names", {})
+    kinds = {"image-file": "image", "audio-file": "audio", "video-file": "video", "table-file": "table"}
+    kinds |= {"html-file": "text", "histogram": "histogram"}
+    for row in run.rows:
+        step, wall_time = row["global_step"], row["_timestamp"]
+        for key in row.keys() - {"global_step", "_timestamp", "_step", "_runtime"}:
+            value, tag = row[key], tags.get(key, key)
+            if not isinstance(value, dict):
+                found.scalars.append((tag, step, float(value), wall_time))
+                continue
+            kind = "pr_curve" if key.startswith("Custom Chart Tables/") else kinds[value["_type"]]
+            found.counts[kind] += 1
+            data = (run.folder / "files" / value["path"]).read_bytes() if "path" in value else b""
+            if value["_type"] == "image-file":
+                found.images[tag, step] = data
+            elif value["_type"] == "html-file":
+                shown = data.decode().partition(">\n")[2].removesuffix("</pre>")
+                found.texts.append((tag, step, html.unescape(shown)))
+    for path in (run.folder / "files").glob("tracelet/*.jsonl"):
+        for line in path.read_text().splitlines():
+            told = json.loads(line)
+            found.histograms.append((told["tag"], told["step"], tuple(told["limits"]), tuple(told["counts"])))
+    for kept in run.artifacts:
+        if kept.type == "run_table":
+            continue
+        given = "tag" not in kept.metadata
+        found.counts["artifact" if given else kept.type] += 1
+        if given:
+            found.artifacts.update(kept.entries)
+    own = {key: value for key, value in run.config.items() if key not in ("_wandb", "tracelet_names")}
+    found.params.update(own)
