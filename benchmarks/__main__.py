@@ -17,6 +17,7 @@ from typing import Any
 
 from benchmarks.pairs import CALLS, PAIRS
 from benchmarks.rows import ROWS
+from benchmarks.vendors import SCALARS, VENDORS
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 EXPLANATION = """\
@@ -25,6 +26,13 @@ Medians of {repeats} processes a row, interleaved, with the smallest and largest
 half of the scalars is timed call by call (median, p99, longest stall), the second as one tight loop (mean, and its
 ratio to TensorBoard alone in the same turn). *finish* runs to the end of `stop`. *read back* counts what the store
 holds, by readers of their own."""
+_CAPTURES = {
+    "wandb": "`sync_tensorboard`",
+    "mlflow": "`mlflow.pytorch.autolog(log_every_n_step=1)`",
+    "clearml": "its automatic connection",
+    "aim": "`aim.ext.tensorboard_tracker`",
+}
+_WAYS = {"tracelet": {"": "tracelet"}, "hand": {"": "by hand"}, "capture": _CAPTURES}
 COLUMNS = {
     "median_us": "add_scalar median us",
     "p99_us": "p99 us",
@@ -56,6 +64,7 @@ def main() -> None:
             found[row][turn]["ratio"] = found[row][turn]["tight_us"] / found["plain"][turn]["tight_us"]
     print("  pairs", file=sys.stderr)
     report = render(found, arguments.repeats) + render_pairs(measure("benchmarks.pairs"))
+    report += render_vendors({vendor: carry(vendor, arguments.repeats) for vendor in VENDORS})
     print(report)
     if arguments.save:
         RESULTS.write_text(report, encoding="utf-8")
@@ -64,6 +73,20 @@ def main() -> None:
 def run(row: str) -> dict[str, float]:
     """The figures of one row."""
     return measure("benchmarks.rows", row)
+
+
+def carry(vendor: str, repeats: int) -> dict[str, list[dict[str, float]]]:
+    """The figures of one SDK by way; the vendor's own capture, which can take minutes, once."""
+    found: dict[str, list[dict[str, float]]] = {"tracelet": [], "hand": [], "capture": []}
+    for turn in range(repeats):
+        print(f"  {turn + 1}/{repeats} {vendor}", file=sys.stderr)
+        for way in ("tracelet", "hand"):
+            found[way].append(measure("benchmarks.vendors", vendor, way))
+        found["tracelet"][-1]["ratio"] = found["hand"][-1]["end_to_end_s"] / found["tracelet"][-1]["end_to_end_s"]
+    if vendor in _CAPTURES:
+        print(f"  1/1 {vendor}, its own capture", file=sys.stderr)
+        found["capture"].append(measure("benchmarks.vendors", vendor, "capture"))
+    return found
 
 
 def measure(*module: str) -> Any:
@@ -82,7 +105,9 @@ def measure(*module: str) -> Any:
 
 
 def render(found: dict[str, list[dict[str, float]]], repeats: int) -> str:
-    packages = ", ".join(f"{name} {version(name)}" for name in ("tracelet", "torch", "tensorboard", "wandb"))
+    packages = ", ".join(
+        f"{name} {version(name)}" for name in ("tracelet", "torch", "tensorboard", "wandb", "mlflow", "clearml", "aim")
+    )
     machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     lines = [
         "# Benchmark results",
@@ -115,6 +140,31 @@ def render_pairs(found: dict[str, dict[str, list[float]]]) -> str:
         f"| tight loop, journal only, to TensorBoard alone | {_quartiles(found['journal']['ratio'])} |",
         f"| tight loop, csv, to TensorBoard alone | {_quartiles(found['csv']['ratio'])} |",
     ]
+    return "\n".join([*lines, ""])
+
+
+def render_vendors(found: dict[str, dict[str, list[dict[str, float]]]]) -> str:
+    lines = [
+        "",
+        f"{SCALARS:,} `add_scalar` to each vendor, *end to end*: from the first call to the end of stop, in fresh processes, in",
+        "turns; by tracelet, by the best use of the SDK's own calls in the same loop, and by the vendor's own capture of",
+        "TensorBoard (one process). The loop is the time that the program itself waits. *Speed* is hand-written to",
+        "tracelet, turn by turn: above 1, tracelet is faster. Ranked by what the store holds.",
+        "",
+        "| | start s | loop s | end to end s | speed | read back |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for vendor, ways in found.items():
+        ranked = sorted((way for way in ways if ways[way]), key=lambda way: -min(one["read_back"] for one in ways[way]))
+        for way in ranked:
+            cells = [
+                _cell([one[column] for one in ways[way]], column) for column in ("start_s", "loop_s", "end_to_end_s")
+            ]
+            speed = _cell([one["ratio"] for one in ways[way]], "ratio") if way == "tracelet" else ""
+            held = _cell([one["read_back"] for one in ways[way]], "read_back")
+            lines.append(
+                f"| {vendor}, {_WAYS[way].get(vendor) or _WAYS[way]['']} | {' | '.join(cells)} | {speed} | {held} |"
+            )
     return "\n".join([*lines, ""])
 
 

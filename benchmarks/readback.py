@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import sqlite3
 import struct
 from collections.abc import Callable, Iterator
@@ -79,4 +80,62 @@ READERS: dict[str, Callable[[Path], int]] = {
     "csv": csv_files,
     "wandb": wandb_file,
     "sync": wandb_file,
+}
+
+
+def points(vendor: str, folder: Path) -> int:
+    """How many points of `loss` there are anywhere below `folder`, by whatever means they came there."""
+    return _POINTS[vendor](folder)
+
+
+def _csv_points(folder: Path) -> int:
+    found = 0
+    for path in folder.rglob("scalars.csv"):
+        with open(path, newline="", encoding="utf-8") as file:
+            found += sum(row["tag"] == "loss" for row in csv.DictReader(file))
+    return found
+
+
+def _wandb_points(folder: Path) -> int:
+    return sum("loss" in row for path in folder.rglob("*.wandb") for row in wandb_rows(path))
+
+
+def _mlflow_points(folder: Path) -> int:
+    found = 0
+    for path in folder.rglob("mlflow.db"):
+        with sqlite3.connect(path) as database:
+            (count,) = database.execute("SELECT count(*) FROM metrics WHERE key LIKE '%loss%'").fetchone()
+            found += count
+    return found
+
+
+def _clearml_points(folder: Path) -> int:
+    found = 0
+    for path in folder.rglob("metrics.jsonl"):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            found += sum(
+                (event["type"], event["metric"]) == ("training_stats_scalar", "loss") for event in json.loads(line)
+            )
+    return found
+
+
+def _aim_points(folder: Path) -> int:
+    from aim import Repo
+
+    repo = Repo.from_path(str(folder))
+    repo._recreate_index()  # a run that has just ended is not in it yet
+    found = 0
+    for run in repo.iter_runs():
+        for metric in run.metrics():
+            if metric.name.endswith("loss"):
+                found += len(metric.values.sparse_list()[0])
+    return found
+
+
+_POINTS = {
+    "csv": _csv_points,
+    "wandb": _wandb_points,
+    "mlflow": _mlflow_points,
+    "clearml": _clearml_points,
+    "aim": _aim_points,
 }
