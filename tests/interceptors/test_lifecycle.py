@@ -14,13 +14,14 @@ import weakref
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from calls import CALLS, make, public_methods
 from support import WRITER_MODULES, our_threads
 
 import tracelet
 from tracelet.backends.memory import MemoryBackend
-from tracelet.records import Scalar
+from tracelet.records import Image, Params, Scalar
 
 
 def points(records):
@@ -264,6 +265,25 @@ def test_others_wrap_the_same_methods(first, lib, tmp_path, memory, monkeypatch)
         assert 6 == len(calls)
         assert theirs == [lib.SummaryWriter.add_scalar, lib.FileWriter.add_event]
     assert [[("loss", 0.1, 1)], [("loss", 0.3, 3)]] == [points(one.records) for one in (memory, second)]
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize("theirs", ["original", "wrapped"])
+def test_somebody_puts_back_what_was_there_before_us(theirs, lib, tmp_path, memory, monkeypatch):
+    """As MLflow's autolog does whenever it is set: from the next public call on, everything is carried again."""
+    events, hparams = lib.FileWriter.add_event, lib.SummaryWriter.add_hparams
+    with lib.SummaryWriter(str(tmp_path / "logs")) as writer, tracelet.start_logging(backend=memory):
+        writer.add_scalar("loss", 0.1, 1)
+        monkeypatch.setattr(lib.SummaryWriter, "add_hparams", hparams)
+        monkeypatch.setattr(lib.FileWriter, "add_event", events if theirs == "original" else counting([], events))
+        writer.add_scalar("loss", 0.2, 2)
+        name = "run_name" if lib.is_torch else "name"
+        writer.add_hparams({"layers": 3, "bias": True}, {"acc": 0.9}, **{name: "hp"})
+        writer.add_image("image", np.ones((3, 2, 2)), 3)
+    scalars = [record for record in memory.records if isinstance(record, Scalar)]
+    assert [("loss", 0.1, 1), ("loss", 0.2, 2), ("hp/acc", 0.9, None)] == points(scalars)
+    assert [{"layers": 3, "bias": True}] == [dict(one.values) for one in memory.of(Params)]
+    assert 1 == len(memory.of(Image))
     monkeypatch.undo()
 
 

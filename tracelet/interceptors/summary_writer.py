@@ -23,6 +23,7 @@ from tracelet.interceptors import events
 from tracelet.interceptors.claims import CLAIMS, Claim, ScalarCall, ScalarClaim, exact_scalar
 from tracelet.interceptors.imports import ImportWatcher
 from tracelet.interceptors.patches import Patches
+from tracelet.interceptors.reach import Reach
 from tracelet.interceptors.series import Directory, SeriesNames
 from tracelet.records import Params, Record, Scalar
 
@@ -75,13 +76,12 @@ class SummaryWriterInterceptor:
             return
         own = writer.add_scalar, writer._get_file_writer, file_writer.add_summary, file_writer.add_event
         untouched = all(_code_file(method) == module.__file__ for method in own)
-        self._patches.wrap(writer, "__init__", self._tee_init)
-        for name, method in list(vars(writer).items()):
-            if name == "add_scalar":
-                self._patches.wrap(writer, name, self._tee_scalar)
-            elif name in CLAIMS and callable(method):
-                self._patches.wrap(writer, name, functools.partial(self._tee, CLAIMS[name]))
         self._patches.wrap(file_writer, "add_event", self._tee_event)
+        reach = Reach(writer, file_writer, module.Event)
+        self._patches.wrap(writer, "__init__", self._tee_init)
+        self._patches.wrap(writer, "add_scalar", functools.partial(self._tee_scalar, reach))
+        for name, claim_class in CLAIMS.items():
+            self._patches.wrap(writer, name, functools.partial(self._tee, claim_class, reach))
         if untouched:
             self._getters.add(writer._get_file_writer)
             self._senders |= {file_writer.add_summary, file_writer.add_event}
@@ -107,14 +107,16 @@ class SummaryWriterInterceptor:
 
         return __init__
 
-    def _tee_scalar(self, original: Method) -> Method:
-        claims = self._claims
+    def _tee_scalar(self, reach: Reach, original: Method) -> Method:
+        claims, file_writer = self._claims, reach.file_writer
 
         # Named like both libraries' own, and passed on by hand: packing and unpacking would be a sixth of all we add.
         @functools.wraps(original)
         def add_scalar(
             writer: Any, tag: Any, scalar_value: Any, global_step: Any = None, *args: Any, **kwargs: Any
         ) -> Any:
+            if file_writer.add_event is not reach.known:
+                self._mend(reach)
             thread = get_ident()
             outer = claims.get(thread)
             claims[thread] = (writer.__class__, tag, scalar_value, global_step)
@@ -127,13 +129,15 @@ class SummaryWriterInterceptor:
 
         return add_scalar
 
-    def _tee(self, claim_class: type[Claim], original: Method) -> Method:
-        claims = self._claims
+    def _tee(self, claim_class: type[Claim], reach: Reach, original: Method) -> Method:
+        claims, file_writer = self._claims, reach.file_writer
 
         @functools.wraps(original)
         def tee(writer: Any, *args: Any, **kwargs: Any) -> Any:
             if self._submit is None:
                 return original(writer, *args, **kwargs)
+            if file_writer.add_event is not reach.known:
+                self._mend(reach)
             thread = get_ident()
             outer = claims.get(thread)
             claim = claims[thread] = claim_class(writer, args, kwargs)
@@ -192,6 +196,22 @@ class SummaryWriterInterceptor:
         return add_onnx_graph
 
     # Ours, inside the guard.
+
+    def _mend(self, reach: Reach) -> None:
+        """Somebody changed `add_event`: if that dropped our wrapper, wrap what stands there now."""
+        if self._submit is None:
+            return
+        thread = get_ident()
+        outer, self._claims[thread] = self._claims.get(thread), None
+        try:
+            if self._guard.call(reach.is_lost):
+                self._patches.wrap(reach.file_writer, "add_event", self._tee_event)
+                reach.mended()
+                for name, claim_class in CLAIMS.items():  # who drops one of ours may have dropped others
+                    if not claim_class.has_rest:  # claimed twice is harmless, but for what comes after the call
+                        self._patches.wrap(reach.writer, name, functools.partial(self._tee, claim_class, reach))
+        finally:
+            self._claims[thread] = outer
 
     def _meet(self, writer: Any) -> None:
         """A writer was made: the first one is the root. A writer inside a public call is the host's own affair."""
