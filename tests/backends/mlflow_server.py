@@ -1,0 +1,139 @@
+"""A real `mlflow server` on loopback, and a proxy before it that misbehaves when told to. Both with a deadline."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+START = 90
+Answer = tuple[int, bytes] | None
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Server:
+    """`mlflow server` with one worker on a store in `folder`; `kill` and `start` as often as a test likes."""
+
+    def __init__(self, folder: Path, template: Path) -> None:
+        self.folder, self.port = folder, free_port()
+        self.database, self.artifacts = folder / "mlflow.db", folder / "artifacts"
+        shutil.copyfile(template, self.database)
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
+        command += ["--backend-store-uri", f"sqlite:///{self.database}", "--workers", "1"]
+        command += ["--artifacts-destination", str(self.artifacts)]
+        environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command, cwd=self.folder, env=environment, stdout=log, stderr=log, start_new_session=True
+            )
+        deadline = time.monotonic() + START
+        while not self._answers():
+            assert self._process.poll() is None, (self.folder / "log").read_text()
+            assert time.monotonic() < deadline, (self.folder / "log").read_text()
+            time.sleep(0.1)
+
+    def kill(self) -> None:
+        """Its worker as well: the group is its own."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait(10)
+            self._process = None
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/health", timeout=1):
+                return True
+        except OSError:
+            return False
+
+
+class Proxy:
+    """Passes requests on to `target`, unless `refuse(method, path, body)` gives an answer; keeps what it saw."""
+
+    def __init__(self, target: str) -> None:
+        self.refuse: Callable[[str, str, bytes], Answer] = lambda method, path, body: None
+        self.watch: Callable[[], Any] = lambda: None
+        self.seen: list[tuple[str, str, dict[str, str], int]] = []
+        self.watched: list[Any] = []
+        proxy, (host, port) = self, target.removeprefix("http://").split(":")
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def _pass(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                proxy.seen.append((self.command, self.path, dict(self.headers), len(body)))
+                proxy.watched.append(proxy.watch())
+                status, data = proxy.refuse(self.command, self.path, body) or self._fetch(body)
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def _fetch(self, body: bytes) -> tuple[int, bytes]:
+                connection = http.client.HTTPConnection(host, int(port), timeout=30)
+                headers = {name: value for name, value in self.headers.items() if name.lower() != "host"}
+                try:
+                    connection.request(self.command, self.path, body, headers)
+                    answer = connection.getresponse()
+                    return answer.status, answer.read()
+                finally:
+                    connection.close()
+
+            def log_message(self, *args: Any) -> None:
+                """Nothing on the terminal."""
+
+        for verb in ("GET", "POST", "PUT", "PATCH", "DELETE"):
+            setattr(Handler, f"do_{verb}", Handler._pass)
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._server.handle_error = lambda *args: None  # type: ignore[method-assign]
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True, args=(0.05,))
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(10)
+
+
+@contextlib.contextmanager
+def proxy(target: str) -> Iterator[Proxy]:
+    made = Proxy(target)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@contextlib.contextmanager
+def silent() -> Iterator[str]:
+    """The address of a socket that takes connections and never says a word."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(16)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
