@@ -1,0 +1,305 @@
+"""A stand-in for a ClearML server, on loopback: no real one can run in a test.
+
+It speaks as much of the wire protocol as the real SDK uses here: signing in, projects, tasks, events and files. Like
+the real one it refuses a request with a number that is none (its JSON knows no NaN), and steps beyond 64 bits.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import email.parser
+import email.policy
+import json
+import socket
+import threading
+import time
+import urllib.parse
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Answer = tuple[int, dict[str, Any]]
+
+
+class Refused(Exception):
+    """What the server says no to."""
+
+
+class ClearmlServer:
+    """API, web and file server in one; what it was given is in `tasks`, `events`, `files` and `calls`."""
+
+    key, secret = "ACCESS", "SECRET"
+
+    def __init__(self) -> None:
+        self.tasks: dict[str, dict[str, Any]] = {}
+        self.projects: dict[str, str] = {}
+        self.events: list[dict[str, Any]] = []
+        self.files: dict[str, bytes] = {}
+        self.calls: Counter[str] = Counter()
+        self.faults: list[Callable[[str], Answer | None]] = []
+        self.refuse: Callable[[dict[str, Any]], bool] = lambda event: False
+        self.port = 0
+        self._http: _Listener | None = None
+        self._released = threading.Event()
+
+    # Its life.
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> ClearmlServer:
+        """Listen, after a `stop` on the same port."""
+        self._released.clear()
+        handler = type("Handler", (_Handler,), {"server_state": self})
+        self._http = _Listener(("127.0.0.1", self.port), handler)
+        self.port = self._http.server_address[1]
+        threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
+        return self
+
+    def stop(self) -> None:
+        self._released.set()
+        if self._http is not None:
+            self._http.shutdown()
+            self._http.server_close()
+            self._http.hang_up()
+            self._http = None
+
+    def environment(self) -> dict[str, str]:
+        """How a program is told of it."""
+        hosts = dict.fromkeys(("CLEARML_API_HOST", "CLEARML_WEB_HOST", "CLEARML_FILES_HOST"), self.url)
+        return hosts | {"CLEARML_API_ACCESS_KEY": self.key, "CLEARML_API_SECRET_KEY": self.secret}
+
+    @contextlib.contextmanager
+    def fault(self, how: Callable[[str], Answer | None]) -> Iterator[None]:
+        """While it lasts, `how(service.action)` answers, unless it gives None."""
+        self.faults.append(how)
+        try:
+            yield
+        finally:
+            self.faults.remove(how)
+
+    def hang(self, action: str) -> Answer | None:
+        """A fault: accept, and never answer."""
+        self._released.wait(60)
+        return None
+
+    # What it was told.
+
+    def the_task(self) -> dict[str, Any]:
+        (task,) = self.tasks.values()
+        return task
+
+    def load(self, url: str) -> bytes:
+        """A file by the address that an event or an artifact has."""
+        return self.files[urllib.parse.unquote(url.removeprefix(self.url).lstrip("/"))]
+
+    # What it answers.
+
+    def answer(self, action: str, body: Any) -> Answer:
+        self.calls[action] += 1
+        for fault in list(self.faults):
+            told = fault(action)
+            if told is not None:
+                return told
+        name = "_" + action.replace(".", "_")
+        try:
+            return 200, getattr(self, name, self._nothing)(body) or {}
+        except Refused as error:
+            return 400, {"error": str(error)}
+
+    def _nothing(self, body: Any) -> None:
+        return None
+
+    def _auth_login(self, body: Any) -> dict[str, Any]:
+        told = {"exp": int(time.time()) + 86400, "api_version": "2.23", "server_version": "1.14.0", "env": "x"}
+        parts = [{"alg": "HS256", "typ": "JWT"}, told]
+        encoded = [base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts]
+        return {"token": ".".join([*encoded, "c2ln"])}
+
+    def _projects_get_all(self, body: Any) -> dict[str, Any]:
+        found = [
+            {"id": key, "name": name}
+            for key, name in self.projects.items()
+            if f"^{name}$" == (body.get("name") or "").replace("\\", "")
+        ]
+        return {"projects": found}
+
+    def _projects_create(self, body: Any) -> dict[str, Any]:
+        key = uuid.uuid4().hex
+        self.projects[key] = _name(body)
+        return {"id": key}
+
+    def _projects_get_by_id(self, body: Any) -> dict[str, Any]:
+        return {"project": {"id": body["project"], "name": self.projects[body["project"]]}}
+
+    def _tasks_create(self, body: Any) -> dict[str, Any]:
+        key = uuid.uuid4().hex
+        _name(body)
+        self.tasks[key] = (
+            {"execution": {"artifacts": []}} | body | {"id": key, "status": "created", "last_iteration": 0}
+        )
+        return {"id": key}
+
+    def _tasks_get_by_id(self, body: Any) -> dict[str, Any]:
+        if body["task"] not in self.tasks:
+            raise Refused(f"Invalid task id: id={body['task']}")
+        return {"task": self.tasks[body["task"]]}
+
+    def _tasks_get_all(self, body: Any) -> dict[str, Any]:
+        return {"tasks": [self.tasks[key] for key in body.get("id") or [] if key in self.tasks]}
+
+    def _tasks_edit(self, body: Any) -> dict[str, Any]:
+        key = body.pop("task")
+        body.pop("force", None)
+        self.tasks[key].update(body)
+        return {"updated": 1, "fields": body}
+
+    _tasks_update = _tasks_edit
+
+    def _tasks_add_or_update_artifacts(self, body: Any) -> dict[str, Any]:
+        kept = self.tasks[body["task"]]["execution"]["artifacts"]
+        new = {one["key"] for one in body["artifacts"]}
+        kept[:] = [one for one in kept if one["key"] not in new] + body["artifacts"]
+        return {"updated": 1}
+
+    def _tasks_set_requirements(self, body: Any) -> dict[str, Any]:
+        self.tasks[body["task"]].setdefault("script", {})["requirements"] = body["requirements"]
+        return {"updated": 1}
+
+    def _status(self, body: Any, status: str) -> dict[str, Any]:
+        self.tasks[body["task"]].update(status=status, status_reason=body.get("status_reason"))
+        return {"updated": 1}
+
+    def _tasks_started(self, body: Any) -> dict[str, Any]:
+        return self._status(body, "in_progress")
+
+    def _tasks_stopped(self, body: Any) -> dict[str, Any]:
+        return self._status(body, "stopped")
+
+    def _tasks_completed(self, body: Any) -> dict[str, Any]:
+        return self._status(body, "completed")
+
+    def _tasks_failed(self, body: Any) -> dict[str, Any]:
+        return self._status(body, "failed")
+
+    def _events_add_batch(self, body: Any) -> dict[str, Any]:
+        good = [event for event in body if event["task"] in self.tasks and not self.refuse(event)]
+        if any(not -(2**63) <= event.get("iter", 0) < 2**63 for event in body):
+            raise Refused("Iteration number should not exceed 9223372036854775807")
+        self.events += good
+        if not good:
+            raise Refused("Events not added")
+        return {"added": len(good), "errors": len(body) - len(good)}
+
+
+def _name(body: Any) -> str:
+    if len(body["name"].strip()) < 3:
+        raise Refused("Validation error: name is shorter than 3 letters")
+    return str(body["name"])
+
+
+class _Listener(ThreadingHTTPServer):
+    """Knows the connections that clients keep open, to close them as the end of a process does."""
+
+    allow_reuse_address = True
+    daemon_threads = True
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._connections: set[socket.socket] = set()
+
+    def process_request(self, request: Any, address: Any) -> None:
+        self._connections.add(request)
+        super().process_request(request, address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._connections.discard(request)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, address: Any) -> None:
+        return  # a connection that was closed in the middle
+
+    def hang_up(self) -> None:
+        for connection in list(self._connections):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server_state: ClearmlServer
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") == "chunked":
+            parts = []
+            while size := int(self.rfile.readline(), 16):
+                parts.append(self.rfile.read(size))
+                self.rfile.readline()
+            self.rfile.readline()
+            return b"".join(parts)
+        return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+
+    def do_GET(self) -> None:
+        path = urllib.parse.urlsplit(self.path).path.strip("/")
+        body = self._body()
+        action = path.rpartition("/")[2]
+        if action.count(".") != 1 or not action.replace(".", "").replace("_", "").isalpha():
+            self._file(path)
+            return
+        try:
+            parsed = _parsed(body, self.headers.get("Content-Type", ""))
+            code, data = self.server_state.answer(action, parsed)
+        except ValueError as error:
+            code, data = 400, {"error": f"Invalid JSON: {error}"}
+        self._tell(code, action, data)
+
+    do_PUT = do_GET  # noqa: N815
+
+    def do_POST(self) -> None:
+        if "multipart" not in self.headers.get("Content-Type", ""):
+            self.do_GET()
+            return
+        head = f"Content-Type: {self.headers['Content-Type']}\r\n\r\n".encode()
+        message = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(head + self._body())
+        told = self.server_state.answer("files.upload", None)
+        for part in message.iter_parts():
+            if told[0] == 200:
+                self.server_state.files[str(part.get_filename()).strip("/")] = bytes(part.get_payload(decode=True))
+        self._tell(told[0], "upload", {})
+
+    def _file(self, path: str) -> None:
+        data = self.server_state.files.get(urllib.parse.unquote(path))
+        self.send_response(404 if data is None else 200)
+        self.send_header("Content-Length", str(len(data or b"")))
+        self.end_headers()
+        self.wfile.write(data or b"")
+
+    def _tell(self, code: int, action: str, data: dict[str, Any]) -> None:
+        endpoint = {"name": action, "requested_version": "2.23", "actual_version": "1.0"}
+        meta = {"id": "x", "trx": "x", "endpoint": endpoint, "result_code": code, "result_subcode": 0}
+        meta["result_msg"] = "OK" if code == 200 else str(data.pop("error", "failed"))
+        payload = json.dumps({"meta": meta, "data": data}).encode()
+        with contextlib.suppress(ConnectionError):  # who asked may have given up
+            self.send_response(code)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(payload)))
+            self.end_headers()
+            self.wfile.write(payload)
+
+    def log_message(self, *_: Any) -> None:
+        return
+
+
+def _parsed(body: bytes, form: str) -> Any:
+    def refuse(literal: str) -> None:
+        raise ValueError(f"{literal} is no number")
+
+    text = body.decode()
+    if "json-lines" in form:
+        return [json.loads(line, parse_constant=refuse) for line in text.splitlines() if line]
+    return json.loads(text, parse_constant=refuse) if text else {}
