@@ -24,6 +24,8 @@ _SETTLE_EVERY = 1.0
 # Written in portions that take a moment each: the end of a run, and what a kill repeats, wait for one portion at most.
 _PORTION_FIRST, _PORTION_MOST = 16, 4096
 _PORTION_SHORT, _PORTION_LONG = 0.05, 0.2
+# Where the end of the run waits for nothing else, larger portions: many vendors have a price for each request.
+_LAST_SHORT, _LAST_LONG = 0.25, 0.8
 # Beside a busy loop, the interpreter time that an SDK takes is the loop's loss. A fifth is enough for a live view,
 # and the end of the run ends the pauses.
 _REST, _REST_MOST = 4.0, 1.0
@@ -287,9 +289,10 @@ class Delivery:
         return todo
 
     def _pace(self, size: int, seconds: float) -> None:
-        if seconds > _PORTION_LONG:
+        short, long = (_PORTION_SHORT, _PORTION_LONG) if self._finish is None else (_LAST_SHORT, _LAST_LONG)
+        if seconds > long:
             self._portion = max(1, size // 2)
-        elif seconds < _PORTION_SHORT and size == self._portion:
+        elif seconds < short and size == self._portion:
             self._portion = min(size * 2, _PORTION_MOST)
 
     def _rest(self, worked: float) -> None:

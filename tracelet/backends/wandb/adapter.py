@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib.util
+import inspect
 import json
 import logging
+import math
 import os
 import sys
 import time
@@ -137,7 +139,10 @@ class WandbBackend(Backend):
     def _init(self, given: dict[str, Any]) -> Any:
         ours = {"x_transaction_log_flush_interval": _FLUSH_INTERVAL, "init_timeout": _INIT_TIMEOUT}
         ours |= {"finish_timeout": self.config.finish_timeout}
-        settings = {name: value for name, value in ours.items() if f"WANDB_{name.upper()}" not in os.environ}
+        known = self._wandb.Settings.model_fields  # releases before 0.31 lack one or two of ours
+        settings = {
+            name: value for name, value in ours.items() if name in known and f"WANDB_{name.upper()}" not in os.environ
+        }
         settings |= {"sync_tensorboard": False}  # or every scalar would arrive twice
         # Not `wandb.login`: that writes the key to ~/.netrc.
         settings |= _given({"api_key": self.config.api_key, "base_url": self.config.backend_url})
@@ -157,7 +162,10 @@ class WandbBackend(Backend):
         if (self.config.mode or settings.mode) in _OFFLINE or self.config.api_key:
             return
         host = self.config.backend_url or settings.base_url
-        if wbauth.authenticate_session(host=host, source="tracelet", prompt=False, update_session=False) is None:
+        keep = {"update_session": False}
+        if "update_session" not in inspect.signature(wbauth.authenticate_session).parameters:
+            keep = {}  # wandb 0.30
+        if wbauth.authenticate_session(host=host, source="tracelet", prompt=False, **keep) is None:
             raise BackendUnavailable(f"wandb: {_no_key(host)}")
 
     def _reopen(self, cause: BaseException) -> None:
@@ -227,7 +235,7 @@ class WandbBackend(Backend):
             return
         with _translated():
             self._send_rows(list(self._rows))
-        interval = self._to.native.settings.x_transaction_log_flush_interval
+        interval = getattr(self._to.native.settings, "x_transaction_log_flush_interval", math.inf)
         self._wait_for(self._read, deadline=_FLUSH_DEADLINE if interval <= _FLUSH_DEADLINE else 0)
 
     def close(self, status: Status, exit_code: int) -> None:
