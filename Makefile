@@ -1,10 +1,13 @@
 # make demo, make test: everything from nothing but Python and make. Each builds its own environment in .venv.
+# make test-oldest: the exam with the lowest release of each vendor that its extra admits, in .venv-oldest.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check docs bench clean
+VENDORS := aim clearml mlflow wandb
+
+.PHONY: demo test check docs bench clean test-oldest $(VENDORS:%=test-oldest-%)
 
 $(VENV)/base: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -22,6 +25,14 @@ demo: $(VENV)/base
 test: $(VENV)/dev
 	$(BIN)/python -m pytest
 
+test-oldest: $(VENDORS:%=test-oldest-%)
+
+$(VENDORS:%=test-oldest-%): test-oldest-%:
+	$(PYTHON) -m venv $(VENV)-oldest/$*
+	$(VENV)-oldest/$*/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+		-c constraints-oldest.txt -e '.[$*]' hypothesis pytest pytest-timeout
+	$(VENV)-oldest/$*/bin/python -m pytest tests/backends/test_$*.py -k 'Test$* and not Server'
+
 check: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -35,4 +46,4 @@ bench: $(VENV)/dev
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-oldest build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -147,9 +147,9 @@ def render_vendors(found: dict[str, dict[str, list[dict[str, float]]]]) -> str:
     lines = [
         "",
         f"{SCALARS:,} `add_scalar` to each vendor, *end to end*: from the first call to the end of stop, in fresh",
-        "processes, in turns; by tracelet, by the best use of the SDK's own calls in the same loop, and by the vendor's own",
-        "capture of TensorBoard (one process). The loop is the time that the program itself waits. *Speed* is hand-written",
-        "to tracelet, turn by turn: above 1, tracelet is faster. Ranked by what the store holds.",
+        "processes, in turns; by tracelet, by the best use of the SDK's own calls in the same loop, and by the",
+        "vendor's own capture of TensorBoard (one process). The loop is the time that the program itself waits.",
+        "*Speed* is hand-written to tracelet, turn by turn: above 1, tracelet is faster. Ranked by what is read back.",
         "",
         "| | start s | loop s | end to end s | speed | read back |",
         "|---|---:|---:|---:|---:|---:|",

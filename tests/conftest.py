@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import os
+import tempfile
 from pathlib import Path
 from types import ModuleType
 
@@ -38,6 +39,8 @@ def _isolated(tmp_path, monkeypatch, _fonts):
     places = {"HOME": home, "XDG_CONFIG_HOME": home, "XDG_CACHE_HOME": home, "MPLCONFIGDIR": _fonts}
     places |= {f"WANDB_{kind}": home for kind in ("DIR", "CACHE_DIR", "CONFIG_DIR", "DATA_DIR")}
     places |= {"TRACELET_DIR": tmp_path / "runs", "CLEARML_CACHE_DIR": home / "clearml"}
+    places |= {"TMPDIR": home}
+    monkeypatch.setattr(tempfile, "tempdir", str(home))
     for name, path in places.items():
         monkeypatch.setenv(name, str(path))
     monkeypatch.setenv("MPLBACKEND", "Agg")

@@ -5,23 +5,27 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from backends.stores import READERS
+from faults import journalled
 
 from tracelet import report
 from tracelet.identity import all_runs
+from tracelet.records import Scalar
 from tracelet.report import RunReport
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
-def run_example(name: str, folder: Path) -> tuple[str, RunReport]:
+def run_example(name: str, folder: Path, *arguments: str) -> tuple[str, RunReport]:
     """What the example printed, and the one run that it left below demo/runs."""
     folder.mkdir()
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("TRACELET_", "WANDB_"))}
     done = subprocess.run(
-        [sys.executable, str(EXAMPLES / name)],
+        [sys.executable, str(EXAMPLES / name), *arguments],
         cwd=folder,
         env=kept | {"PYTHONIOENCODING": "utf-8"},
         capture_output=True,
@@ -38,7 +42,7 @@ def run_example(name: str, folder: Path) -> tuple[str, RunReport]:
 @pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py")))
 def test_an_example_is_tested_by_name(name):
     """A new example needs a test of its own here."""
-    assert f'run_example("{name}", folder)' in Path(__file__).read_text(encoding="utf-8")
+    assert f'run_example("{name}", folder' in Path(__file__).read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -77,3 +81,24 @@ def test_wandb_offline(folder):
     assert found.scalars["epoch/loss"].last < found.scalars["epoch/loss"].first / 2
     assert {"plots/loss.png", "models/model.pt", "summaries/summary.json"} == set(found.artifacts)
     assert 3589 == found.params["result.parameters"]
+
+
+@pytest.mark.parametrize("backend", list(READERS))
+def test_any_backend(backend, folder, monkeypatch):
+    """One word changed: the same curves, point for point, in each vendor's own store."""
+    monkeypatch.setenv("CLEARML_CACHE_DIR", str(folder / "demo" / "clearml"))
+    monkeypatch.delenv("WANDB_DIR")
+    _, found = run_example("any_backend.py", folder, "--backend", backend)
+
+    assert ["demo"] == os.listdir(folder)
+    (delivered,) = found.summary.backends
+    assert (backend, 481, 0, 0) == (delivered.name, delivered.delivered, delivered.waiting, delivered.rejected)
+    said, held = defaultdict(list), defaultdict(list)
+    (run,) = all_runs(folder / "demo" / "runs")
+    for record in journalled(run):
+        if isinstance(record, Scalar):
+            said[record.tag].append((record.step, record.value))
+    for tag, step, value, _ in READERS[backend](folder / "demo").scalars:
+        held[tag].append((step, value))
+    assert {"loss": 400, "val/loss": 40} == {tag: len(points) for tag, points in said.items()}
+    assert said == {tag: sorted(points) for tag, points in held.items()}

@@ -67,7 +67,7 @@ def start_logging(
         run_id: The id of a run to begin, or of one in `dir` to go on with.
         dir: Where run folders are made (default `tracelet_runs`).
         flush_timeout: Seconds that the end of the run may wait for its backends (default 30).
-        connect_timeout: Seconds that this call may wait for its backends (default 10).
+        connect_timeout: Seconds that this call may wait for its backends (default 20).
 
     Raises:
         ConfigurationError: an argument, variable or key that nobody knows, or that does not fit.

@@ -56,7 +56,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Runs that belong together."""
     flush_timeout: float = 30.0
     """Seconds that the end of a run may wait for its backends."""
-    connect_timeout: float = 10.0
+    connect_timeout: float = 20.0
     """Seconds that `start_logging` may wait for its backends."""
     queue_bytes: int = 256 * 2**20
     """Bytes that may wait in memory for the journal."""

@@ -27,12 +27,12 @@ class _Entry(NamedTuple):
 
 
 _BUILTIN = {
-    "aim": _Entry("tracelet.backends.aim:AimBackend", "aim", "3.20"),
-    "clearml": _Entry("tracelet.backends.clearml:ClearmlBackend", "clearml", "1.14"),
+    "aim": _Entry("tracelet.backends.aim:AimBackend", "aim", "3.22"),
+    "clearml": _Entry("tracelet.backends.clearml:ClearmlBackend", "clearml", "2.0.2"),
     "csv": _Entry("tracelet.backends.csvfile:CsvBackend"),
     "memory": _Entry("tracelet.backends.memory:MemoryBackend"),
-    "mlflow": _Entry("tracelet.backends.mlflow:MlflowBackend", "mlflow", "2.12"),
-    "wandb": _Entry("tracelet.backends.wandb:WandbBackend", "wandb", "0.17"),
+    "mlflow": _Entry("tracelet.backends.mlflow:MlflowBackend", "mlflow", "3.7"),
+    "wandb": _Entry("tracelet.backends.wandb:WandbBackend", "wandb", "0.30"),
 }
 _registered: dict[str, type[Backend]] = {}
 

@@ -1,0 +1,12 @@
+"""Every store that a program leaves in its working directory, in neutral words."""
+
+from backends import aim_store, clearml_store, csv_store, mlflow_store, wandb_store
+
+# With WANDB_DIR set to the folder and CLEARML_CACHE_DIR to its `clearml`.
+READERS = {
+    "csv": lambda folder: csv_store.stored(next(folder.glob("runs/*/*/csv"))),
+    "wandb": wandb_store.stored,
+    "mlflow": mlflow_store.stored,
+    "clearml": lambda folder: clearml_store.read(folder / "clearml"),
+    "aim": aim_store.stored,
+}

@@ -1,0 +1,217 @@
+"""One workload into all backends at once, read back from each store by a reader that shares nothing with its adapter.
+
+What a vendor cannot hold stands in one table, docs/backends/fidelity.md: its cells are what these tests expect.
+"""
+
+import json
+import math
+import os
+import subprocess
+import sys
+import textwrap
+from collections import Counter
+from pathlib import Path
+
+import msgspec
+import pytest
+from backends.stores import READERS
+
+from tracelet.records import KINDS, Artifact, Histogram, Image, Params, Record, Scalar, Text, kind, shown_step
+
+TESTS = Path(__file__).parent
+PAGE = TESTS.parent / "docs" / "backends" / "fidelity.md"
+DEADLINE = 240
+
+PROGRAM = """
+    import json, pathlib, sys
+    tests, backends, config = sys.argv[1], sys.argv[2].split(","), json.loads(sys.argv[3])
+    sys.path.insert(0, tests)
+    import msgspec
+    import tracelet
+    from workload import say
+
+    folder = pathlib.Path.cwd()
+    experiment = tracelet.start_logging(
+        "all kinds", "fidelity", ["memory", *backends], config=config, flush_timeout=180, connect_timeout=60
+    )
+    said = say(experiment, folder)
+    experiment.stop()
+    stats = {name: msgspec.to_builtins(one) for name, one in experiment.stats().backends.items()}
+    (folder / "said.json").write_text(json.dumps([said, stats]))
+    (folder / "truth.bin").write_bytes(msgspec.msgpack.encode(experiment.get_backend("memory").records))
+"""
+
+BACKENDS = list(READERS)
+
+
+class Told:
+    """What a finished program said, as the backend in memory took it, and what the other stores hold of it."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.said, self.stats = json.loads((folder / "said.json").read_text())
+        self.records = msgspec.msgpack.decode((folder / "truth.bin").read_bytes(), type=list[Record])
+        self._stored = {}
+
+    def of(self, which):
+        return [record for record in self.records if isinstance(record, which)]
+
+    def stored(self, backend):
+        """A store in neutral words, read once."""
+        if backend not in self._stored:
+            self._stored[backend] = READERS[backend](self.folder)
+        return self._stored[backend]
+
+
+def run(folder, backends, config):
+    """The workload in a process of its own, with nothing around it but `folder`."""
+    foreign = ("TRACELET_", "WANDB_", "MLFLOW_", "CLEARML_", "AIM_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    (folder / "home").mkdir()
+    ours = dict.fromkeys(("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"), str(folder / "home"))
+    ours |= {"TRACELET_DIR": str(folder / "runs"), "MPLBACKEND": "Agg", "MPLCONFIGDIR": str(folder / "home")}
+    ours |= {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "WANDB_DIR": str(folder)}
+    ours |= {"CLEARML_OFFLINE_MODE": "1", "CLEARML_CACHE_DIR": str(folder / "clearml")}
+    ours |= {"MLFLOW_DISABLE_TELEMETRY": "true"}
+    command = [sys.executable, "-c", textwrap.dedent(PROGRAM), str(TESTS), ",".join(backends), json.dumps(config)]
+    done = subprocess.run(
+        command, cwd=folder, env=kept | ours, capture_output=True, text=True, timeout=DEADLINE, check=False
+    )
+    assert 0 == done.returncode, done.stderr
+    return Told(folder)
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    """The workload, said once to all backends together."""
+    return run(tmp_path_factory.mktemp("told"), BACKENDS, {})
+
+
+# The table of docs/backends/fidelity.md.
+
+
+def fidelity():
+    """Row -> backend -> cell."""
+    lines = [line.strip("|").split("|") for line in PAGE.read_text(encoding="utf-8").splitlines() if line[:1] == "|"]
+    (_, *names), _, *rows = [[cell.strip() for cell in line] for line in lines]
+    return {row: dict(zip(names, cells, strict=True)) for row, *cells in rows}
+
+
+CELLS = fidelity()
+VALUES = {
+    "exact": lambda value: value,
+    "infinities as ±1.798e308, -0.0 as 0.0": lambda value: (
+        math.copysign(sys.float_info.max, value) if math.isinf(value) else value + 0.0
+    ),
+}
+WALL_TIMES = {"exact": 0.0, "to the millisecond": 0.0005, "within a second": 1.0}
+ORDERS = {
+    "as said": lambda points: points,
+    "by wall time": lambda points: sorted(points, key=lambda point: (point[2], point)),
+    "by step": lambda points: sorted(points, key=lambda point: (point[0], point)),
+}
+PARAMS = {
+    "exact": lambda value: value,
+    "exact, NaN as text": lambda value: "NaN" if value != value else value,
+}
+
+
+def test_the_table_has_a_column_for_each_backend():
+    assert all(set(BACKENDS) == set(cells) for cells in CELLS.values())
+
+
+# Memory against the program's own words, then each store against memory.
+
+
+def test_memory_has_what_the_program_said(told):
+    """Every point that the program counted, and every kind that there is."""
+    points = [(one.tag, shown_step(one.step), repr(one.value), one.wall_time) for one in told.of(Scalar)]
+    assert Counter((tag, step, repr(value), time) for tag, step, value, time in told.said) <= Counter(points)
+    assert {kind(which) for which in KINDS} == {kind(record) for record in told.records}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_record_is_delivered(told, backend):
+    """None is refused, none is filtered, none waits."""
+    stats = told.stats[backend]
+    assert (len(told.records), 0, 0, 0, 0) == tuple(
+        stats[name] for name in ("delivered", "pending", "rejected", "filtered", "dropped")
+    )
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_point_is_in_the_store(told, backend):
+    """Series by series: steps, values to the bit, wall times, order."""
+    shown, order = VALUES[CELLS["Scalar values"][backend]], ORDERS[CELLS["Order of a series"][backend]]
+    assert "exact" == CELLS["Steps"][backend] == CELLS["Names"][backend]
+    expected = series((one.tag, shown_step(one.step), shown(one.value), one.wall_time) for one in told.of(Scalar))
+    found = series(told.stored(backend).scalars)
+    assert sorted(expected) == sorted(found)
+    error = WALL_TIMES[CELLS["Wall times"][backend]]
+    for tag, points in expected.items():
+        mine, theirs = order(points), order(found[tag])
+        assert [point[:2] for point in mine] == [point[:2] for point in theirs], tag
+        assert all(abs(one[2] - other[2]) <= error for one, other in zip(mine, theirs, strict=True)), tag
+
+
+def series(points):
+    """Tag -> its (step, value, wall time); values by their text: NaN equals itself, and -0.0 is not 0.0."""
+    found = {}
+    for tag, step, value, wall_time in points:
+        found.setdefault(tag, []).append((step, repr(value), wall_time))
+    return found
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_histogram_is_in_the_store(told, backend):
+    """Buckets and counts as TensorBoard has them, also where there are more than the 512 that wandb draws."""
+    assert "exact" == CELLS["Histogram buckets"][backend]
+    expected = [(one.tag, shown_step(one.step), one.limits, one.counts) for one in told.of(Histogram)]
+    assert max(len(limits) for _, _, limits, _ in expected) > 512
+    assert sorted(expected) == sorted(told.stored(backend).histograms)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_image_is_in_the_store(told, backend):
+    """Byte for byte, and so pixel for pixel."""
+    assert "exact" == CELLS["Images"][backend]
+    expected = {(one.tag, shown_step(one.step)): Path(one.data.path).read_bytes() for one in told.of(Image)}
+    assert expected == told.stored(backend).images
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_text_is_in_the_store(told, backend):
+    assert "exact" == CELLS["Texts"][backend]
+    expected = [(one.tag, shown_step(one.step), one.text) for one in told.of(Text)]
+    assert sorted(expected) == sorted(told.stored(backend).texts)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_param_is_in_the_store(told, backend):
+    """Merged, the later wins; types, lists, None and 20,000 characters too."""
+    shown, expected = PARAMS[CELLS["Parameters"][backend]], {}
+    for one in told.of(Params):
+        expected.update({name: shown(value) for name, value in one.values.items()})
+    found = told.stored(backend).params
+    assert {name: repr(value) for name, value in expected.items()} == {name: repr(found[name]) for name in found}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_artifact_is_in_the_store(told, backend):
+    """Under the path it was given, also where two paths differ in a sign that a vendor refuses."""
+    assert "exact" == CELLS["Artifacts"][backend]
+    expected = {}
+    for one in told.of(Artifact):
+        folder = one.name if one.name.endswith("/") else ""
+        expected.update({(folder + f.name) if folder else one.name: Path(f.path).read_bytes() for f in one.files})
+    assert expected == told.stored(backend).artifacts
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_other_kind_is_in_the_store(told, backend):
+    """As often as it was said."""
+    assert "in full" == CELLS["Every other kind"][backend]
+    counts = told.stored(backend).counts
+    told_of = Counter(kind(record) for record in told.records)
+    other = set(told_of) - {"scalar", "params", "text", "image", "histogram", "artifact"}
+    assert {one: told_of[one] for one in other} == {one: counts[one] for one in other}
