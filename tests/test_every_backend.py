@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from backends import aim_server, aim_store, mlflow_server, mlflow_store
 from backends.stores import READERS
 
 from tracelet.records import KINDS, Artifact, Histogram, Image, Params, Record, Scalar, Text, kind, shown_step
@@ -42,13 +43,14 @@ PROGRAM = """
 """
 
 BACKENDS = list(READERS)
+PLACES = [*BACKENDS, "mlflow server", "aim server"]
 
 
 class Told:
     """What a finished program said, as the backend in memory took it, and what the other stores hold of it."""
 
-    def __init__(self, folder):
-        self.folder = folder
+    def __init__(self, folder, readers):
+        self.folder, self._readers = folder, readers
         self.said, self.stats = json.loads((folder / "said.json").read_text())
         self.records = msgspec.msgpack.decode((folder / "truth.bin").read_bytes(), type=list[Record])
         self._stored = {}
@@ -59,11 +61,11 @@ class Told:
     def stored(self, backend):
         """A store in neutral words, read once."""
         if backend not in self._stored:
-            self._stored[backend] = READERS[backend](self.folder)
+            self._stored[backend] = self._readers[backend](self.folder)
         return self._stored[backend]
 
 
-def run(folder, backends, config):
+def run(folder, readers, config):
     """The workload in a process of its own, with nothing around it but `folder`."""
     foreign = ("TRACELET_", "WANDB_", "MLFLOW_", "CLEARML_", "AIM_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
@@ -73,18 +75,48 @@ def run(folder, backends, config):
     ours |= {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "WANDB_DIR": str(folder)}
     ours |= {"CLEARML_OFFLINE_MODE": "1", "CLEARML_CACHE_DIR": str(folder / "clearml")}
     ours |= {"MLFLOW_DISABLE_TELEMETRY": "true"}
-    command = [sys.executable, "-c", textwrap.dedent(PROGRAM), str(TESTS), ",".join(backends), json.dumps(config)]
+    command = [sys.executable, "-c", textwrap.dedent(PROGRAM), str(TESTS), ",".join(readers), json.dumps(config)]
     done = subprocess.run(
         command, cwd=folder, env=kept | ours, capture_output=True, text=True, timeout=DEADLINE, check=False
     )
     assert 0 == done.returncode, done.stderr
-    return Told(folder)
+    return Told(folder, readers)
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory):
+def local(tmp_path_factory):
     """The workload, said once to all backends together."""
-    return run(tmp_path_factory.mktemp("told"), BACKENDS, {})
+    return run(tmp_path_factory.mktemp("local"), READERS, {})
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """The same, to a real MLflow server and a real Aim server together."""
+    from aim.sdk.repo import Repo
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    folder = tmp_path_factory.mktemp("served")
+    template = tmp_path_factory.mktemp("template") / "mlflow.db"
+    SqlAlchemyStore(f"sqlite:///{template}", str(folder)).engine.dispose()
+    Repo(str(folder), init=True).close()
+    mlflow, aim = mlflow_server.Server(folder, template), aim_server.Server(folder)
+    try:
+        mlflow.start()
+        readers = {
+            "mlflow": lambda _: mlflow_store.told(mlflow_store.only(mlflow.database, mlflow.artifacts)),
+            "aim": lambda _: aim_store.stored(aim.repo),
+        }
+        yield run(folder, readers, {"mlflow": {"backend_url": mlflow.url}, "aim": {"backend_url": aim.url}})
+    finally:
+        mlflow.kill()
+        aim.stop()
+
+
+@pytest.fixture(params=PLACES)
+def place(request):
+    """Each store: its backend's name, and what the program said."""
+    name, _, server = request.param.partition(" ")
+    return name, request.getfixturevalue("served" if server else "local")
 
 
 # The table of docs/backends/fidelity.md.
@@ -123,25 +155,25 @@ def test_the_table_has_a_column_for_each_backend():
 # Memory against the program's own words, then each store against memory.
 
 
-def test_memory_has_what_the_program_said(told):
+def test_memory_has_what_the_program_said(local):
     """Every point that the program counted, and every kind that there is."""
-    points = [(one.tag, shown_step(one.step), repr(one.value), one.wall_time) for one in told.of(Scalar)]
-    assert Counter((tag, step, repr(value), time) for tag, step, value, time in told.said) <= Counter(points)
-    assert {kind(which) for which in KINDS} == {kind(record) for record in told.records}
+    points = [(one.tag, shown_step(one.step), repr(one.value), one.wall_time) for one in local.of(Scalar)]
+    assert Counter((tag, step, repr(value), time) for tag, step, value, time in local.said) <= Counter(points)
+    assert {kind(which) for which in KINDS} == {kind(record) for record in local.records}
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_every_record_is_delivered(told, backend):
+def test_every_record_is_delivered(place):
     """None is refused, none is filtered, none waits."""
+    backend, told = place
     stats = told.stats[backend]
     assert (len(told.records), 0, 0, 0, 0) == tuple(
         stats[name] for name in ("delivered", "pending", "rejected", "filtered", "dropped")
     )
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_every_point_is_in_the_store(told, backend):
+def test_every_point_is_in_the_store(place):
     """Series by series: steps, values to the bit, wall times, order."""
+    backend, told = place
     shown, order = VALUES[CELLS["Scalar values"][backend]], ORDERS[CELLS["Order of a series"][backend]]
     assert "exact" == CELLS["Steps"][backend] == CELLS["Names"][backend]
     expected = series((one.tag, shown_step(one.step), shown(one.value), one.wall_time) for one in told.of(Scalar))
@@ -162,33 +194,33 @@ def series(points):
     return found
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_every_histogram_is_in_the_store(told, backend):
+def test_every_histogram_is_in_the_store(place):
     """Buckets and counts as TensorBoard has them, also where there are more than the 512 that wandb draws."""
+    backend, told = place
     assert "exact" == CELLS["Histogram buckets"][backend]
     expected = [(one.tag, shown_step(one.step), one.limits, one.counts) for one in told.of(Histogram)]
     assert max(len(limits) for _, _, limits, _ in expected) > 512
     assert sorted(expected) == sorted(told.stored(backend).histograms)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_every_image_is_in_the_store(told, backend):
+def test_every_image_is_in_the_store(place):
     """Byte for byte, and so pixel for pixel."""
+    backend, told = place
     assert "exact" == CELLS["Images"][backend]
     expected = {(one.tag, shown_step(one.step)): Path(one.data.path).read_bytes() for one in told.of(Image)}
     assert expected == told.stored(backend).images
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_every_text_is_in_the_store(told, backend):
+def test_every_text_is_in_the_store(place):
+    backend, told = place
     assert "exact" == CELLS["Texts"][backend]
     expected = [(one.tag, shown_step(one.step), one.text) for one in told.of(Text)]
     assert sorted(expected) == sorted(told.stored(backend).texts)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_every_param_is_in_the_store(told, backend):
+def test_every_param_is_in_the_store(place):
     """Merged, the later wins; types, lists, None and 20,000 characters too."""
+    backend, told = place
     shown, expected = PARAMS[CELLS["Parameters"][backend]], {}
     for one in told.of(Params):
         expected.update({name: shown(value) for name, value in one.values.items()})
@@ -196,9 +228,9 @@ def test_every_param_is_in_the_store(told, backend):
     assert {name: repr(value) for name, value in expected.items()} == {name: repr(found[name]) for name in found}
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_every_artifact_is_in_the_store(told, backend):
+def test_every_artifact_is_in_the_store(place):
     """Under the path it was given, also where two paths differ in a sign that a vendor refuses."""
+    backend, told = place
     assert "exact" == CELLS["Artifacts"][backend]
     expected = {}
     for one in told.of(Artifact):
@@ -207,9 +239,9 @@ def test_every_artifact_is_in_the_store(told, backend):
     assert expected == told.stored(backend).artifacts
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_every_other_kind_is_in_the_store(told, backend):
+def test_every_other_kind_is_in_the_store(place):
     """As often as it was said."""
+    backend, told = place
     assert "in full" == CELLS["Every other kind"][backend]
     counts = told.stored(backend).counts
     told_of = Counter(kind(record) for record in told.records)

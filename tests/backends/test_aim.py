@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import io
 import json
 import math
@@ -11,7 +10,6 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -25,6 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.backends import aim_store as store
+from tests.backends.aim_server import Server
 from tests.programs import run_program, started
 from tracelet.backends import configured
 from tracelet.backends.aim import AimBackend, AimConfig, values
@@ -820,47 +819,6 @@ def test_a_full_disk_loses_and_doubles_nothing(repo: Path) -> None:
 
 
 # -- a server
-
-
-class Server:
-    """What `aim server` runs, on a port of its own; ended by its own pid."""
-
-    def __init__(self, repo: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.repo, self.url = repo, f"aim://127.0.0.1:{self.port}"
-        self.start()
-
-    def start(self) -> None:
-        command = [sys.executable, "-m", "uvicorn", "--ws-max-size", "1073741824", "--host", "127.0.0.1"]
-        command += ["--port", str(self.port), "--log-level", "error", "aim.ext.transport.run:app"]
-        environment = {**os.environ, "__AIM_SERVER_MOUNT_REPO_PATH__": str(self.repo / ".aim")}
-        self.process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 30
-        while not self._answers():
-            assert time.monotonic() < deadline, "the server did not start"
-            assert self.process.poll() is None
-            time.sleep(0.05)
-
-    def _answers(self) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
-        try:
-            connection.request("GET", "/status/")
-            return connection.getresponse().status == 200
-        except OSError:
-            return False
-        finally:
-            connection.close()
-
-    def end(self, number: int = signal.SIGKILL) -> None:
-        self.process.send_signal(number)
-        self.process.wait(20)
-
-    def stop(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait(20)
 
 
 @pytest.fixture(scope="module")
