@@ -22,13 +22,13 @@ from tracelet.spool import Spool
 _RETRY_FIRST, _RETRY_MOST = 0.5, 30.0
 _SETTLE_EVERY = 1.0
 # Written in portions that take a moment each: the end of a run, and what a kill repeats, wait for one portion at most.
-_PORTION_FIRST, _PORTION_MOST = 16, 4096
-_PORTION_SHORT, _PORTION_LONG = 0.05, 0.2
+_PORTION_FIRST, _PORTION_MOST = 64, 4096
+_PORTION_SHORT, _PORTION_LONG = 0.1, 0.4
 # Where the end of the run waits for nothing else, larger portions: many vendors have a price for each request.
 _LAST_SHORT, _LAST_LONG = 0.25, 0.8
 # Beside a busy loop, the interpreter time that an SDK takes is the loop's loss. A fifth is enough for a live view,
 # and the end of the run ends the pauses.
-_REST, _REST_MOST = 4.0, 1.0
+_REST, _REST_MOST = 4.0, 2.0
 # An adapter's defect looks like an outage at first; after so many attempts the batch is taken apart instead.
 _ATTEMPTS = 3
 
