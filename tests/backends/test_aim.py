@@ -47,6 +47,11 @@ from tracelet.records import (
 from tracelet.testing import BackendContract, Stored
 from tracelet.testing.samples import AWKWARD_TAGS, image, png, sample_records, stored, wav
 
+# Aim's own thread of check-ins now and then meets a dictionary that changes under it (3.22); nothing is lost by it.
+pytestmark = pytest.mark.filterwarnings(
+    r"ignore:Exception in thread Thread-\d+ \(_run\):pytest.PytestUnhandledThreadExceptionWarning"
+)
+
 WALL = 1_700_000_000.25
 QUIET = {"system_tracking_interval": None, "capture_terminal_logs": False}
 
