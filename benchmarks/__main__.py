@@ -20,6 +20,7 @@ from benchmarks.rows import ROWS
 from benchmarks.vendors import SCALARS, VENDORS
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
+VENDOR_RESULTS = Path(__file__).with_name("VENDORS.md")
 EXPLANATION = """\
 Medians of {repeats} processes a row, interleaved, with the smallest and largest in brackets. A workload is 20,000
 `add_scalar`, 20 `add_histogram` of 100,000 float64, 20 `add_image` of 3x256x256, by torch's SummaryWriter. The first
@@ -52,22 +53,34 @@ COLUMNS = {
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--repeats", type=int, default=5, help="processes per row (default 5)")
-    parser.add_argument("--save", action="store_true", help=f"write {RESULTS.name}")
+    parser.add_argument("--only", choices=("calls", "vendors"), help="one of the two reports alone")
+    parser.add_argument("--save", action="store_true", help=f"write {RESULTS.name} and {VENDOR_RESULTS.name}")
     arguments = parser.parse_args()
+    if arguments.only != "vendors":
+        publish(report_calls(arguments.repeats), RESULTS, save=arguments.save)
+    if arguments.only != "calls":
+        found = {vendor: carry(vendor, arguments.repeats) for vendor in VENDORS}
+        publish(render_vendors(found, arguments.repeats), VENDOR_RESULTS, save=arguments.save)
+
+
+def publish(report: str, path: Path, *, save: bool) -> None:
+    print(report)
+    if save:
+        path.write_text(report, encoding="utf-8")
+
+
+def report_calls(repeats: int) -> str:
+    """What a call costs the program."""
     found: dict[str, list[dict[str, float]]] = {row: [] for row in ROWS.values()}
-    for turn in range(arguments.repeats):
+    for turn in range(repeats):
         for name, row in ROWS.items():
-            print(f"  {turn + 1}/{arguments.repeats} {name}", file=sys.stderr)
+            print(f"  {turn + 1}/{repeats} {name}", file=sys.stderr)
             found[row].append(run(row))
         # The ratio pairs runs of one turn: the machine's speed drifts between turns.
         for row in ROWS.values():
             found[row][turn]["ratio"] = found[row][turn]["tight_us"] / found["plain"][turn]["tight_us"]
     print("  pairs", file=sys.stderr)
-    report = render(found, arguments.repeats) + render_pairs(measure("benchmarks.pairs"))
-    report += render_vendors({vendor: carry(vendor, arguments.repeats) for vendor in VENDORS})
-    print(report)
-    if arguments.save:
-        RESULTS.write_text(report, encoding="utf-8")
+    return render(found, repeats) + render_pairs(measure("benchmarks.pairs"))
 
 
 def run(row: str) -> dict[str, float]:
@@ -104,15 +117,19 @@ def measure(*module: str) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def machine() -> str:
+    """Where and with what the figures were taken."""
+    names = ("tracelet", "torch", "tensorboard", "wandb", "mlflow", "clearml", "aim")
+    packages = ", ".join(f"{name} {version(name)}" for name in names)
+    cores = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    return f"{datetime.date.today()}, {cores}, {packages}"
+
+
 def render(found: dict[str, list[dict[str, float]]], repeats: int) -> str:
-    packages = ", ".join(
-        f"{name} {version(name)}" for name in ("tracelet", "torch", "tensorboard", "wandb", "mlflow", "clearml", "aim")
-    )
-    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     lines = [
         "# Benchmark results",
         "",
-        f"{datetime.date.today()}, {machine}, {packages}",
+        machine(),
         "",
         EXPLANATION.format(repeats=repeats),
         "",
@@ -143,13 +160,17 @@ def render_pairs(found: dict[str, dict[str, list[float]]]) -> str:
     return "\n".join([*lines, ""])
 
 
-def render_vendors(found: dict[str, dict[str, list[dict[str, float]]]]) -> str:
+def render_vendors(found: dict[str, dict[str, list[dict[str, float]]]], repeats: int) -> str:
     lines = [
+        "# Carrying a run to each vendor",
+        "",
+        machine(),
         "",
         f"{SCALARS:,} `add_scalar` to each vendor, *end to end*: from the first call to the end of stop, in fresh",
-        "processes, in turns; by tracelet, by the best use of the SDK's own calls in the same loop, and by the",
-        "vendor's own capture of TensorBoard (one process). The loop is the time that the program itself waits.",
-        "*Speed* is hand-written to tracelet, turn by turn: above 1, tracelet is faster. Ranked by what is read back.",
+        f"processes, medians of {repeats} in turns with the smallest and largest in brackets; by tracelet, by the best",
+        "use of the SDK's own calls in the same loop, and by the vendor's own capture of TensorBoard (one process).",
+        "The loop is the time that the program itself waits. *Speed* is hand-written to tracelet, turn by turn: above",
+        "1, tracelet is faster. Ranked by what is read back from the store.",
         "",
         "| | start s | loop s | end to end s | speed | read back |",
         "|---|---:|---:|---:|---:|---:|",
