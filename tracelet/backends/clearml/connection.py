@@ -157,6 +157,8 @@ class Connection:
 
         try:
             result = self._session.send(request, *args, **options)
+            if result is None:  # the process is offline by now: a thread of an earlier task is late
+                return _gone()
             self._heard = time.monotonic()
         except (RequestException, login_error()) as error:
             self._heard = -_MOMENT
