@@ -598,8 +598,14 @@ def test_the_store_says_how_far_it_is(tmp_path: Path) -> None:
 
 def opened_elsewhere(tmp_path: Path, dead: ClearmlBackend) -> ClearmlBackend:
     """The run opened again as by another process, after the first one was killed."""
+    silence(dead)
     dead._undo.close()
     return opened(tmp_path)
+
+
+def silence(dead: ClearmlBackend) -> None:
+    """A killed process writes no more: ClearML's look at the repository edits the description when it is done."""
+    dead.native._wait_for_repo_detection(timeout=20)
 
 
 def test_a_half_written_line_is_cut_and_written_again(tmp_path: Path) -> None:
@@ -607,6 +613,7 @@ def test_a_half_written_line_is_cut_and_written_again(tmp_path: Path) -> None:
     backend = opened(tmp_path)
     deliver(backend, points(4))
     backend.write(Batch(points(4, 4), 8))
+    silence(backend)
     path = session() / "metrics.jsonl"
     path.write_bytes(path.read_bytes()[:-20])
     (session() / "task.json").write_text('{"half')
