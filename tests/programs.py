@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tracelet.journal import JournalReader
 
-DEADLINE = 30
+DEADLINE = 90
 
 
 def run_program(source, *arguments, deadline=DEADLINE, options=(), **environment):

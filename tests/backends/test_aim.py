@@ -667,7 +667,7 @@ FORKS = """
 
 def test_a_forked_child_can_end(repo: Path) -> None:
     """Aim's exit hook waits in it for threads that it does not have: DataLoader workers, and whoever forks."""
-    program = run_program(FORKS, repo, deadline=60)
+    program = run_program(FORKS, repo, deadline=120)
 
     assert 0 == program.returncode, program.err
     assert [(1, 0.5), (2, 0.25)] == [(step, value) for step, value, _ in store.only(repo).series("loss")]
@@ -693,7 +693,7 @@ ENDS = """
     ],
 )
 def test_however_a_program_ends_all_arrives(repo: Path, end: str, code: int, status: str) -> None:
-    program = run_program(ENDS + f"    {end}\n", repo, deadline=60)
+    program = run_program(ENDS + f"    {end}\n", repo, deadline=120)
     run = store.only(repo)
 
     assert code == program.returncode, program.err
@@ -706,7 +706,7 @@ def test_however_a_program_ends_all_arrives(repo: Path, end: str, code: int, sta
 
 
 KILLED = """
-    import os, sys
+    import os, sys, time
     import tracelet
 
     experiment = tracelet.start_logging(
@@ -719,16 +719,16 @@ KILLED = """
             experiment.flush(20)
     if len(sys.argv) > 4:
         while experiment.stats().backends["aim"].pending > 500:
-            pass
+            time.sleep(0.001)
         os.kill(os.getpid(), 9)
 """
 
 
 def test_a_kill_loses_nothing_and_doubles_nothing(repo: Path) -> None:
     """Killed in the middle of a delivery and begun again: each point is there once, the repeated ones too."""
-    killed = run_program(KILLED, repo, 0, 3000, "kill", deadline=60)
+    killed = run_program(KILLED, repo, 0, 3000, "kill", deadline=120)
     assert -signal.SIGKILL == killed.returncode, killed.err
-    again = run_program(KILLED, repo, 3000, 3010, deadline=60)
+    again = run_program(KILLED, repo, 3000, 3010, deadline=120)
     assert 0 == again.returncode, again.err
 
     assert [(step // 2, step / 2, float(step)) for step in range(3010)] == steps(store.only(repo), "loss")
@@ -811,7 +811,7 @@ FULL = """
 def test_a_full_disk_loses_and_doubles_nothing(repo: Path) -> None:
     """RocksDB writes no more after an error until it is opened anew."""
     (repo / "run").mkdir()
-    program = run_program(FULL, repo, repo / "run", deadline=60)
+    program = run_program(FULL, repo, repo / "run", deadline=120)
 
     assert 0 == program.returncode, program.err
     run = store.only(repo)
@@ -995,7 +995,7 @@ def test_a_program_ends_although_its_server_died(server: Server, repo: Path) -> 
         _, errors = program.communicate(timeout=40)
     assert time.monotonic() - began < 3 + 2 + 1, errors  # a second for a loaded machine
     server.start()
-    again = run_program(SERVED, server.url, deadline=60)
+    again = run_program(SERVED, server.url, deadline=120)
     assert 0 == again.returncode, again.err
 
     expected = [*range(200), *range(100)]

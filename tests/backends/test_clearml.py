@@ -688,7 +688,7 @@ FORK = """
 
 def test_a_forked_child_doubles_nothing() -> None:
     """Neither our points nor the program's that wait to be sent; what a child reports itself arrives."""
-    done = run_program(FORK, deadline=60)
+    done = run_program(FORK, deadline=120)
     assert 0 == done.returncode, done.err
 
     found = store.read(cache())
