@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import os
+import signal
 import tempfile
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +15,10 @@ from support import WRITER_MODULES, our_threads
 import tracelet
 from tracelet import guard
 from tracelet.backends.memory import MemoryBackend
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # A suite that was started in the background ignores Ctrl-C, and its programs, which are to meet one, would as well.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 hypothesis.settings.register_profile("tracelet", deadline=None, database=None)
 hypothesis.settings.load_profile("tracelet")

@@ -145,10 +145,34 @@ def test_only_backends_can_be_registered():
     assert "subclass" in message(tracelet.ConfigurationError, tracelet.register_backend, "mine", MemoryBackend())
 
 
-def test_a_folder_that_cannot_be_written(tmp_path):
-    """The journal is the one thing a run needs; without it, the start says so."""
+def test_a_folder_that_cannot_be_written(tmp_path, caplog):
+    """A new run goes on and says so; one that is to be gone on with cannot, and the start says why."""
     (tmp_path / "file").write_bytes(b"")
-    assert str(tmp_path / "file") in message(tracelet.JournalError, tracelet.start_logging, dir=tmp_path / "file")
+    tracelet.start_logging(dir=tmp_path / "file").stop()
+    assert str(tmp_path / "file") in caplog.text
+    assert "The run goes on" in caplog.text
+
+    with tracelet.start_logging(run_id="earlier") as run:
+        journal = run.folder / "journal.db"
+    journal.write_bytes(b"no database" * 1000)
+    assert str(journal) in message(tracelet.JournalError, tracelet.start_logging, run_id="earlier")
+
+
+def test_resume_says_what_is_meant():
+    """True needs a run to go on with, False refuses one, and nothing said takes either."""
+    assert "run_id" in message(tracelet.ConfigurationError, tracelet.start_logging, resume=True)
+    assert "'mine'" in message(tracelet.RunNotFound, tracelet.start_logging, run_id="mine", resume=True)
+    tracelet.start_logging(run_id="mine", resume=False).stop()
+    assert "'mine'" in message(tracelet.ConfigurationError, tracelet.start_logging, run_id="mine", resume=False)
+    tracelet.start_logging(run_id="mine", resume=True).stop()
+    tracelet.start_logging(run_id="mine").stop()
+
+
+@pytest.mark.parametrize("key", ["flush_timeout", "connect_timeout", "queue_timeout", "queue_bytes"])
+def test_a_limit_is_not_negative(key, monkeypatch):
+    """Said at once, with the name of the setting."""
+    monkeypatch.setenv(f"TRACELET_{key.upper()}", "-1")
+    assert key in message(tracelet.ConfigurationError, tracelet.start_logging)
 
 
 def test_a_run_that_lives_is_not_opened_twice():

@@ -195,7 +195,7 @@ def test_ctrl_c_in_the_middle_loses_nothing(written, tmp_path):
         while program.stdout.readline() != "running\n":
             assert program.poll() is None, program.stderr.read()
         os.killpg(program.pid, signal.SIGINT)
-        _, told = program.communicate(timeout=4 * DEADLINE)
+        _, told = program.communicate(timeout=2 * DEADLINE)
 
     assert -signal.SIGINT == program.returncode
     assert "KeyboardInterrupt" in told

@@ -14,9 +14,10 @@ FILES = sorted(ROOT.rglob("*.py"))
 # From the ground up: a module imports from lower floors, and from its own package.
 FLOORS = (
     ("errors", "records", "version"),
-    ("guard", "naming", "accessors"),
+    ("guard", "naming", "accessors", "redaction"),
     ("identity", "settings", "journal", "spool", "snapshot", "backends.base", "collectors.base"),
-    ("delivery", "interceptors", "backends", "collectors", "program", "report"),
+    ("progress", "tail"),
+    ("delivery", "keeper", "interceptors", "backends", "collectors", "program", "report"),
     ("orchestrator", "artifacts", "plot"),
     ("experiment", "sync", "importer"),
     ("api", "testing"),

@@ -2,6 +2,7 @@
 
 import gc
 import itertools
+import os
 import signal
 import threading
 import time
@@ -76,29 +77,78 @@ def test_a_full_queue_makes_the_caller_wait(small_queue, caplog):
     assert 1 == len(warnings(caplog, "queue to the journal is full"))
 
 
-def test_a_journal_that_cannot_be_written_drops_after_the_limit(small_queue, caplog, memory, experiment):
-    """The spool is in the way of the journal: calls wait half a second in all, then drop, counted, said once. Once it
-    can be written again, what waited arrives in order, and later calls wait and drop by the same rule."""
+def obstructed(experiment):
+    """The spool is in the way of the journal: the disk takes pictures no more, nor what comes after them."""
     obstacle = experiment.folder / "files"
     obstacle.write_bytes(b"no folder")
-    began = time.monotonic()
     experiment.log_image("picture", [[0.0, 1.0]], 0, dataformats="HW")
-    until(lambda: experiment._orchestrator._pending)
+    return obstacle
+
+
+def test_a_disk_that_takes_nothing_is_bridged_from_memory(monkeypatch, caplog, memory, experiment):
+    """Backends get everything all the same, in order; said once. With the disk back, the journal holds it all."""
+    obstacle = obstructed(experiment)
+    for step in range(6000):
+        experiment.log_metric("loss", step, step)
+    assert experiment.flush(30)
+    assert [0.0, *range(6000)] == [0.0, *values(memory.of(Scalar))]
+    assert 1 == len(warnings(caplog, "records wait in memory"))
+
+    obstacle.unlink()
+    experiment.stop()
+    stats = experiment.stats()
+    assert_balanced(stats)
+    assert (6001, 6001, {}) == (stats.submitted, stats.backends["memory"].delivered, stats.causes)
+    assert [*range(6000)] == values(journalled(experiment.folder)[1:])
+
+
+def test_what_fits_neither_the_disk_nor_memory_is_delivered_and_counted(small_queue, memory, experiment):
+    """Past the bound, what every backend has is let go of; the journal names the gap, and goes on behind it."""
+    obstacle = obstructed(experiment)
+    for step in range(500):
+        experiment.log_metric("loss", step, step)
+    assert experiment.flush(30)
+    obstacle.unlink()
+    experiment.stop()
+    stats = experiment.stats()
+    assert_balanced(stats)
+    unkept = stats.causes["delivered, but not kept in the journal: the disk took nothing"]
+    assert (501, 0) == (stats.backends["memory"].delivered, stats.backends["memory"].dropped)
+    assert 501 - unkept == len(journalled(experiment.folder)) < 501
+    with JournalReader(experiment.folder) as reader:
+        first = reader.next_batch(0)
+        assert (501, [], unkept) == (reader.last(), first.records, first.last)
+        assert "were never kept" in first.damaged
+
+    late = Faulty()
+    tracelet.start_logging(run_id=experiment.run_id, backend=late).stop()
+    assert 501 - unkept == len(late.records)
+
+
+def test_a_journal_that_cannot_be_written_drops_after_the_limit(small_queue, caplog, gate):
+    """No backend takes anything either: calls wait half a second in all, then drop, counted, said once. Once the disk
+    is back, what waited arrives in order, and later calls wait and drop by the same rule."""
+    backend = Faulty(write=gate)
+    experiment = tracelet.start_logging(backend=backend)
+    obstacle = obstructed(experiment)
+    began = time.monotonic()
+    assert gate.reached.wait(20)
     for step in range(6000):  # the journal's thread may take up to 4096 out of the queue without keeping them
         experiment.log_metric("loss", step, step)
     assert time.monotonic() - began < 5
     assert not experiment.flush(0.1)
     stats = experiment.stats()
     assert_balanced(stats)
-    dropped = stats.backends["memory"].dropped
-    assert (6001, 0) == (stats.submitted, stats.backends["memory"].delivered)
+    dropped = stats.backends["faulty"].dropped
+    assert (6001, 0) == (stats.submitted, stats.backends["faulty"].delivered)
     assert 1000 < dropped < 6000
     assert dropped == sum(count for cause, count in stats.causes.items() if cause.startswith("dropped"))
     assert 1 == len(warnings(caplog, "records are dropped"))
 
     obstacle.unlink()
+    gate._opened.set()
     assert experiment.flush(30)
-    kept = values(memory.of(Scalar))
+    kept = values(backend.of(Scalar))
     assert 6000 - dropped == len(kept)
     assert sorted(set(kept)) == kept
     for step in range(1000, 1100):
@@ -106,12 +156,14 @@ def test_a_journal_that_cannot_be_written_drops_after_the_limit(small_queue, cap
     assert experiment.flush(30)
     stats = experiment.stats()
     assert_balanced(stats)
-    assert (6101, dropped, 0) == (stats.submitted, stats.backends["memory"].dropped, stats.backends["memory"].pending)
-    assert list(range(1000, 1100)) == values(memory.of(Scalar))[len(kept) :]
+    assert (6101, dropped, 0) == (stats.submitted, stats.backends["faulty"].dropped, stats.backends["faulty"].pending)
+    assert list(range(1000, 1100)) == values(backend.of(Scalar))[len(kept) :]
 
 
-def test_a_journal_that_cannot_be_written_does_not_hold_the_end(memory, experiment):
-    """stop(1) returns; what could not be journalled is counted as dropped, and the books balance."""
+@pytest.mark.parametrize("reachable", [True, False])
+def test_a_journal_that_cannot_be_written_does_not_hold_the_end(gate, reachable):
+    """stop(1) returns; what no backend took and no disk kept is counted as dropped, and the books balance."""
+    experiment = tracelet.start_logging(backend=Faulty() if reachable else Faulty(write=gate))
     (experiment.folder / "files").write_bytes(b"no folder")
     for step in range(10):
         experiment.log_image("picture", [[0.0, 1.0]], step, dataformats="HW")
@@ -121,7 +173,60 @@ def test_a_journal_that_cannot_be_written_does_not_hold_the_end(memory, experime
     assert time.monotonic() - began < 2.5
     stats = experiment.stats()
     assert_balanced(stats)
-    assert (20, 20) == (stats.submitted, stats.backends["memory"].dropped)
+    assert 20 == stats.submitted == stats.causes.get("dropped: the disk took nothing until the end", 0) + (
+        stats.backends["faulty"].delivered
+    )
+    assert (0 if reachable else 20) == stats.backends["faulty"].dropped
+
+
+def test_without_a_backend_and_a_disk_the_loss_is_counted(caplog):
+    """Nobody has the records: their number is in the causes."""
+    experiment = tracelet.start_logging()
+    obstructed(experiment)
+    experiment.stop(timeout=1)
+    assert {"dropped: the disk took nothing until the end": 1} == experiment.stats().causes
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write where nobody may")
+def test_a_run_folder_without_permission_as_a_user(tmp_path):
+    """A folder that may not be written to disturbs nobody."""
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o500)
+    delivered_without_a_journal(closed)
+
+
+def test_a_place_for_runs_that_cannot_be_made_disturbs_nobody(tmp_path):
+    """The run begins, its backends get everything, and it ends; what was not kept is counted."""
+    (tmp_path / "file").write_bytes(b"no folder")
+    delivered_without_a_journal(tmp_path / "file")
+
+
+def delivered_without_a_journal(place):
+    memory = MemoryBackend()
+    with tracelet.start_logging(backend=memory, dir=place) as experiment:
+        for step in range(100):
+            experiment.log_metric("loss", step, step)
+        experiment.log_image("picture", [[0.0, 1.0]], 0, dataformats="HW")
+    stats = experiment.stats()
+    assert_balanced(stats)
+    assert (101, 101) == (stats.submitted, stats.backends["memory"].delivered)
+    assert list(range(100)) == values(memory.of(Scalar))
+
+
+def test_a_place_for_runs_that_appears_later_gets_the_whole_run(tmp_path):
+    """As a network folder that is mounted late."""
+    obstacle = tmp_path / "place"
+    obstacle.write_bytes(b"no folder")
+    experiment = tracelet.start_logging(dir=obstacle)
+    experiment.log_metric("loss", 1, 1)
+    assert experiment.flush(10)
+    obstacle.unlink()
+    experiment.log_metric("loss", 2, 2)
+    until(lambda: (experiment.folder / "journal.db").exists())
+    experiment.log_metric("loss", 3, 3)
+    experiment.stop()
+    assert [1.0, 2.0, 3.0] == values(journalled(experiment.folder))
+    assert {} == experiment.stats().causes
 
 
 def test_a_failing_disk_is_not_filled_with_drafts(experiment):
@@ -136,7 +241,9 @@ def test_a_failing_disk_is_not_filled_with_drafts(experiment):
             files / f"{number:02x}"
         ).write_bytes(b"in the way")
     experiment.log_image("picture", [[1.0, 0.0]], 1, dataformats="HW")
-    assert not experiment.flush(0.5)
+    assert experiment.flush(10)
+    tried = experiment._orchestrator._keeper._tried
+    until(lambda: experiment._orchestrator._keeper._tried > tried + 0.5)
     assert [] == list(files.glob("new-*"))
     for path in files.iterdir():
         if path.is_file():

@@ -15,7 +15,7 @@ import msgspec
 from tracelet import settings as settings_module
 from tracelet.backends import backend_class, check_installed, configured
 from tracelet.backends.base import Backend
-from tracelet.errors import ConfigurationError
+from tracelet.errors import ConfigurationError, RunNotFound
 from tracelet.experiment import Experiment
 from tracelet.identity import check_run_id, find_run, new_run_id, run_folder
 from tracelet.journal import JournalReader
@@ -45,6 +45,7 @@ def start_logging(
     group: str | None = None,
     root_logdir: str | os.PathLike[str] | None = None,
     run_id: str | None = None,
+    resume: bool | None = None,
     dir: str | os.PathLike[str] | None = None,
     flush_timeout: float | None = None,
     connect_timeout: float | None = None,
@@ -65,16 +66,20 @@ def start_logging(
         mode: `online`; `offline`: journal alone, no vendor imported, no socket opened; `disabled`: nothing at all.
         root_logdir: The log directory whose tags have no prefix. Left out, it is the first writer's.
         run_id: The id of a run to begin, or of one in `dir` to go on with.
+        resume: True: go on with the run `run_id`, in the same runs of its backends, and refuse to begin a new one.
+            False: refuse to go on with an earlier one. Left out, the run is gone on with if it is there.
         dir: Where run folders are made (default `tracelet_runs`).
         flush_timeout: Seconds that the end of the run may wait for its backends (default 30).
-        connect_timeout: Seconds that this call may wait for its backends (default 20).
+        connect_timeout: Seconds that this call may wait for its backends (default 10).
 
     Raises:
         ConfigurationError: an argument, variable or key that nobody knows, or that does not fit.
         UnknownBackend: a backend's name that nobody knows.
         MissingDependency: a backend's package is not installed.
+        RunNotFound: `resume=True`, and there is no run `run_id`.
         RunInUse: another process is writing the run `run_id`.
-        JournalError: the run's folder cannot be written.
+        JournalError: the journal of the run to go on with cannot be opened. A new run goes on without one: backends
+            get it from memory, and what could not be kept is counted.
     """
     global _active
     names, objects = _split_backends(backend)
@@ -104,7 +109,7 @@ def start_logging(
     if settings.mode == "online":
         for name in classes:
             check_installed(name)
-    info = _run_info(settings, run_id)
+    info = _run_info(settings, run_id, resume)
     with _starting:
         if _active is not None:
             logger.info("tracelet: the run %s is stopped, since another one starts", _active.run_id)
@@ -115,7 +120,7 @@ def start_logging(
             settings,
             info,
             backends if online else (),
-            expected=[] if online else [one.name for one in backends],
+            expected=() if online else backends,
             on_stop=_forget,
         )
         if settings.mode != "disabled":
@@ -221,14 +226,22 @@ def _with_shared(settings: Settings, shared: Mapping[str, Any]) -> Settings:
         raise ConfigurationError(f"config: {error}") from error
 
 
-def _run_info(settings: Settings, run_id: str | None) -> RunInfo:
+def _run_info(settings: Settings, run_id: str | None, resume: bool | None) -> RunInfo:
     base = Path(settings.dir).absolute()
+    if resume and run_id is None:
+        raise ConfigurationError("resume=True goes on with an earlier run: say which by run_id=")
     if run_id is not None:
         folder = base / "*" / check_run_id(run_id)
         if any(base.glob(f"*/{folder.name}/journal.db")):
             found = find_run(base, run_id)
+            if resume is False:
+                raise ConfigurationError(
+                    f"run_id {run_id!r} is an earlier run in {found}; with resume=False it is kept"
+                )
             with JournalReader(found) as reader:
                 return msgspec.structs.replace(reader.info(), folder=str(found), resumed=True)
+    if resume:
+        raise RunNotFound(f"resume=True, and there is no run {run_id!r} under {base} (see `tracelet runs`)")
     new = run_id or new_run_id()
     return RunInfo(
         run_id=new,

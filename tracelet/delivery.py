@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,11 +14,15 @@ import msgspec
 from tracelet.backends.base import Backend, Batch, Status
 from tracelet.errors import BackendError, BackendUnavailable, JournalError, RecordRejected
 from tracelet.guard import Guard
-from tracelet.journal import Cursor, JournalReader, Rejection, StoredBatch
+from tracelet.journal import Cursor, Rejection, StoredBatch
+from tracelet.progress import Handed, Progress, accounted, total
 from tracelet.records import Record, RunInfo
 from tracelet.spool import Spool
+from tracelet.tail import Source, Tail
 
 _RETRY_FIRST, _RETRY_MOST = 0.5, 30.0
+# A server that asks for more than this is asked again all the same.
+_RETRY_AFTER_MOST = 300.0
 _SETTLE_EVERY = 1.0
 # Written in portions that take a moment each: the end of a run, and what a kill repeats, wait for one portion at most.
 _PORTION_FIRST, _PORTION_MOST = 64, 4096
@@ -31,6 +34,9 @@ _LAST_SHORT, _LAST_LONG = 0.25, 0.8
 _REST, _REST_MOST = 4.0, 2.0
 # An adapter's defect looks like an outage at first; after so many attempts the batch is taken apart instead.
 _ATTEMPTS = 3
+
+_OFFLINE = "offline: "
+_OPEN = ("connected", _OFFLINE)
 
 Report = Callable[[str, Cursor, Sequence[Rejection]], None]
 
@@ -49,15 +55,8 @@ class DeliveryStats(msgspec.Struct, frozen=True, kw_only=True):
     dropped: int
     """Never reached the journal."""
     state: str
-    """`connecting`, `connected`, `waiting: <reason>` or `closed`."""
-
-
-class _Sent(NamedTuple):
-    last: int
-    delivered: int
-    filtered: int
-    damaged: int
-    rejections: list[Rejection]
+    """`connecting`, `connected`, `waiting: <reason>`, `offline: <reason>` (recorded by the vendor's own offline means)
+    or `closed`."""
 
 
 class _Finish(NamedTuple):
@@ -82,6 +81,7 @@ class Delivery:
         folder: Path,
         info: RunInfo,
         cursor: Cursor,
+        tail: Tail,
         *,
         report: Report,
         guard: Guard,
@@ -92,13 +92,14 @@ class Delivery:
         self._folder, self._info = folder, info
         self._spool = Spool(folder / "files")
         self._report, self._guard, self._opened = report, guard, opened
-        self._cursor = cursor
-        self._handed = cursor.position
+        self._progress = Progress(cursor)
+        self._tail = tail
         self._portion = _PORTION_FIRST
-        self._sent: deque[_Sent] = deque()
         self._changed = threading.Condition()
         self._wake = threading.Event()
         self._state = "connecting"
+        self._trouble: str | None = None
+        self.was_open = False
         self._finish: _Finish | None = None
         self._flush_to = 0
         self._retry = _RETRY_FIRST
@@ -120,9 +121,33 @@ class Delivery:
     def connected(self) -> bool:
         return self._state == "connected"
 
+    @property
+    def state(self) -> str:
+        return self._state
+
+    @property
+    def is_detoured(self) -> bool:
+        """The vendor records offline what it is handed."""
+        return self._state.startswith(_OFFLINE)
+
+    @property
+    def trouble(self) -> str | None:
+        """The last reason why the backend could not take records, or takes a detour; None if there was none since."""
+        return self._trouble
+
+    @property
+    def handed(self) -> int:
+        """Every record up to here was handed to the vendor."""
+        return self._progress.handed
+
+    @property
+    def position(self) -> int:
+        """Every record up to here is settled."""
+        return self._progress.cursor.position
+
     def wait_opened(self, deadline: float) -> bool:
         """Whether the backend is open, or gave its first refusal, before `deadline` (monotonic seconds)."""
-        return self._wait(lambda: self._state != "connecting", deadline) and self.connected
+        return self._wait(lambda: self._state != "connecting", deadline) and self._state.startswith(_OPEN)
 
     def ask_confirmed(self, last: int) -> None:
         """Make the backend flush what it has up to `last`."""
@@ -133,7 +158,7 @@ class Delivery:
     def wait_confirmed(self, last: int, deadline: float) -> bool:
         """Whether the backend confirmed everything up to `last` before `deadline`."""
         self.ask_confirmed(last)
-        return self._wait(lambda: self._cursor.position >= last, deadline)
+        return self._wait(lambda: self.position >= last, deadline)
 
     def finish(self, status: Status, exit_code: int, deadline: float) -> None:
         """Deliver what is in the journal, close the backend, end; give up waiting for the vendor at `deadline`."""
@@ -149,7 +174,7 @@ class Delivery:
         return threading.current_thread() is self._thread
 
     def stats(self, submitted: int, dropped: int) -> DeliveryStats:
-        cursor = self._cursor
+        cursor = self._progress.cursor
         settled = cursor.delivered + cursor.rejected + cursor.filtered
         return DeliveryStats(
             delivered=cursor.delivered,
@@ -173,55 +198,72 @@ class Delivery:
             self._ended.set()
 
     def _run(self) -> None:
-        with JournalReader(self._folder) as reader:
-            while not self._open(reader):
+        with Source(self._folder, self._tail) as source:
+            while not self._open(source):
                 if self._finish is not None:
                     return
             while not self._over():
                 self._wake.clear()
                 # Asked before the journal is: what was committed before the end was asked for must still be read.
                 finishing = self._finish is not None
-                stored = self._read(reader)
+                stored = self._read(source)
                 if stored is not None:
                     self._deliver(stored)
                 elif finishing:
                     break
                 else:
-                    self._settle(flush=self._flush_to > self._cursor.position)
-                    self._wake.wait(_SETTLE_EVERY if self._sent else None)
-            self._close()
+                    self._settle(flush=self._flush_to > self.position)
+                    self._wake.wait(_SETTLE_EVERY if self._progress.waits else None)
+            self._close(source)
 
     def _over(self) -> bool:
         """The end was asked for and its deadline has passed."""
         return self._finish is not None and time.monotonic() >= self._finish.deadline
 
-    def _open(self, reader: JournalReader) -> bool:
+    def _open(self, source: Source) -> bool:
         error = self._guard.attempt(self.backend.open, self._info)
         if error is not None:
             self._opened()  # a vendor that failed may have registered its exit hook all the same
             self._unavailable(error)
             return False
-        held = self._guard.call(self.backend.confirm)
-        if held is not None and held > self._handed:
-            self._skip_held(reader, held)
+        self._align(source)
         self._opened()
         self._recovered()
         return True
 
-    def _skip_held(self, reader: JournalReader, held: int) -> None:
-        """Count as delivered what a process that died had handed over, but not yet written down."""
-        while self._handed < held and (stored := reader.next_batch(self._handed)):
-            records = stored.records[: held - self._handed]
-            filtered = sum(not isinstance(record, self.backend.accepts) for record in records)
-            last = min(stored.last, held)
-            damaged = last - self._handed if stored.damaged else 0
-            self._handed = last
-            self._sent.append(_Sent(last, len(records) - filtered, filtered, damaged, []))
+    def _align(self, source: Source) -> None:
+        """Begin where the store is: after a crash it may hold more than the cursor says, or less."""
+        confirmed = self._guard.call(self.backend.confirm)
+        held = self._guard.call(self.backend.held)
+        cursor = self._progress.cursor
+        if confirmed is not None and confirmed < cursor.position:
+            cursor = total(self._accounted(source, 0, confirmed))
+            self._guard.say(
+                f"rewound {self.name}",
+                "tracelet: %s holds %d records of %d that it had confirmed; the others are delivered again",
+                self.name,
+                cursor.position,
+                self.position,
+            )
+        beyond = [] if held is None else self._accounted(source, cursor.position, held)
+        self._restart(cursor, beyond)
         self._settle(flush=False)
 
-    def _read(self, reader: JournalReader) -> StoredBatch | None:
+    def _accounted(self, source: Source, after: int, last: int) -> Iterator[Handed]:
+        refused = {one.seq for one in source.reader.rejections(self.name)} if self._progress.cursor.rejected else set()
+        return accounted(_batches(source, after), last, self.backend.accepts, refused)
+
+    def _restart(self, cursor: Cursor, beyond: Iterable[Handed]) -> None:
+        moved = cursor.position != self.position
+        with self._changed:
+            self._progress.restart(cursor, beyond)
+            self._changed.notify_all()
+        if moved:
+            self._report(self.name, cursor, [])
+
+    def _read(self, source: Source) -> StoredBatch | None:
         try:
-            return reader.next_batch(self._handed)
+            return source.next_batch(self._progress.handed)
         except JournalError as error:
             self._guard.say(f"read {self.name}", "tracelet: %s: %s", self.name, error)
             self._pause(_RETRY_FIRST)
@@ -241,16 +283,14 @@ class Delivery:
         rejections: list[Rejection] = []
         left = self._hand_over(accepted, rejections)
         handed = left[0][0] - 1 if left else stored.last
-        if handed <= self._handed:
+        if handed <= self._progress.handed:
             return
         written = len(accepted) - len(left) - len(rejections)
         passed = handed - stored.first + 1
-        damaged = passed if stored.damaged else 0
-        filtered = passed - damaged - written - len(rejections)
-        self._handed = handed
-        self._sent.append(_Sent(handed, written, filtered, damaged, rejections))
+        rejected = len(rejections) + (passed if stored.damaged else 0)
+        self._progress.hand(Handed(handed, written, passed - rejected - written, rejected, rejections))
         self._guard.attempt(self.backend.handed, Batch([], handed))
-        self._settle(flush=self._flush_to > self._cursor.position)
+        self._settle(flush=self._flush_to > self.position)
 
     def _hand_over(self, todo: list[_Numbered], rejections: list[Rejection]) -> list[_Numbered]:
         """Write `todo`, patiently, taking refused records out singly; gives what is left when the time is over."""
@@ -297,10 +337,11 @@ class Delivery:
 
     def _rest(self, worked: float) -> None:
         """Leave the interpreter to the training for a multiple of the time this thread had it; not where one waits."""
-        if self._finish is None and self._flush_to <= self._cursor.position:
+        if self._finish is None and self._flush_to <= self.position:
             self._hurry.wait(min(worked * _REST, _REST_MOST))
 
     def _reject(self, item: _Numbered, reason: str) -> Rejection:
+        reason = self._guard.hide(reason)
         self._guard.say(
             f"rejected {self.name} {reason}",
             "tracelet: %s refuses a record: %s (kept in the journal with this reason)",
@@ -316,30 +357,28 @@ class Delivery:
         held = self._guard.call(self.backend.confirm)
         if held is None:
             return
-        cursor, rejections = msgspec.structs.replace(self._cursor), []
-        while self._sent and self._sent[0].last <= held:
-            sent = self._sent.popleft()
-            cursor.position = sent.last
-            cursor.delivered += sent.delivered
-            cursor.filtered += sent.filtered
-            cursor.rejected += len(sent.rejections) + sent.damaged
-            rejections += sent.rejections
-        if cursor.position != self._cursor.position:
-            with self._changed:
-                self._cursor = cursor
+        with self._changed:
+            moved = self._progress.settle(held)
+            if moved is not None:
                 self._changed.notify_all()
-            self._report(self.name, cursor, rejections)
+        if moved is not None:
+            self._report(self.name, *moved)
 
-    def _close(self) -> None:
+    def _close(self, source: Source) -> None:
         assert self._finish is not None
         error = self._guard.attempt(self.backend.close, self._finish.status, self._finish.exit_code)
         if error is not None:
             self._unavailable(error)
         self._settle(flush=False)
+        confirmed = self._guard.call(self.backend.confirm)
+        if confirmed is not None and confirmed < self.position:  # what it took did not get to its server in the end
+            self._restart(total(self._accounted(source, 0, confirmed)), [])
         self._complete = error is None
 
     def _unavailable(self, error: Exception) -> None:
-        reason = error.reason if isinstance(error, BackendError) else f"{type(error).__name__}: {error}"
+        reason = self._guard.hide(
+            error.reason if isinstance(error, BackendError) else f"{type(error).__name__}: {error}"
+        )
         self._guard.say(
             f"unavailable {self.name} {reason}",
             "tracelet: %s cannot take records now: %s. The run goes on; they wait in %s",
@@ -347,15 +386,26 @@ class Delivery:
             reason,
             self._folder,
         )
+        self._trouble = reason
         self._set_state(f"waiting: {reason}")
         # Jitter: many runs that lost one server must not come back to it in step.
         jitter = os.urandom(1)[0] / 255  # the program's generators are its own
-        self._pause(self._retry * (0.5 + jitter / 2))
+        asked = getattr(error, "retry_after", None) or 0.0
+        self._pause(max(min(asked, _RETRY_AFTER_MOST), self._retry * (0.5 + jitter / 2)))
         self._retry = min(self._retry * 2, _RETRY_MOST)
 
     def _recovered(self) -> None:
         self._retry = _RETRY_FIRST
-        self._set_state("connected")
+        detour = self._guard.call(getattr, self.backend, "detour")
+        if detour:
+            self._guard.say(
+                f"detour {self.name}",
+                "tracelet: %s is not connected: %s. The run goes on, recorded offline until it can be handed over",
+                self.name,
+                detour,
+            )
+        self.was_open, self._trouble = True, detour
+        self._set_state(f"{_OFFLINE}{detour}" if detour else "connected")
 
     def _pause(self, seconds: float) -> None:
         if self._finish is None:
@@ -372,3 +422,9 @@ class Delivery:
     def _wait(self, reached: Callable[[], bool], deadline: float) -> bool:
         with self._changed:
             return self._changed.wait_for(reached, max(0.0, deadline - time.monotonic()))
+
+
+def _batches(source: Source, after: int) -> Iterator[StoredBatch]:
+    while batch := source.next_batch(after):
+        yield batch
+        after = batch.last

@@ -49,7 +49,14 @@ class BackendError(TraceletError):
 
 
 class BackendUnavailable(BackendError):
-    """The vendor cannot take records now; the same batch is offered again later."""
+    """The vendor cannot take records now; the same batch is offered again later.
+
+    `retry_after` is the least number of seconds until then, where the vendor's server named one (HTTP 429, 503).
+    """
+
+    def __init__(self, reason: str, *, written: int = 0, retry_after: float | None = None) -> None:
+        super().__init__(reason, written=written)
+        self.retry_after = retry_after
 
 
 class RecordRejected(BackendError):

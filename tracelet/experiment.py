@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ import msgspec
 from tracelet import snapshot
 from tracelet.accessors import VendorRuns
 from tracelet.artifacts import take as take_artifact
+from tracelet.backends import kept_config
 from tracelet.backends.base import Backend, Status
 from tracelet.delivery import DeliveryStats
 from tracelet.errors import JournalError, TraceletError, UnknownBackend
@@ -25,6 +27,7 @@ from tracelet.interceptors.summary_writer import SummaryWriterInterceptor
 from tracelet.orchestrator import Orchestrator
 from tracelet.program import KILLED_BY_INT, ProgramEnd
 from tracelet.records import Audio, Image, Params, Record, RunInfo, Scalar, Table, Text, Video
+from tracelet.redaction import Secrets, of_url
 from tracelet.settings import Settings
 from tracelet.spool import Spool
 
@@ -59,13 +62,14 @@ class Experiment(VendorRuns):
         info: RunInfo,
         backends: Sequence[Backend] = (),
         *,
-        expected: Sequence[str] = (),
+        expected: Sequence[Backend] = (),
         on_stop: Callable[[Experiment], None] = lambda experiment: None,
     ) -> None:
         self._settings = settings
-        self._info = info
+        secrets = _secrets_in_use(settings, [*backends, *expected])
+        self._info = info = secrets.clean_info(info)
         self._on_stop = on_stop
-        self._guard = Guard()
+        self._guard = Guard(secrets.hide)
         self._backends = {backend.name: backend for backend in backends}
         self._attached: list[Backend] = []
         self._stopping = threading.Lock()
@@ -85,13 +89,14 @@ class Experiment(VendorRuns):
             guard=self._guard,
             queue_bytes=settings.queue_bytes,
             queue_timeout=settings.queue_timeout,
+            secrets=secrets,
         )
         self._spool = Spool(folder / "files")
         self._series = SeriesNames(settings.root_logdir, lambda root: orchestrator.annotate("root", root))
         self._interceptor = SummaryWriterInterceptor(orchestrator.submit, self._series, self._guard)
         self._program = ProgramEnd(lambda status, code: self._end(status, code, settings.flush_timeout))
-        self._expected = expected
-        orchestrator.expect([*self._backends, *expected])
+        self._expected = [one.name for one in expected]
+        orchestrator.expect({one.name: kept_config(one, secrets) for one in (*backends, *expected)})
         orchestrator.start(backends, self._program.come_first)
         self._program.watch()
         self._interceptor.install()
@@ -309,6 +314,12 @@ class Experiment(VendorRuns):
             if delivery.wait_opened(deadline):
                 self._guard.call(self._backends[name].attach)
                 self._attached.append(self._backends[name])
+            elif delivery.state == "connecting":
+                logger.warning(
+                    "tracelet: %s has not answered for %g s. The run goes on; its records wait, and it is tried on",
+                    name,
+                    self._settings.connect_timeout,
+                )
 
     def _end(self, status: Status, exit_code: int, timeout: float) -> None:
         orchestrator = self._orchestrator
@@ -354,12 +365,17 @@ class Experiment(VendorRuns):
         logger.log(level, "tracelet: run %s %s; %s. Journal: %s", self.run_id, status, "; ".join(parts), self.folder)
         if left:
             logger.warning(
-                "tracelet: what waits is safe in the journal. Deliver it, with the config it needs, by: "
-                "python -c \"import tracelet; tracelet.start_logging(run_id='%s', dir='%s', backend='%s').stop()\"",
-                self.run_id,
-                self.folder.parent.parent,
-                ",".join(left),
+                "tracelet: what waits is safe in the journal. Deliver it by: tracelet sync %s",
+                shlex.quote(str(self.folder)),
             )
+
+
+def _secrets_in_use(settings: Settings, backends: Sequence[Backend]) -> Secrets:
+    secrets = Secrets()
+    secrets.learn([settings.api_key, *of_url(settings.backend_url)])
+    for backend in backends:
+        secrets.learn(backend.secrets())
+    return secrets
 
 
 def _clock(wall_time: float | None) -> float:

@@ -28,10 +28,15 @@ def _stay_silent(error: BaseException) -> None:
 observer: Callable[[BaseException], None] = _stay_silent
 
 
-class Guard:
-    """What one experiment swallowed or dropped, by cause."""
+def _as_it_is(text: str) -> str:
+    return text
 
-    def __init__(self) -> None:
+
+class Guard:
+    """What one experiment swallowed or dropped, by cause. `hide` takes credentials out of what is said."""
+
+    def __init__(self, hide: Callable[[str], str] = _as_it_is) -> None:
+        self.hide = hide
         # Appended to from any thread, also in signal handlers and finalisers: a deque append takes no lock of ours.
         self._events: deque[str] = deque()
         self._counts: Counter[str] = Counter()
@@ -95,7 +100,7 @@ class Guard:
         """Log once per cause."""
         if cause not in self._said:
             self._said.add(cause)
-            logger.log(level, message, *args)
+            logger.log(level, "%s", self.hide(message % args if args else message))
 
     def counts(self) -> dict[str, int]:
         self._fold()

@@ -130,6 +130,22 @@ class Journal:
         self.last = last
         return last
 
+    def skip_to(self, last: int) -> None:
+        """Leave the numbers up to `last` without records: they were delivered, and never kept here."""
+        with _translated("write", self.path):
+            self._db.execute("INSERT INTO batches VALUES (?, ?, ?, ?)", (self.last + 1, last, 0, b""))
+        self.last = last
+
+    def sync(self) -> None:
+        """Have the disk write down what was appended; until then a power cut may cost it, though no kill does."""
+        with _translated("write", self.path), contextlib.suppress(FileNotFoundError):
+            # SQLite itself does this at a checkpoint only (synchronous=NORMAL); its locks are not on this file.
+            number = os.open(f"{self.path}-wal", os.O_RDWR)
+            try:
+                os.fsync(number)
+            finally:
+                os.close(number)
+
     def put_cursor(self, backend: str, cursor: Cursor, rejections: Sequence[Rejection] = ()) -> None:
         with _translated("write", self.path):
             for one in rejections:
@@ -196,6 +212,8 @@ class JournalReader:
             return None
         first, last, checksum, data = row
         begin = max(first, after + 1)
+        if not data:
+            return StoredBatch(begin, last, [], f"records {first} to {last} were never kept: the disk took nothing")
         if zlib.crc32(data) != checksum:
             return StoredBatch(begin, last, [], f"records {first} to {last} are damaged (checksum)")
         try:

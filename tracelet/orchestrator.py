@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import threading
 import time
@@ -13,11 +15,12 @@ from typing import Any
 
 from tracelet.backends.base import Backend, Status
 from tracelet.delivery import Delivery, DeliveryStats
-from tracelet.errors import JournalError
 from tracelet.guard import Guard
-from tracelet.journal import Cursor, Journal, JournalReader, Rejection
+from tracelet.journal import Cursor, JournalReader
+from tracelet.keeper import Keeper
 from tracelet.records import Record, RunInfo, Scalar
-from tracelet.spool import Spool, payload_bytes
+from tracelet.redaction import Secrets
+from tracelet.spool import payload_bytes
 
 # A commit is at most 100 ms behind the call, also beside a loop that never gives up the interpreter: half of that for
 # the interval, half for the few switch intervals (5 ms each) that the commit itself waits for.
@@ -65,20 +68,18 @@ class Orchestrator:
         guard: Guard,
         queue_bytes: int,
         queue_timeout: float,
+        secrets: Secrets | None = None,
     ) -> None:
         self.guard = guard
         self._folder = folder
         self._info = info
-        self._journal = Journal(folder)
-        self._journal.put_info(info)
-        self._began = self._journal.last
-        if not info.resumed:
-            self._journal.annotate("status", "running")
-        self._spool = Spool(folder / "files")
+        self._secrets = secrets or Secrets()
+        self._keeper = Keeper(folder, info, guard, queue_bytes, self._settled)
+        self._began = self._keeper.last
         self._queue: deque[Record | _Barrier] = deque()
         # Records that left the queue, those of them that no journal could keep, and what makes the two and the queue
         # one sight for stats(). `submit` never meets this lock.
-        self._taken, self._spoilt = self._journal.last, 0
+        self._taken, self._spoilt = self._keeper.last, 0
         self._moving = threading.RLock()
         self._most_records = max(queue_bytes // _RECORD_BYTES, 1)
         self._most_bytes = queue_bytes
@@ -87,9 +88,6 @@ class Orchestrator:
         self._full_since: float | None = None
         self._waits: deque[float] = deque()
         self._drops: deque[str] = deque()
-        self._facts: dict[str, Any] = {}
-        self._cursors: dict[str, tuple[Cursor, list[Rejection]]] = {}
-        self._reported = threading.Lock()
         self._deliveries: dict[str, Delivery] = {}
         self._pending: list[Record] = []
         self._barriers: deque[_Barrier] = deque()  # on their way; the order does not matter
@@ -105,17 +103,17 @@ class Orchestrator:
 
     def start(self, backends: Sequence[Backend], opened: Any) -> None:
         """Begin journalling and delivering; `opened()` is called after every `Backend.open`, on its thread."""
-        with JournalReader(self._folder) as reader:
-            cursors = reader.cursors()
+        cursors = self._known_cursors()
         for backend in backends:
             self._deliveries[backend.name] = Delivery(
                 backend,
                 self._folder,
                 self._info,
                 cursors.get(backend.name, Cursor()),
-                report=self._take_cursor,
+                self._keeper.tail,
+                report=self._keeper.set_cursor,
                 guard=self.guard,
-                opened=opened,
+                opened=functools.partial(self._opened, backend, opened),
             )
         self._thread.start()
         for delivery in self._deliveries.values():
@@ -125,13 +123,28 @@ class Orchestrator:
     def deliveries(self) -> Mapping[str, Delivery]:
         return self._deliveries
 
-    def expect(self, names: Sequence[str]) -> None:
-        """Note backends that this run is meant for, though they are not opened now."""
-        with JournalReader(self._folder) as reader:
-            known = reader.cursors()
-        for name in names:
+    def expect(self, configs: Mapping[str, Mapping[str, Any]]) -> None:
+        """Note backends that this run is meant for, and what may be kept of their config."""
+        known = self._known_cursors()
+        for name, config in configs.items():
             if name not in known:
-                self._take_cursor(name, Cursor(), [])
+                self._keeper.set_cursor(name, Cursor(), [])
+            self._keeper.annotate(f"config {name}", dict(config))
+
+    def _known_cursors(self) -> dict[str, Cursor]:
+        if not self._info.resumed:
+            return {}
+        with JournalReader(self._folder) as reader:
+            return reader.cursors()
+
+    def _opened(self, backend: Backend, opened: Callable[[], None]) -> None:
+        """On the backend's thread, after every `open`: it may have signed in with what only its vendor knew."""
+        self._secrets.learn(self.guard.call(backend.secrets) or ())
+        opened()
+
+    def _settled(self) -> int | None:
+        """The number up to which every backend has the records."""
+        return min((one.position for one in self._deliveries.values()), default=None)
 
     # The caller's threads.
 
@@ -152,7 +165,7 @@ class Orchestrator:
 
     def annotate(self, key: str, value: Any) -> None:
         """Keep a fact about the run with the next commit."""
-        self._facts[key] = value
+        self._keeper.annotate(key, value)
 
     def flush(self, deadline: float) -> bool:
         """Whether all that was submitted before is confirmed by every connected backend before `deadline`."""
@@ -179,7 +192,7 @@ class Orchestrator:
         try:
             # A journal that cannot be written leaves half of the time for what is in it.
             self._barrier(began + timeout / 2)
-            if self._info.resumed and self._journal.last == self._began:
+            if self._info.resumed and self._keeper.last == self._began:
                 status, exit_code, ended = self._earlier_end(ended)
             self.status = status
             for delivery in self._deliveries.values():
@@ -208,8 +221,14 @@ class Orchestrator:
             dropped = len(self._drops)
             queued = sum(not isinstance(item, _Barrier) for item in list(self._queue))
             submitted = self._taken - self._spoilt + queued + dropped
-            deliveries = {name: one.stats(submitted, dropped) for name, one in self._deliveries.items()}
+            deliveries = {
+                name: one.stats(submitted, dropped + self._lost(one)) for name, one in self._deliveries.items()
+            }
         return submitted, deliveries, self.guard.counts(), len(self._waits)
+
+    def _lost(self, delivery: Delivery) -> int:
+        """Records that the disk never took, and this backend neither; they are lost once the run has ended."""
+        return self._keeper.tail.count_after(delivery.position) if self._ended.is_set() else 0
 
     def disown(self) -> None:
         """In a forked child: threads and the journal are the parent's; what is submitted here goes nowhere."""
@@ -271,12 +290,23 @@ class Orchestrator:
             self.guard.call(self._commit)
             if time.monotonic() - beat > _BEAT_EVERY:
                 beat = time.monotonic()
-                self._facts["beat"] = time.time()
+                self._beat()
         self.guard.call(self._commit)
         self._closed.set()
         self._give_up()
-        self.guard.call(self._journal.close)
+        self.guard.call(self._keeper.close)
+        self._count_lost()
         self._ended.set()
+
+    def _beat(self) -> None:
+        with contextlib.suppress(OSError):  # a disk that takes nothing was spoken of
+            self._keeper.beat()
+
+    def _count_lost(self) -> None:
+        tail = self._keeper.tail
+        behind = [tail.count_after(one.position) for one in self._deliveries.values()]
+        for _ in range(max(behind) if behind else len(tail)):
+            self.guard.count("dropped: the disk took nothing until the end")
 
     def _give_up(self) -> None:
         """Count what the journal did not take, and what still comes."""
@@ -298,7 +328,9 @@ class Orchestrator:
         try:
             while self._commit_batch():
                 pass
-            self._commit_notes()
+            self._keeper.catch_up()
+            self._keeper.write_notes()
+            self._keeper.sync()
         except OSError as error:
             self.guard.say(
                 f"journal {error}",
@@ -325,15 +357,15 @@ class Orchestrator:
                     self._taken += 1
         more = self._barrier_met is not None or len(pending) == _BATCH_RECORDS
         if pending:
-            if self._journal.last == self._began and self._info.resumed:
-                self._facts["status"] = "running"
+            if self._keeper.last == self._began and self._info.resumed:
+                self._keeper.annotate("status", "running")
             self._append(pending)
             self._full_since = None
             for delivery in self._deliveries.values():
                 delivery.wake()
         if self._barrier_met is not None:
-            self._commit_notes()
-            self._barrier_met.last = self._journal.last
+            self._write_notes()
+            self._barrier_met.last = self._keeper.last
             self._barrier_met.passed.set()
             self._barrier_met = None
             self._barriers.popleft()
@@ -348,7 +380,7 @@ class Orchestrator:
                 try:
                     self._settle_first(pending, 1)
                 except (ValueError, TypeError, OverflowError) as error:
-                    self.guard.swallowed(error, self._journal.append)
+                    self.guard.swallowed(error, self._keeper.append)
                     with self._moving:
                         self._spoilt += 1
                         self.drop(f"cannot be encoded ({type(error).__name__})")
@@ -356,8 +388,8 @@ class Orchestrator:
 
     def _settle_first(self, pending: list[Record], count: int) -> None:
         # Content-addressed: what a failed turn already put into the spool is found there by the next.
-        keep = self._spool.keep
-        self._journal.append([one if one.__class__ is Scalar else keep(one) for one in pending[:count]])
+        clean = self._secrets.clean
+        self._keeper.append([one if one.__class__ is Scalar else clean(one) for one in pending[:count]])
         self._release(pending, count)
 
     def _release(self, pending: list[Record], count: int) -> None:
@@ -367,33 +399,10 @@ class Orchestrator:
                     self._large.popleft()
         del pending[:count]
 
-    def _commit_notes(self) -> None:
-        """Write what was said about the run and its backends; what cannot be written stays for the next turn."""
-        while self._facts:
-            key, value = self._facts.popitem()
-            try:
-                if key == "beat":
-                    self._journal.beat()
-                else:
-                    self._journal.annotate(key, value)
-            except JournalError:
-                self._facts.setdefault(key, value)
-                raise
-        while self._cursors:
-            with self._reported:
-                name, (cursor, rejections) = self._cursors.popitem()
-            try:
-                self._journal.put_cursor(name, cursor, rejections)
-            except JournalError:
-                with self._reported:
-                    newer, more = self._cursors.get(name, (cursor, []))
-                    self._cursors[name] = (newer, [*rejections, *more])
-                raise
-
-    def _take_cursor(self, name: str, cursor: Cursor, rejections: Sequence[Rejection]) -> None:
-        with self._reported:
-            earlier = self._cursors[name][1] if name in self._cursors else []
-            self._cursors[name] = (cursor, [*earlier, *rejections])
+    def _write_notes(self) -> None:
+        """A full disk keeps no cursor; what was submitted before the barrier is on its way all the same."""
+        with contextlib.suppress(OSError):
+            self._keeper.write_notes()
 
 
 _live: weakref.WeakSet[Orchestrator] = weakref.WeakSet()

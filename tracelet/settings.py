@@ -56,7 +56,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Runs that belong together."""
     flush_timeout: float = 30.0
     """Seconds that the end of a run may wait for its backends."""
-    connect_timeout: float = 20.0
+    connect_timeout: float = 10.0
     """Seconds that `start_logging` may wait for its backends."""
     queue_bytes: int = 256 * 2**20
     """Bytes that may wait in memory for the journal."""
@@ -85,9 +85,13 @@ def load(arguments: Mapping[str, Any], environ: Mapping[str, str] | None = None)
     if values.get("mode", "online") not in get_args(Mode):
         raise ConfigurationError(f"mode {values['mode']!r}: use one of {', '.join(get_args(Mode))}")
     try:
-        return msgspec.convert(values, Settings, strict=False)
+        settings = msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigurationError(f"{error}. Known settings: {_known()}") from error
+    for key in ("flush_timeout", "connect_timeout", "queue_bytes", "queue_timeout"):
+        if not getattr(settings, key) >= 0:
+            raise ConfigurationError(f"{key} {getattr(settings, key)!r}: give 0 or more")
+    return settings
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import msgspec
 
 from tracelet.backends.base import Backend
 from tracelet.errors import ConfigurationError, MissingDependency, UnknownBackend
+from tracelet.redaction import Secrets
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -117,6 +118,12 @@ def vendor_of(obj: Any) -> str | None:
     """The built-in backend whose vendor's package an object comes from."""
     package = type(obj).__module__.partition(".")[0]
     return next((name for name, entry in _BUILTIN.items() if entry.package == package), None)
+
+
+def kept_config(backend: Backend, secrets: Secrets) -> dict[str, Any]:
+    """What the journal may hold of a backend's config: the keys it allows, without what is not set or secret."""
+    found = {key: msgspec.to_builtins(getattr(backend.config, key)) for key in backend.kept}
+    return {key: value for key, value in found.items() if value is not None and not secrets.holds(value)}
 
 
 def configured(cls: type[Backend], config: Mapping[str, Any]) -> Backend:

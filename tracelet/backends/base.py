@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias, overload
 
 import msgspec
@@ -59,6 +60,8 @@ class Backend:
     """Kinds of record that the vendor has a place for; others are counted as filtered."""
     Config: ClassVar[type[msgspec.Struct]] = NoConfig
     """The keys of `config` that this backend knows, with their types: a keyword-only `msgspec.Struct`."""
+    kept: ClassVar[tuple[str, ...]] = ()
+    """Keys of `config` that the journal may hold, so that a later delivery needs no `config`; never a credential."""
 
     def __init__(self, config: Any = None) -> None:
         self.config: Any = self.Config() if config is None else config
@@ -80,9 +83,42 @@ class Backend:
         """The last sequence number that the vendor holds durably (a kill of this process would not lose it).
 
         Right after `open`: what an earlier process left in the vendor's store, where that can be asked, so that nothing
-        is sent twice. None says nothing: the journal's own cursor holds.
+        is sent twice; what the store has lost since is sent again. None says nothing: the journal's own cursor holds.
         """
         return self._written
+
+    def held(self) -> int | None:
+        """Right after `open`: the last sequence number that need not be written again.
+
+        Beyond what `confirm` says only where the vendor keeps a recording of its own that its server has not got yet.
+        """
+        return self.confirm()
+
+    @property
+    def detour(self) -> str | None:
+        """While open: why records go to the vendor's own offline recording for now; None where they reach the vendor.
+
+        What that recording holds is not confirmed until it was handed over.
+        """
+        return None
+
+    @classmethod
+    def offline_store(cls, folder: Path) -> str | None:
+        """Where a recording of the vendor's own lies that its server has not got yet, by the notes in the run's
+        `folder`; None where none waits. Imports no vendor.
+        """
+        return None
+
+    def hand_over(self, run: RunInfo, deadline: float) -> None:
+        """Deliver that recording by the vendor's own means, before `deadline` (monotonic seconds).
+
+        Called while the backend is not open. Does nothing where nothing waits.
+        """
+
+    def secrets(self) -> Iterable[str]:
+        """The credentials in use, wherever they come from: no text of ours may hold one. Asked before and after
+        `open`."""
+        return ()
 
     def flush(self) -> None:
         """Make the vendor hold all that was written, as far as it can be told to."""
