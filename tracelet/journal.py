@@ -276,6 +276,16 @@ def is_live(folder: Path) -> bool:
         return beating
 
 
+def alone(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """While held, no process writes the run in `folder`.
+
+    Raises:
+        RunInUse: one does.
+        OSError: the folder cannot be written.
+    """
+    return _lock(folder / _LOCK_NAME)
+
+
 def on_network(folder: Path, mounts: str = "/proc/self/mounts") -> bool:
     """Whether `folder` lies on a network file system (Linux's mount table; elsewhere assumed local)."""
     try:

@@ -202,6 +202,9 @@ class Orchestrator:
         finally:  # also when Ctrl-C ends the wait
             for key, value in (("exit_code", exit_code), ("ended", ended), ("status", status)):
                 self.annotate(key, value)
+            for name, delivery in self._deliveries.items():
+                waits = delivery.position < self._keeper.last
+                self.annotate(f"trouble {name}", delivery.trouble if waits else None)
             self._closing.set()
             self._nudge.set()
             self._ended.wait(max(1.0, deadline - time.monotonic()))

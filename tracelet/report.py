@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
+from tracelet.backends import offline_store
 from tracelet.errors import JournalError
 from tracelet.identity import all_runs
 from tracelet.journal import JournalReader, is_live
@@ -33,6 +34,10 @@ class BackendState(msgspec.Struct, frozen=True, kw_only=True):
     waiting: int
     rejected: int
     filtered: int
+    offline_store: str | None = None
+    """Where the vendor's own offline recording lies that its server has not got yet."""
+    trouble: str | None = None
+    """Why something waited when the run, or the last delivery of it, ended."""
 
 
 class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -186,6 +191,8 @@ def summarise(folder: Path) -> RunSummary:
             waiting=max(0, records - cursor.delivered - cursor.rejected - cursor.filtered),
             rejected=cursor.rejected,
             filtered=cursor.filtered,
+            offline_store=offline_store(name, folder),
+            trouble=facts.get(f"trouble {name}"),
         )
         for name, cursor in cursors.items()
     )

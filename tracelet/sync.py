@@ -5,7 +5,6 @@ A run that a process still writes is left to that process; so is one that anothe
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,9 +13,9 @@ from typing import Any
 
 import msgspec
 
-from tracelet.backends import backend_class, check_installed, configured, kept_config
+from tracelet.backends import backend_class, check_installed, configured, kept_config, offline_store
 from tracelet.backends.base import Backend
-from tracelet.errors import RunInUse, TraceletError
+from tracelet.errors import RunInUse
 from tracelet.guard import Guard
 from tracelet.journal import Cursor, JournalReader, is_live
 from tracelet.orchestrator import Orchestrator
@@ -70,13 +69,7 @@ def waiting(folder: Path) -> list[str]:
     """
     with JournalReader(folder) as reader:
         last, cursors = reader.last(), reader.cursors()
-    return [name for name, cursor in cursors.items() if cursor.position < last or _offline_store(name, folder)]
-
-
-def _offline_store(name: str, folder: Path) -> str | None:
-    with contextlib.suppress(TraceletError):  # a backend that is not known here any more
-        return backend_class(name).offline_store(folder)
-    return None
+    return [name for name, cursor in cursors.items() if cursor.position < last or offline_store(name, folder)]
 
 
 def deliver(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
@@ -17,13 +18,13 @@ def line_of(text: str, run_id: str) -> str:
 
 
 def test_a_run_is_one_line(call, finished_run):
-    """Id, project, name, how it ended, its records, and what each backend has of them."""
+    """Id, project, name, how it ended, its records, its room on the disk, and what each backend has of them."""
     experiment = finished_run({"loss": [0.5, 0.25]}, exp_name="first", project="digits")
 
     line = line_of(call("runs").stdout, experiment.run_id)
 
     assert line.startswith(f"{experiment.run_id} digits first finished ")
-    assert line.endswith(" 2 csv: 2 delivered")
+    assert re.search(r" 2 \d+\.\d KiB csv: 2 delivered$", line)
 
 
 def test_a_running_run_says_so(call, tmp_path):

@@ -100,9 +100,9 @@ def test_refused_records_have_their_reason(call, finished_run):
 def test_the_advice_delivers_what_waits(call, finished_run, tmp_path):
     """The line that show prints is a line that works."""
     run = finished_run({"loss": [0.5, 0.25]}, mode="offline")
-    (advice,) = [line.strip() for line in call("show", run.run_id).stdout.splitlines() if "python -c" in line]
+    (advice,) = [line.strip() for line in call("show", run.run_id).stdout.splitlines() if "tracelet sync" in line]
 
-    shell = f'python() {{ "{sys.executable}" "$@"; }}\n{advice}'
+    shell = f'tracelet() {{ "{sys.executable}" -m tracelet "$@"; }}\n{advice}'
     subprocess.run(["bash", "-c", shell], cwd=tmp_path, capture_output=True, timeout=60, check=True)
 
     assert "2 delivered" == " ".join(line_of(call("show", run.run_id).stdout, "csv")[1:3])

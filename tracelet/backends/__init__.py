@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -118,6 +119,14 @@ def vendor_of(obj: Any) -> str | None:
     """The built-in backend whose vendor's package an object comes from."""
     package = type(obj).__module__.partition(".")[0]
     return next((name for name, entry in _BUILTIN.items() if entry.package == package), None)
+
+
+def offline_store(name: str, folder: Path) -> str | None:
+    """`Backend.offline_store` by the backend's name; None for one that nobody knows here."""
+    try:
+        return backend_class(name).offline_store(folder)
+    except UnknownBackend:
+        return None
 
 
 def kept_config(backend: Backend, secrets: Secrets) -> dict[str, Any]:

@@ -7,8 +7,12 @@ from typing import Annotated
 import typer
 
 from tracelet.cli._errors import OneLineErrors
+from tracelet.cli.gc import gc
+from tracelet.cli.import_ import import_
+from tracelet.cli.rm import rm
 from tracelet.cli.runs import runs
 from tracelet.cli.show import show
+from tracelet.cli.sync import sync
 from tracelet.version import __version__
 
 __all__ = ["app"]
@@ -21,8 +25,12 @@ app = typer.Typer(
     # A traceback with local variables would show what must not be shown.
     pretty_exceptions_enable=False,
 )
+app.command("import")(import_)
 app.command()(runs)
 app.command()(show)
+app.command()(sync)
+app.command()(rm)
+app.command()(gc)
 
 
 def _print_version(wanted: bool) -> None:
@@ -37,4 +45,4 @@ def main(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
     ] = False,
 ) -> None:
-    """Look at the runs that tracelet keeps on this machine."""
+    """The runs that tracelet keeps on this machine: look at them, deliver what waits, tidy up."""

@@ -71,4 +71,5 @@ def progress(state: BackendState) -> str:
     """How far a backend is, in words."""
     counts = (state.delivered, state.waiting, state.rejected, state.filtered)
     told = zip(counts, ("delivered", "waiting", "rejected", "filtered"), strict=True)
-    return ", ".join(f"{count} {word}" for count, word in told if count or word == "delivered")
+    words = ", ".join(f"{count} {word}" for count, word in told if count or word == "delivered")
+    return words + (" (recorded offline, to be handed over)" if state.offline_store else "")

@@ -13,10 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from tracelet import settings
-from tracelet.cli._text import cell, console, duration, moment, progress, status
+from tracelet.cli._text import cell, console, duration, moment, progress, size, status
+from tracelet.housekeeping import disk_used
 from tracelet.report import RunSummary, Unreadable, summaries
 
-_ROOM_FOR_TABLE = 110
+_ROOM_FOR_TABLE = 120
 
 
 def runs(
@@ -40,7 +41,7 @@ def _table(found: Sequence[RunSummary | Unreadable]) -> Table:
     for heading in ("project", "name", "status"):
         table.add_column(heading)
     table.add_column("started", no_wrap=True)
-    for heading in ("duration", "records"):
+    for heading in ("duration", "records", "disk"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("backends")
     for one in found:
@@ -54,10 +55,13 @@ def _table(found: Sequence[RunSummary | Unreadable]) -> Table:
                     moment(info.created),
                     duration(one.duration),
                     str(one.records),
+                    size(disk_used(one.folder)),
                     _backends(one),
                 )
             case Unreadable(folder=folder, reason=reason):
-                table.add_row(cell(folder.name), cell(folder.parent.name), "", "unreadable", "", "", "", cell(reason))
+                table.add_row(
+                    cell(folder.name), cell(folder.parent.name), "", "unreadable", "", "", "", "", cell(reason)
+                )
     return table
 
 
@@ -68,7 +72,12 @@ def _blocks(out: Console, found: Sequence[RunSummary | Unreadable]) -> None:
             case RunSummary(info=info):
                 out.print(cell(f"{info.run_id} "), status(one.status), sep="")
                 words = [word for word in (info.project, info.name) if word]
-                words += [moment(info.created), duration(one.duration), f"{one.records} records"]
+                words += [
+                    moment(info.created),
+                    duration(one.duration),
+                    f"{one.records} records",
+                    size(disk_used(one.folder)),
+                ]
                 out.print(cell("  " + " | ".join(words)))
                 for state in one.backends:
                     out.print(cell(f"  {state.name}: {progress(state)}"))

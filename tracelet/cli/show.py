@@ -16,6 +16,7 @@ from tracelet import plot as plot_module
 from tracelet import report as report_module
 from tracelet import settings
 from tracelet.cli._text import cell, console, duration, moment, number, progress, size, status
+from tracelet.housekeeping import disk_used
 from tracelet.identity import find_run
 from tracelet.report import RunReport, RunSummary, Series
 
@@ -56,6 +57,7 @@ def _facts(out: Console, report: RunReport) -> None:
         "started": f"{moment(info.created)}, {duration(summary.duration)}",
         "folder": summary.folder,
         "records": summary.records,
+        "disk": size(disk_used(summary.folder)),
     }
     for state in summary.backends:
         facts[state.name] = progress(state)
@@ -71,14 +73,17 @@ def _facts(out: Console, report: RunReport) -> None:
 
 
 def _advise(out: Console, summary: RunSummary) -> None:
-    """The line that delivers what waits, unless a live process is about to."""
-    waiting = ",".join(state.name for state in summary.backends if state.waiting)
-    if waiting and summary.status != "running":
-        base = str(summary.folder.absolute().parent.parent)
-        call = f"start_logging(run_id={summary.info.run_id!r}, dir={base!r}, backend={waiting!r})"
+    """Why something waits, and the line that delivers it, unless a live process is about to."""
+    lacking = [state for state in summary.backends if state.waiting or state.offline_store]
+    for state in lacking:
+        if state.trouble:
+            out.print(cell(f"  {state.name} waits: {state.trouble}", "yellow"))
+        if state.offline_store:
+            out.print(cell(f"  {state.name} recorded it offline: {state.offline_store}", "yellow"))
+    if lacking and summary.status != "running":
         out.print(cell("  What waits is safe in the journal. Deliver it with:"))
         # One unbroken line, to be copied.
-        out.print(cell(f"  python -c {shlex.quote(f'import tracelet; tracelet.{call}.stop()')}"), soft_wrap=True)
+        out.print(cell(f"  tracelet sync {shlex.quote(str(summary.folder.absolute()))}"), soft_wrap=True)
 
 
 def _params(out: Console, params: Mapping[str, Any]) -> None:

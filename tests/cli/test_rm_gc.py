@@ -1,0 +1,104 @@
+"""tracelet rm, tracelet gc: nothing goes that somebody lacks, and nothing goes unasked."""
+
+from __future__ import annotations
+
+import pytest
+from typer.testing import CliRunner
+
+import tracelet
+from tracelet.cli import app
+
+
+def answer(text, *arguments):
+    return CliRunner().invoke(app, [str(one) for one in arguments], input=text, env={"COLUMNS": "160"})
+
+
+def test_gc_removes_what_every_backend_has(call, finished_run, tmp_path):
+    """And keeps what the csv backend itself wrote into the run's folder, which can be read as before."""
+    run = finished_run({"loss": [1.0, 2.0]}, run_id="one")
+    before = (run.folder / "csv" / "scalars.csv").read_bytes()
+
+    result = call("gc", "--yes")
+
+    assert (0, "one: ") == (result.exit_code, result.stdout[:5])
+    assert ["csv"] == [path.name for path in run.folder.iterdir()]
+    assert before == (run.folder / "csv" / "scalars.csv").read_bytes()
+    assert "No runs under" in call("runs").stdout
+
+
+def test_gc_removes_the_folder_where_nothing_is_left(call, finished_run, tmp_path):
+    run = finished_run({"loss": [1.0]}, config={"dir": str(tmp_path / "elsewhere")})
+    assert 0 == call("gc", "--yes").exit_code
+    assert not run.folder.exists()
+    assert (tmp_path / "elsewhere" / "scalars.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        ({"mode": "offline"}, "csv lacks 2 records (waiting)"),
+        ({"backend": None}, "the journal is the only copy"),
+    ],
+)
+def test_gc_keeps_what_a_backend_lacks(call, finished_run, arguments, word):
+    """The reason is said, and the journal is whole."""
+    run = finished_run({"loss": [1.0, 2.0]}, run_id="one", **arguments)
+    result = call("gc", "--yes")
+    assert (0, True) == (result.exit_code, word in result.stdout)
+    assert (run.folder / "journal.db").exists()
+
+
+def test_gc_keeps_a_live_run_and_one_with_rejections(call, tmp_path):
+    class Choosy(tracelet.Backend):
+        name = "choosy"
+
+        def open(self, run):
+            pass
+
+        def write(self, batch):
+            raise tracelet.RecordRejected("never")
+
+    tracelet.start_logging(dir=tmp_path, backend=Choosy(), run_id="refused").log_metric("loss", 1.0, 1)
+    tracelet.stop_logging()
+    with tracelet.start_logging(dir=tmp_path, backend="csv", run_id="alive"):
+        result = call("gc", "--yes")
+    assert "alive: kept, since its process is alive" in result.stdout
+    assert "refused: kept, since choosy lacks 1 records (rejected)" in result.stdout
+
+
+@pytest.mark.parametrize("how", ["--dry-run", "asked"])
+def test_gc_asks(finished_run, tmp_path, how):
+    run = finished_run({"loss": [1.0]}, run_id="one")
+    arguments = ["gc", "--dir", tmp_path] + (["--dry-run"] if how == "--dry-run" else [])
+    result = answer("n\n", *arguments)
+    assert 0 == result.exit_code
+    assert "one: " in result.stdout
+    assert (run.folder / "journal.db").exists()
+
+
+def test_rm_asks_and_says_what_is_at_stake(finished_run, tmp_path):
+    run = finished_run({"loss": [1.0, 2.0]}, run_id="one", mode="offline")
+    refused = answer("n\n", "rm", "one", "--dir", tmp_path)
+    assert "csv lacks 2 records (waiting)" in refused.stdout
+    assert run.folder.exists()
+
+    agreed = answer("y\n", "rm", "one", "--dir", tmp_path)
+    assert agreed.stdout.strip().endswith("one: removed")
+    assert not run.folder.exists()
+
+
+def test_rm_refuses_a_live_run(call, tmp_path):
+    """Whatever was answered: a process writes it."""
+    with tracelet.start_logging(dir=tmp_path, run_id="alive") as run:
+        result = call("rm", "alive", "--yes")
+        assert 1 == result.exit_code
+        assert "another process writes the run" in result.stderr
+        assert (run.folder / "journal.db").exists()
+
+
+def test_rm_takes_a_run_that_cannot_be_read(call, tmp_path):
+    folder = tmp_path / "default" / "broken"
+    folder.mkdir(parents=True)
+    (folder / "journal.db").write_bytes(b"no database" * 1000)
+    assert 0 == call("rm", "broken", "--yes").exit_code
+    assert not folder.exists()

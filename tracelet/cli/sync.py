@@ -1,0 +1,142 @@
+"""tracelet sync"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tracelet import settings
+from tracelet import sync as sync_module
+from tracelet.backends import backend_class
+from tracelet.cli._text import cell, console
+from tracelet.errors import ConfigurationError, JournalError
+from tracelet.identity import all_runs, find_run
+from tracelet.sync import Outcome, Synced, Tell
+
+_WATCH_EVERY = 5.0
+
+
+def sync(
+    run: Annotated[
+        list[str] | None, typer.Argument(help="Runs: an id, its beginning, project/id, or a folder.")
+    ] = None,
+    backend: Annotated[
+        list[str] | None, typer.Option(help="Deliver to this backend, also one that the run has never met. Repeatable.")
+    ] = None,
+    all: Annotated[bool, typer.Option("--all", help="Every run, not only those in which something waits.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on until Ctrl-C, and deliver what comes.")] = False,
+    config: Annotated[
+        list[str] | None,
+        typer.Option(help="A key of the backend's config: KEY=VALUE, or BACKEND.KEY=VALUE. Repeatable."),
+    ] = None,
+    dir: Annotated[Path | None, typer.Option(help="Where run folders are (default: the TRACELET_DIR setting).")] = None,
+) -> None:
+    """Deliver what waits: of runs whose backend could not be reached, whose process was killed, or that are to go to
+    another backend as well. Repeating it changes nothing. Exit code 1: something still waits."""
+    told = settings.load({})
+    base = Path(told.dir) if dir is None else dir
+    backends = [name.strip() for one in backend or [] for name in one.split(",") if name.strip()]
+    own = _config(config or [], backends, told)
+    for name in backends:
+        backend_class(name)  # one that nobody knows is said before anything begins
+    out = console()
+    while True:
+        found = [find_run(base, one) for one in run or []] or _chosen(base, backends, every=all)
+        complete = _sync(out, found, backends, own, quiet=watch)
+        if not watch:
+            break
+        with contextlib.suppress(KeyboardInterrupt):
+            if not threading.Event().wait(_WATCH_EVERY):
+                continue
+        break
+    if not found and not watch:
+        out.print(cell(f"Nothing waits under {base}."))
+    if not complete and not watch:
+        raise typer.Exit(1)
+
+
+def _chosen(base: Path, backends: list[str], *, every: bool) -> list[Path]:
+    """Every run, or those that lack something in one of the backends that they were meant for."""
+    runs = all_runs(base)
+    return runs if every else [folder for folder in runs if _lacks(folder, backends)]
+
+
+def _lacks(folder: Path, backends: list[str]) -> bool:
+    try:
+        lacking = sync_module.waiting(folder)
+    except JournalError:  # told by `tracelet runs`; it must not keep the others from being delivered
+        return False
+    return any(name in lacking for name in backends) if backends else bool(lacking)
+
+
+def _sync(
+    out: Console, found: list[Path], backends: list[str], config: dict[str, dict[str, Any]], *, quiet: bool
+) -> bool:
+    """Whether nothing waits afterwards. `quiet`: a run that is left alone is not worth a line."""
+    complete = True
+    for folder in found:
+        with _progress(out, folder.name) as tell:
+            synced = sync_module.deliver(folder, backends, config=config, tell=tell)
+        if synced.skipped is not None and quiet:
+            continue
+        _report(out, synced)
+        complete &= synced.complete or synced.skipped is not None
+    return complete
+
+
+def _report(out: Console, synced: Synced) -> None:
+    name = synced.folder.name
+    if synced.skipped is not None:
+        out.print(cell(f"{name}: left alone, since {synced.skipped}"))
+    elif not synced.outcomes:
+        out.print(cell(f"{name}: nothing waits"))
+    for one in synced.outcomes:
+        out.print(cell(f"{name}: {one.backend}: {_told(one)}", "yellow" if one.reason else ""))
+
+
+def _told(one: Outcome) -> str:
+    parts = [f"{one.delivered} delivered ({one.new} new)"]
+    parts += [f"{count} {word}" for count, word in ((one.rejected, "rejected"), (one.filtered, "filtered")) if count]
+    if one.waiting:
+        parts.append(f"{one.waiting} waiting")
+    return ", ".join(parts) + (f": {one.reason}" if one.reason else "")
+
+
+@contextlib.contextmanager
+def _progress(out: Console, name: str) -> Iterator[Tell]:
+    """A bar for each backend, on a terminal only, and gone afterwards."""
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as progress:
+        bars: dict[str, Any] = {}
+
+        def tell(backend: str, done: int, total: int) -> None:
+            if backend not in bars:
+                bars[backend] = progress.add_task(f"{name} {backend}", total=total)
+            progress.update(bars[backend], completed=done)
+
+        yield tell
+
+
+def _config(pairs: list[str], backends: list[str], told: settings.Settings) -> dict[str, dict[str, Any]]:
+    """`--config`, and the one backend's credential and server from the settings."""
+    found: dict[str, dict[str, Any]] = {}
+    if len(backends) == 1:
+        shared = {"api_key": told.api_key, "backend_url": told.backend_url}
+        found[backends[0]] = {key: value for key, value in shared.items() if value is not None}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        owner, dot, key = name.partition(".")
+        if not equals or (not dot and len(backends) != 1):
+            raise ConfigurationError(
+                f"--config {pair!r}: say KEY=VALUE with one --backend, or BACKEND.KEY=VALUE with any number"
+            )
+        target, key = (owner, key) if dot else (backends[0], name)
+        found.setdefault(target, {})[key] = value
+    return found

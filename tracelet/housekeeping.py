@@ -1,0 +1,91 @@
+"""What runs take on the disk, and which of it can go: never what a backend lacks."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from tracelet.errors import JournalError
+from tracelet.journal import alone
+from tracelet.report import RunSummary, summarise
+
+def disk_used(folder: Path) -> int:
+    """Bytes that the files in a folder take; a file under several names counts once."""
+    seen: dict[tuple[int, int], int] = {}
+    for path in _files(folder):
+        try:
+            found = path.stat(follow_symlinks=False)
+        except FileNotFoundError:  # a live run's files come and go
+            continue
+        seen[found.st_dev, found.st_ino] = found.st_size
+    return sum(seen.values())
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for place, _, names in os.walk(folder):
+        for name in names:
+            yield Path(place, name)
+
+
+def why_kept(summary: RunSummary) -> str | None:
+    """Why `collect` would leave a run alone; None where every backend has all of it."""
+    if summary.status == "running":
+        return "its process is alive"
+    if not summary.backends:
+        return "no backend has it: the journal is the only copy"
+    for state in summary.backends:
+        for count, word in ((state.waiting, "waiting"), (state.rejected, "rejected"), (state.filtered, "filtered")):
+            if count:
+                return f"{state.name} lacks {count} records ({word})"
+        if state.offline_store is not None:
+            return f"{state.name} recorded it offline, in {state.offline_store}, and its server has not got it"
+    return None
+
+
+def collect(folder: Path) -> int:
+    """Remove the journal and the files of a run that every backend has; gives the bytes that were freed.
+
+    A folder that a backend made in the run's folder, as csv does, is its store, and stays.
+
+    Raises:
+        RunInUse: a process writes the run.
+        JournalError: a backend lacks something of it (as `why_kept` says), or it cannot be removed.
+    """
+    with _alone(folder):
+        reason = why_kept(summarise(folder))
+        if reason is not None:
+            raise JournalError(f"{folder} is kept: {reason}")
+        before = disk_used(folder)
+        shutil.rmtree(folder / "files", ignore_errors=True)
+        for path in folder.iterdir():
+            if not path.is_dir():  # the journal, its lock, and the notes of backends; a folder is a backend's store
+                path.unlink()
+    left = disk_used(folder)
+    if not any(folder.iterdir()):
+        folder.rmdir()
+    return before - left
+
+
+def remove(folder: Path) -> None:
+    """Remove a run's folder with everything in it.
+
+    Raises:
+        RunInUse: a process writes the run.
+        JournalError: it cannot be removed.
+    """
+    with _alone(folder):
+        shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    try:
+        with alone(folder):
+            yield
+    except OSError as error:
+        if isinstance(error, JournalError):
+            raise
+        raise JournalError(f"cannot remove {folder}: {error}") from error
