@@ -47,6 +47,21 @@ def test_the_rule_by_example(root, log_dir, expected):
     assert expected == metric_name(root, log_dir, "loss")
 
 
+@pytest.mark.parametrize(
+    ("first", "expected"),
+    [
+        ("/runs/exp", "loss"),
+        ("/runs/exp/val", "val/loss"),
+        ("/runs/expert", "loss"),  # beside it: as the default folders of two starts are
+        ("/runs/Nov22_host", "loss"),
+    ],
+)
+def test_a_run_that_goes_on_finds_its_names_again(first, expected):
+    """The earlier root stays the root for a first writer in it or below it; one elsewhere begins anew."""
+    names = SeriesNames(None, lambda root: None, earlier="/runs/exp")
+    assert expected == names[first]["loss"]
+
+
 @given(PATH, PATH, PATH)
 def test_the_prefix_does_not_depend_on_where_the_tree_lies(parent, root, log_dir):
     """Moving the whole tree changes no name: a machine's own paths are not in them."""

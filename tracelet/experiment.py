@@ -92,7 +92,11 @@ class Experiment(VendorRuns):
             secrets=secrets,
         )
         self._spool = Spool(folder / "files")
-        self._series = SeriesNames(settings.root_logdir, lambda root: orchestrator.annotate("root", root))
+        self._series = SeriesNames(
+            settings.root_logdir,
+            lambda root: orchestrator.annotate("root", root),
+            earlier=orchestrator.earlier_facts().get("root"),
+        )
         self._interceptor = SummaryWriterInterceptor(orchestrator.submit, self._series, self._guard)
         self._program = ProgramEnd(lambda status, code: self._end(status, code, settings.flush_timeout))
         self._expected = [one.name for one in expected]

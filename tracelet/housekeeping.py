@@ -12,6 +12,7 @@ from tracelet.errors import JournalError
 from tracelet.journal import alone
 from tracelet.report import RunSummary, summarise
 
+
 def disk_used(folder: Path) -> int:
     """Bytes that the files in a folder take; a file under several names counts once."""
     seen: dict[tuple[int, int], int] = {}

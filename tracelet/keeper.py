@@ -14,6 +14,7 @@ from tracelet.errors import JournalError, RunInUse
 from tracelet.guard import Guard
 from tracelet.journal import Cursor, Journal, Rejection
 from tracelet.records import Record, RunInfo, Scalar
+from tracelet.redaction import Secrets
 from tracelet.spool import Spool
 from tracelet.tail import Tail
 
@@ -36,11 +37,17 @@ class Keeper:
     """
 
     def __init__(
-        self, folder: Path, info: RunInfo, guard: Guard, most_bytes: int, settled: Callable[[], int | None]
+        self,
+        folder: Path,
+        info: RunInfo,
+        guard: Guard,
+        most_bytes: int,
+        settled: Callable[[], int | None],
+        secrets: Secrets,
     ) -> None:
         self.tail = Tail(most_bytes)
         self._folder, self._info, self._guard, self._settled = folder, info, guard, settled
-        self._spool = Spool(folder / "files")
+        self._spool, self._secrets = Spool(folder / "files"), secrets
         self._journal: Journal | None = None
         self._facts: dict[str, Any] = {}
         self._cursors: dict[str, tuple[Cursor, list[Rejection]]] = {}
@@ -76,18 +83,23 @@ class Keeper:
         if self._caught_up():
             try:
                 journal = self._open()
-                keep = self._spool.keep
+                keep = self._keep
+                # One pass: beside a busy loop, each step of this thread is the loop's loss.
                 self.last = journal.append([one if one.__class__ is Scalar else keep(one) for one in records])
                 self._dirty = True
                 return
             except JournalError as error:
                 self._say(error)
+        records = [self._secrets.clean(one) for one in records]
         size = len(_size(records))
         self._make_room()
         if self.tail.is_full:
             raise JournalError(f"cannot write {self._folder}: the disk takes nothing, and the memory set aside is full")
         self.tail.add(self.last + 1, records, size)
         self.last += len(records)
+
+    def _keep(self, record: Record) -> Record:
+        return self._spool.keep(self._secrets.clean(record))
 
     def catch_up(self) -> None:
         """Try the disk again, where it is time to."""
@@ -106,7 +118,7 @@ class Keeper:
                 if journal.last < batch.first - 1:
                     journal.skip_to(batch.first - 1)
                 # First there, then no longer here: a reader finds it in one of the two.
-                journal.append([self._spool.keep(one) for one in batch.records])
+                journal.append([self._keep(one) for one in batch.records])
                 self._dirty = True
                 self.tail.remove_oldest()
         except JournalError as error:

@@ -74,7 +74,7 @@ class Orchestrator:
         self._folder = folder
         self._info = info
         self._secrets = secrets or Secrets()
-        self._keeper = Keeper(folder, info, guard, queue_bytes, self._settled)
+        self._keeper = Keeper(folder, info, guard, queue_bytes, self._settled, self._secrets)
         self._began = self._keeper.last
         self._queue: deque[Record | _Barrier] = deque()
         # Records that left the queue, those of them that no journal could keep, and what makes the two and the queue
@@ -130,6 +130,13 @@ class Orchestrator:
             if name not in known:
                 self._keeper.set_cursor(name, Cursor(), [])
             self._keeper.annotate(f"config {name}", dict(config))
+
+    def earlier_facts(self) -> dict[str, Any]:
+        """What was annotated before this process went on with the run; empty for a new one."""
+        if not self._info.resumed:
+            return {}
+        with JournalReader(self._folder) as reader:
+            return reader.facts()
 
     def _known_cursors(self) -> dict[str, Cursor]:
         if not self._info.resumed:
@@ -212,8 +219,7 @@ class Orchestrator:
 
     def _earlier_end(self, now: float) -> tuple[Status, int, float]:
         """How a run ended that was only opened again to deliver what waits; if it never did, its process was killed."""
-        with JournalReader(self._folder) as reader:
-            facts = reader.facts()
+        facts = self.earlier_facts()
         if facts.get("status") in ("finished", "failed"):
             return facts["status"], facts.get("exit_code", 0), facts.get("ended", now)
         return "killed", facts.get("exit_code", 1), facts.get("ended", now)
@@ -391,8 +397,7 @@ class Orchestrator:
 
     def _settle_first(self, pending: list[Record], count: int) -> None:
         # Content-addressed: what a failed turn already put into the spool is found there by the next.
-        clean = self._secrets.clean
-        self._keeper.append([one if one.__class__ is Scalar else clean(one) for one in pending[:count]])
+        self._keeper.append(pending[:count])
         self._release(pending, count)
 
     def _release(self, pending: list[Record], count: int) -> None:

@@ -10,11 +10,15 @@ from tracelet import naming
 
 
 class SeriesNames(dict[str, "Directory"]):
-    """`names[log_dir][tag]` is the series' name. Two dictionary look-ups on the hot path, and no lock anywhere."""
+    """`names[log_dir][tag]` is the series' name. Two dictionary look-ups on the hot path, and no lock anywhere.
 
-    def __init__(self, root_logdir: str | None, on_root: Callable[[str], None]) -> None:
+    `earlier` is the root of the run that is gone on with: a first writer in it or below it finds its names again.
+    """
+
+    def __init__(self, root_logdir: str | None, on_root: Callable[[str], None], *, earlier: str | None = None) -> None:
         super().__init__()
         self.root: str | None = None
+        self._earlier = earlier
         self._on_root = on_root
         self._owners: dict[str, tuple[str, str]] = {}
         self._directories: dict[str, Directory] = {}
@@ -46,7 +50,8 @@ class SeriesNames(dict[str, "Directory"]):
 
     def _enter(self, log_dir: str, path: str) -> Directory:
         if self.root is None:
-            self._set_root(path)
+            earlier = self._earlier
+            self._set_root(earlier if earlier is not None and f"{path}/".startswith(f"{earlier}/") else path)
         assert self.root is not None
         directory = self._directories.setdefault(path, Directory(self, self.root, path))
         self[log_dir] = directory
