@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -226,13 +226,24 @@ class Delivery:
             self._opened()  # a vendor that failed may have registered its exit hook all the same
             self._unavailable(error)
             return False
-        self._align(source)
+        while not self._aligned(source):
+            if self._over():
+                return False
         self._opened()
         self._recovered()
         return True
 
+    def _aligned(self, source: Source) -> bool:
+        """Begin where the store is: after a crash it may hold more than the cursor says, or less. Whether the journal
+        could be read for it."""
+        try:
+            self._align(source)
+        except JournalError as error:
+            self._wait_for_journal(error)
+            return False
+        return True
+
     def _align(self, source: Source) -> None:
-        """Begin where the store is: after a crash it may hold more than the cursor says, or less."""
         confirmed = self._guard.call(self.backend.confirm)
         held = self._guard.call(self.backend.held)
         cursor = self._progress.cursor
@@ -245,15 +256,16 @@ class Delivery:
                 cursor.position,
                 self.position,
             )
-        beyond = [] if held is None else self._accounted(source, cursor.position, held)
-        self._restart(cursor, beyond)
+        self._restart(cursor, [] if held is None else list(self._accounted(source, cursor.position, held)))
         self._settle(flush=False)
 
     def _accounted(self, source: Source, after: int, last: int) -> Iterator[Handed]:
-        refused = {one.seq for one in source.reader.rejections(self.name)} if self._progress.cursor.rejected else set()
+        if last <= after:  # a new run may have no journal yet
+            return iter(())
+        refused = {one.seq for one in source.reader.rejections(self.name)}
         return accounted(_batches(source, after), last, self.backend.accepts, refused)
 
-    def _restart(self, cursor: Cursor, beyond: Iterable[Handed]) -> None:
+    def _restart(self, cursor: Cursor, beyond: Sequence[Handed]) -> None:
         moved = cursor.position != self.position
         with self._changed:
             self._progress.restart(cursor, beyond)
@@ -265,9 +277,12 @@ class Delivery:
         try:
             return source.next_batch(self._progress.handed)
         except JournalError as error:
-            self._guard.say(f"read {self.name}", "tracelet: %s: %s", self.name, error)
-            self._pause(_RETRY_FIRST)
+            self._wait_for_journal(error)
             return None
+
+    def _wait_for_journal(self, error: JournalError) -> None:
+        self._guard.say(f"read {self.name}", "tracelet: %s: %s", self.name, error)
+        self._pause(_RETRY_FIRST)
 
     def _deliver(self, stored: StoredBatch) -> None:
         if stored.damaged:
