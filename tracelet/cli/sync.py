@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tracelet import settings
 from tracelet import sync as sync_module
 from tracelet.backends import backend_class
+from tracelet.cli._delivering import configs, progress, report
 from tracelet.cli._text import cell, console
-from tracelet.errors import ConfigurationError, JournalError
+from tracelet.errors import JournalError
 from tracelet.identity import all_runs, find_run
-from tracelet.sync import Outcome, Synced, Tell
 
 _WATCH_EVERY = 5.0
 
@@ -43,7 +41,7 @@ def sync(
     told = settings.load({})
     base = Path(told.dir) if dir is None else dir
     backends = [name.strip() for one in backend or [] for name in one.split(",") if name.strip()]
-    own = _config(config or [], backends, told)
+    own = configs(config or [], backends, told)
     for name in backends:
         backend_class(name)  # one that nobody knows is said before anything begins
     out = console()
@@ -82,61 +80,10 @@ def _sync(
     """Whether nothing waits afterwards. `quiet`: a run that is left alone is not worth a line."""
     complete = True
     for folder in found:
-        with _progress(out, folder.name) as tell:
+        with progress(out, folder.name) as tell:
             synced = sync_module.deliver(folder, backends, config=config, tell=tell)
         if synced.skipped is not None and quiet:
             continue
-        _report(out, synced)
+        report(out, synced)
         complete &= synced.complete or synced.skipped is not None
     return complete
-
-
-def _report(out: Console, synced: Synced) -> None:
-    name = synced.folder.name
-    if synced.skipped is not None:
-        out.print(cell(f"{name}: left alone, since {synced.skipped}"))
-    elif not synced.outcomes:
-        out.print(cell(f"{name}: nothing waits"))
-    for one in synced.outcomes:
-        out.print(cell(f"{name}: {one.backend}: {_told(one)}", "yellow" if one.reason else ""))
-
-
-def _told(one: Outcome) -> str:
-    parts = [f"{one.delivered} delivered ({one.new} new)"]
-    parts += [f"{count} {word}" for count, word in ((one.rejected, "rejected"), (one.filtered, "filtered")) if count]
-    if one.waiting:
-        parts.append(f"{one.waiting} waiting")
-    return ", ".join(parts) + (f": {one.reason}" if one.reason else "")
-
-
-@contextlib.contextmanager
-def _progress(out: Console, name: str) -> Iterator[Tell]:
-    """A bar for each backend, on a terminal only, and gone afterwards."""
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as progress:
-        bars: dict[str, Any] = {}
-
-        def tell(backend: str, done: int, total: int) -> None:
-            if backend not in bars:
-                bars[backend] = progress.add_task(f"{name} {backend}", total=total)
-            progress.update(bars[backend], completed=done)
-
-        yield tell
-
-
-def _config(pairs: list[str], backends: list[str], told: settings.Settings) -> dict[str, dict[str, Any]]:
-    """`--config`, and the one backend's credential and server from the settings."""
-    found: dict[str, dict[str, Any]] = {}
-    if len(backends) == 1:
-        shared = {"api_key": told.api_key, "backend_url": told.backend_url}
-        found[backends[0]] = {key: value for key, value in shared.items() if value is not None}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        owner, dot, key = name.partition(".")
-        if not equals or (not dot and len(backends) != 1):
-            raise ConfigurationError(
-                f"--config {pair!r}: say KEY=VALUE with one --backend, or BACKEND.KEY=VALUE with any number"
-            )
-        target, key = (owner, key) if dot else (backends[0], name)
-        found.setdefault(target, {})[key] = value
-    return found

@@ -1,0 +1,156 @@
+"""Torn and damaged event files: every whole record is imported, and what is lost is named."""
+
+import os
+import struct
+
+import hypothesis
+import pytest
+from event_files import BEGUN, event, framed, records, steps, write
+from hypothesis import strategies
+from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
+
+from tracelet.importer import import_run
+from tracelet.importer.crc32c import masked, masked_each
+from tracelet.importer.tfrecord import Damage, Frame, frames
+from tracelet.records import Scalar
+
+FIVE = [event(step) for step in range(5)]
+WHOLE = b"".join(FIVE)
+ENDS = [sum(map(len, FIVE[: count + 1])) for count in range(5)]
+
+
+def kept(path, **more):
+    return [one.data for one in frames(path, **more) if isinstance(one, Frame)]
+
+
+def lost(path):
+    return [one for one in frames(path) if isinstance(one, Damage)]
+
+
+def data(piece):
+    return piece[12:-4]
+
+
+def test_the_checksum_is_tensorboards():
+    """One by one, side by side and in lanes."""
+    sizes = [0, 1, 3, 4, 5, 7, 8, 63, 64, 65, 127, 128, 129, 1000, 8191, 8192, 8193, 8320, 20001]
+    pieces = [os.urandom(size) for size in sizes] + [os.urandom(50 + number % 3) for number in range(100)]
+    expected = [masked_crc32c(piece) for piece in pieces]
+    assert expected == [masked(piece) for piece in pieces]
+    assert expected == masked_each(pieces)
+
+
+def test_a_file_torn_at_any_byte_gives_what_is_whole(tmp_path):
+    """The cut is named; nothing else is."""
+    path = write(tmp_path)
+    for cut in range(ENDS[3] + 1, ENDS[4]):
+        path.write_bytes(WHOLE[:cut])
+        assert [data(piece) for piece in FIVE[:4]] == kept(path)
+        (damage,) = lost(path)
+        assert (ENDS[3], ENDS[3]) == damage[:2]
+        assert f"cut off after {cut - ENDS[3]} bytes" in damage.reason
+
+
+def test_a_byte_that_changed_costs_one_record(tmp_path):
+    """Wherever it stands, in the length, the data or a checksum: the records before and behind are read."""
+    path = write(tmp_path)
+    for at in range(ENDS[1], ENDS[2]):
+        path.write_bytes(WHOLE[:at] + bytes([WHOLE[at] ^ 0x10]) + WHOLE[at + 1 :])
+        assert [data(FIVE[place]) for place in (0, 1, 3, 4)] == kept(path)
+        (damage,) = lost(path)
+        assert (ENDS[1], ENDS[2]) == damage[:2]
+
+
+@pytest.mark.parametrize("junk", [b"\0" * 3_000_000, b"junk", os.urandom(5000), FIVE[0][:20]], ids=len)
+def test_junk_between_records_is_passed_over(tmp_path, junk):
+    """Zeros of a power cut, text, noise, a record that was cut off before another process went on."""
+    path = write(tmp_path, *FIVE[:2], junk, *FIVE[2:])
+    assert [*map(data, FIVE)] == kept(path)
+    assert sum(map(len, FIVE[:2])) == lost(path)[0].start
+
+
+@pytest.mark.parametrize("tail", [b"\0" * 5000, b"these are no records at all"])
+def test_junk_at_the_end_is_told(tmp_path, tail):
+    path = write(tmp_path, *FIVE, tail)
+    assert [*map(data, FIVE)] == kept(path)
+    assert [(ENDS[4], ENDS[4])] == [damage[:2] for damage in lost(path)]
+
+
+@pytest.mark.parametrize("chunk", [1, 40, 64, 1000])
+def test_the_size_of_a_portion_changes_nothing(tmp_path, chunk):
+    """Records larger than a portion, and cut by its edge, are whole."""
+    pieces = [framed(os.urandom(size)) for size in (0, 1, 300, 20_000, 5, 70)]
+    path = write(tmp_path, *pieces)
+    assert [*map(data, pieces)] == kept(path, chunk=chunk)
+    assert [*map(data, pieces)][3:] == kept(path, start=sum(map(len, pieces[:3])), chunk=chunk)
+
+
+@hypothesis.given(strategies.lists(strategies.binary(max_size=40) | strategies.sampled_from(FIVE), max_size=8))
+@hypothesis.settings(max_examples=100)
+def test_whatever_stands_in_a_file_is_read_to_its_end(tmp_path_factory, pieces):
+    """No error, no record that was not written, and no whole one left out that begins where one ended."""
+    path = write(tmp_path_factory.mktemp("any"), *pieces)
+    found = list(frames(path))
+    assert {one.data for one in found if isinstance(one, Frame)} <= {data(piece) for piece in FIVE}
+    leading = [data(piece) for piece in pieces[: next((n for n, one in enumerate(pieces) if one not in FIVE), 8)]]
+    assert leading == kept(path)[: len(leading)]
+    assert all(one.end >= one.start for one in found)
+
+
+def test_damage_is_named_by_file_and_offset(tmp_path):
+    """A record that is no event, and one that nobody understands, cost themselves alone."""
+    strange = framed(bytes.fromhex("2a0b0a090a014c4a04") + b"\x0a\x00" + b"\xff\xff")
+    path = write(tmp_path / "exp" / "val", FIVE[0], framed(b"no event"), FIVE[1], strange, FIVE[2], FIVE[3][:9])
+    done = import_run(tmp_path / "exp", base=tmp_path / "runs")
+    assert [0, 1, 2] == steps(records(done.folder))
+    named = f"val/{path.name}, byte "
+    assert [f"{named}{ENDS[0]}", f"{named}{ENDS[0] + 24 + len(FIVE[1])}", named] == [
+        text.partition(":")[0] if number < 2 else text[: len(named)] for number, text in enumerate(done.damage)
+    ]
+    assert "cut off after 9 bytes" in done.damage[-1]
+
+
+def test_a_summary_that_contradicts_itself_is_named(tmp_path):
+    """A text without a text, a curve without rows, a scalar of no type: said, and passed over."""
+    from tensorboard.compat.proto.event_pb2 import Event
+
+    broken = []
+    for plugin in ("scalars", "pr_curves", "custom_scalars", "mesh", "hparams", "tensor"):
+        made = Event(step=1, wall_time=BEGUN + 1.0)
+        value = made.summary.value.add(tag="t")
+        value.metadata.plugin_data.plugin_name = plugin
+        value.metadata.plugin_data.content = b"\xff\xff"
+        value.tensor.dtype = 99
+        broken.append(framed(made.SerializeToString()))
+    write(tmp_path / "exp", FIVE[0], *broken, FIVE[1])
+    done = import_run(tmp_path / "exp", base=tmp_path / "runs")
+    assert [0, 1] == steps(records(done.folder))
+    assert len(broken) == len(done.damage)
+
+
+def test_a_file_that_shrank_is_not_read_again(tmp_path):
+    """Its records are in the run; what stands there now is another story, told once."""
+    path = write(tmp_path / "exp", *FIVE)
+    done = import_run(tmp_path / "exp", base=tmp_path / "runs")
+    path.write_bytes(FIVE[4])
+    again = import_run(tmp_path / "exp", base=tmp_path / "runs")
+    assert (0, 1) == (again.records, len(again.damage))
+    assert () == import_run(tmp_path / "exp", base=tmp_path / "runs").damage
+    assert [0, 1, 2, 3, 4] == steps(records(done.folder))
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 100, b"hello"])
+def test_a_file_without_a_record_makes_no_run(tmp_path, content):
+    write(tmp_path / "exp", content)
+    done = import_run(tmp_path / "exp", base=tmp_path / "runs")
+    assert (0, False) == (done.records, done.folder.exists())
+
+
+@pytest.mark.parametrize("value", [0.1, float("nan"), float("inf"), -float("inf"), -0.0, 1e-45])
+def test_values_are_the_float32_of_the_file(tmp_path, value):
+    """To the bit."""
+    write(tmp_path / "exp", event(2**62, value), event(-1, value))
+    (one, two) = records(import_run(tmp_path / "exp", base=tmp_path / "runs").folder)
+    assert isinstance(one, Scalar)
+    assert [2**62, -1] == [one.step, two.step]
+    assert struct.pack("f", value) == struct.pack("f", one.value)

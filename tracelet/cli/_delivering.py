@@ -1,0 +1,67 @@
+"""What the commands that deliver have in common: their config, their bars, and the lines they print."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tracelet.cli._text import cell
+from tracelet.errors import ConfigurationError
+from tracelet.settings import Settings
+from tracelet.sync import Outcome, Synced, Tell
+
+
+def report(out: Console, synced: Synced) -> None:
+    """A line for each backend."""
+    name = synced.folder.name
+    if synced.skipped is not None:
+        out.print(cell(f"{name}: left alone, since {synced.skipped}"))
+    elif not synced.outcomes:
+        out.print(cell(f"{name}: nothing waits"))
+    for one in synced.outcomes:
+        out.print(cell(f"{name}: {one.backend}: {_told(one)}", "yellow" if one.reason else ""))
+
+
+def _told(one: Outcome) -> str:
+    parts = [f"{one.delivered} delivered ({one.new} new)"]
+    parts += [f"{count} {word}" for count, word in ((one.rejected, "rejected"), (one.filtered, "filtered")) if count]
+    if one.waiting:
+        parts.append(f"{one.waiting} waiting")
+    return ", ".join(parts) + (f": {one.reason}" if one.reason else "")
+
+
+@contextlib.contextmanager
+def progress(out: Console, name: str) -> Iterator[Tell]:
+    """A bar for each backend, on a terminal only, and gone afterwards."""
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as shown:
+        bars: dict[str, Any] = {}
+
+        def tell(backend: str, done: int, total: int) -> None:
+            if backend not in bars:
+                bars[backend] = shown.add_task(f"{name} {backend}", total=total)
+            shown.update(bars[backend], completed=done)
+
+        yield tell
+
+
+def configs(pairs: list[str], backends: list[str], told: Settings) -> dict[str, dict[str, Any]]:
+    """`--config`, and the one backend's credential and server from the settings."""
+    found: dict[str, dict[str, Any]] = {}
+    if len(backends) == 1:
+        shared = {"api_key": told.api_key, "backend_url": told.backend_url}
+        found[backends[0]] = {key: value for key, value in shared.items() if value is not None}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        owner, dot, key = name.partition(".")
+        if not equals or (not dot and len(backends) != 1):
+            raise ConfigurationError(
+                f"--config {pair!r}: say KEY=VALUE with one --backend, or BACKEND.KEY=VALUE with any number"
+            )
+        target, key = (owner, key) if dot else (backends[0], name)
+        found.setdefault(target, {})[key] = value
+    return found
