@@ -1,5 +1,6 @@
 """Weights & Biases."""
 
-from tracelet.backends.wandb.adapter import WandbBackend, WandbConfig
+from tracelet.backends.wandb.adapter import WandbBackend
+from tracelet.backends.wandb.config import WandbConfig
 
 __all__ = ["WandbBackend", "WandbConfig"]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -21,8 +23,10 @@ from tracelet.backends.presentation import (
     histogram_facts,
     text_html,
 )
+from tracelet.backends.wandb.errors import dead_service
+from tracelet.backends.wandb.ledger import KNOWN, Remainder, Sign
 from tracelet.backends.wandb.program import ProgramLog, environment
-from tracelet.backends.wandb.transaction_log import Sign, TransactionLog
+from tracelet.backends.wandb.transaction_log import TransactionLog
 from tracelet.backends.wandb.values import (
     AXIS,
     MAX_BINS,
@@ -51,6 +55,10 @@ from tracelet.records import (
     shown_step,
 )
 
+_logger = logging.getLogger("tracelet")
+
+# The server's last word on an artifact; anything else is an outage.
+_REFUSED = re.compile(r": input: |returned error 4(?!01|03|08|29)\d\d")
 _VIDEO_FORMATS = ("gif", "mp4", "webm", "ogg")
 
 
@@ -58,11 +66,21 @@ class OpenRun:
     """Where records go, from the beginning (or the reopening) of a wandb run until `close`.
 
     `shared`: the program sees this run too, so that its own `log` needs care. `renamed` maps keys to the tags behind
-    them; it outlives the run object.
+    them; it outlives the run object. `known`: what need not be sent again. `check` raises BackendUnavailable where the
+    server does not answer.
     """
 
-    def __init__(self, wandb: Any, run: Any, renamed: dict[str, str], *, shared: bool) -> None:
-        self._wandb, self.native, self._renamed = wandb, run, renamed
+    def __init__(
+        self,
+        wandb: Any,
+        run: Any,
+        renamed: dict[str, str],
+        known: Remainder,
+        check: Callable[[], None],
+        *,
+        shared: bool,
+    ) -> None:
+        self._wandb, self.native, self._renamed, self.known, self._check = wandb, run, renamed, known, check
         self._undo = contextlib.ExitStack()
         self._program: ProgramLog | None = None
         self._log, self._define_metric = run.log, run.define_metric
@@ -135,18 +153,20 @@ class OpenRun:
             case Text(text=text):
                 return self._send_value(record, wandb.Html(text_html(text), inject=False, data_is_not_path=True))
             case Histogram():
-                self._keep_exactly(record)
-                return self._send_value(record, wandb.Histogram(np_histogram=bars(record, MAX_BINS)))
+                sign = self._send_value(record, wandb.Histogram(np_histogram=bars(record, MAX_BINS)))
+                if sign != KNOWN:
+                    self._keep_exactly(record)
+                return sign
             case Table(data=data):
                 return self._send_table(record, json.loads(content(data)))
-            case PRCurve(tag=tag, step=step, wall_time=wall_time):
+            case PRCurve(tag=tag):
                 table = wandb.Table(columns=list(CURVE_COLUMNS), data=curve_rows(record))
                 fields = {"x": "recall", "y": "precision", "class": "class"}
                 titles = {"title": tag, "x-axis-title": "Recall", "y-axis-title": "Precision"}
                 plot = wandb.plot_table("wandb/area-under-curve/v0", table, fields, titles, split_table=True)
                 key = self._file_key(tag)
                 shown = f"Custom Chart Tables/{key}_table"
-                return self.send_row({key: plot}, shown_step(step), wall_time, key=shown)
+                return self._send_once({key: plot}, record, key=shown)
             case Params(values=values):
                 update = {param_name(str(name)): plain(value) for name, value in values.items()}
                 self.native.config.update(update, allow_val_change=True)
@@ -160,7 +180,13 @@ class OpenRun:
                 return self._send_files(record)
 
     def _send_value(self, record: Any, value: Any) -> Sign:
-        return self.send_row({self._file_key(record.tag): value}, shown_step(record.step), record.wall_time)
+        return self._send_once({self._file_key(record.tag): value}, record)
+
+    def _send_once(self, values: Mapping[str, Any], record: Any, key: str = "") -> Sign:
+        step = shown_step(record.step)
+        if self.known.has_row(step, record.wall_time, key or next(iter(values))):
+            return KNOWN
+        return self.send_row(values, step, record.wall_time, key)
 
     def _file_key(self, tag: str) -> str:
         key = file_name(self.key(tag))
@@ -237,12 +263,23 @@ class OpenRun:
         )
         for entry, data in contents.items():
             artifact.add_file(str(self._staged(data)), name=entry, policy="immutable", skip_cache=True)
+        if self.native.offline and self.known.has_artifact(artifact.name, artifact.digest):
+            return KNOWN
+        if not self.native.offline:
+            self._check()  # wandb asks the server here, and would wait 19 s for one that is gone
         self.native.log_artifact(artifact)
         return ("artifact", artifact.name, artifact.digest) if self.native.offline else ("upload", artifact)
 
 
-def dead_service() -> tuple[type[Exception], ...]:
-    """What wandb raises when its service process is gone."""
-    from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
-
-    return ConnectionError, HandleAbandonedError, MailboxClosedError
+def is_up(artifact: Any) -> bool:
+    """Whether the server has an artifact that was logged to an online run, or has refused it for good."""
+    handle = artifact._save_handle
+    while hasattr(handle, "_handle"):
+        handle = handle._handle
+    if handle._response is None:  # asked this way because `artifact.wait(timeout=0)` cancels the upload
+        return False
+    error = artifact._save_handle.wait_or(timeout=0).response.log_artifact_response.error_message
+    refused = _REFUSED.search(error)
+    if refused:
+        _logger.warning("wandb: artifact %s was refused: %s", artifact.name, error)
+    return not error or bool(refused)

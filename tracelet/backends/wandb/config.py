@@ -1,0 +1,39 @@
+"""What a user may say to this backend."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+
+class WandbConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What `wandb.init` should be given beyond the run itself; a key left out keeps wandb's own meaning (WANDB_...)."""
+
+    entity: str | None = None
+    name: str | None = None
+    tags: list[str] | None = None
+    notes: str | None = None
+    group: str | None = None
+    job_type: str | None = None
+    mode: Literal["online", "offline", "disabled", "shared"] | None = None
+    save_code: bool | None = None
+    resume: bool | Literal["allow", "must", "never", "auto"] | None = None
+    dir: str | None = None
+    api_key: str | None = None
+    backend_url: str | None = None
+    finish_timeout: float = 30.0
+    settings: dict[str, Any] | None = None
+
+    def __repr__(self) -> str:
+        shown = {name: getattr(self, name) for name in KEPT}
+        shown |= {name: "***" for name in _UNTOLD if getattr(self, name) is not None}
+        return f"WandbConfig({', '.join(f'{name}={value!r}' for name, value in shown.items() if value is not None)})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("", repr(self))]
+
+
+# `settings` may hold a key or a header with one.
+_UNTOLD = ("api_key", "settings")
+KEPT = tuple(name for name in WandbConfig.__struct_fields__ if name not in _UNTOLD)

@@ -1,0 +1,112 @@
+"""A W&B server as far as it is asked without wandb's own client: with short deadlines, and one clear answer."""
+
+from __future__ import annotations
+
+import base64
+import inspect
+import json
+import os
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+from tracelet.backends.wandb.config import WandbConfig
+from tracelet.errors import BackendUnavailable
+
+OFFLINE = ("offline", "dryrun", "disabled")
+_VIEWER = "query Viewer { viewer { id entity username } }"
+# What wandb itself asks before it goes on with a run; a run that does not exist is none, and no error.
+_LINES = """query RunResumeStatus($project: String, $entity: String, $name: String!) {
+  model(name: $project, entityName: $entity) { bucket(name: $name, missingOk: true) { id historyLineCount } }
+}"""
+
+
+class Server:
+    """Where runs go, and the key to it. `key=None`: signed in by other means than an API key; only wandb can ask."""
+
+    def __init__(self, url: str, key: str | None, *, insecure: bool = False) -> None:
+        self.url, self.key = url.rstrip("/"), key
+        self._tls = ssl._create_unverified_context() if insecure else None
+
+    def check(self, timeout: float) -> None:
+        """Raise `BackendUnavailable` if a run could not be begun there now."""
+        if self.key is not None and not (self._ask("Viewer", _VIEWER, {}, timeout) or {}).get("viewer"):
+            raise BackendUnavailable(f"wandb: {self.url} does not know this API key")
+
+    def rows(self, project: str | None, entity: str | None, run_id: str, timeout: float) -> int | None:
+        """How many rows of history the server has of this run; None where it cannot be asked."""
+        if self.key is None:
+            return None
+        told = self._ask("RunResumeStatus", _LINES, {"project": project, "entity": entity, "name": run_id}, timeout)
+        bucket = ((told or {}).get("model") or {}).get("bucket") or {}
+        return int(bucket.get("historyLineCount") or 0)
+
+    def _ask(self, name: str, query: str, variables: dict[str, Any], timeout: float) -> Any:
+        body = json.dumps({"operationName": name, "query": query, "variables": variables}).encode()
+        signed = base64.b64encode(f"api:{self.key}".encode()).decode()
+        headers = {"Content-Type": "application/json", "Authorization": f"Basic {signed}", "User-Agent": "tracelet"}
+        request = urllib.request.Request(f"{self.url}/graphql", body, headers)
+        try:
+            with urllib.request.urlopen(request, timeout=max(timeout, 0.1), context=self._tls) as answer:
+                return json.load(answer).get("data")
+        except urllib.error.HTTPError as error:
+            with error:
+                after = error.headers.get("Retry-After", "")
+                wait = float(after) if after.isdigit() else None
+                raise BackendUnavailable(f"wandb: {self._refusal(error)}", retry_after=wait) from None
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "reason", None) or error or type(error).__name__
+            raise BackendUnavailable(f"wandb: {self.url}: {reason}") from error
+
+    def _refusal(self, error: urllib.error.HTTPError) -> str:
+        hint = "; is the API key the right one for it?" if error.code in (401, 403) else ""
+        return f"{self.url} answers {error.code} {error.reason}{hint}"
+
+
+def the_server(wandb: Any, config: WandbConfig) -> Server:
+    """The server that the configuration, the environment and wandb's files name, with the key for it.
+
+    Raises BackendUnavailable where there is none: `wandb.init` would ask for it on the terminal.
+    """
+    settings = wandb.sdk.wandb_setup.singleton().settings
+    given = config.settings or {}
+    url = config.backend_url or given.get("base_url") or settings.base_url
+    key = config.api_key or given.get("api_key")
+    insecure = bool(given.get("insecure_disable_ssl", settings.insecure_disable_ssl))
+    if key is None:
+        auth = _signed_in(str(url))
+        if auth is None:
+            raise BackendUnavailable(f"wandb: {no_key(str(url))}")
+        key = getattr(auth, "api_key", None)
+    return Server(str(url), key, insecure=insecure)
+
+
+def _signed_in(url: str) -> Any:
+    from wandb.sdk.lib import wbauth
+
+    keep = {"update_session": False}
+    if "update_session" not in inspect.signature(wbauth.authenticate_session).parameters:
+        keep = {}  # wandb 0.30
+    return wbauth.authenticate_session(host=url, source="tracelet", prompt=False, **keep)
+
+
+def no_key(url: str) -> str:
+    return f"no API key for {url}: run `wandb login`, set WANDB_API_KEY, or use the mode 'offline'"
+
+
+def secrets(config: WandbConfig, environ: dict[str, str]) -> Iterator[str]:
+    """The API keys that this backend could use, wandb not imported: given, in the environment, in ~/.netrc."""
+    import netrc
+
+    given = config.settings or {}
+    yield from filter(None, (config.api_key, given.get("api_key"), environ.get("WANDB_API_KEY")))
+    try:
+        hosts = netrc.netrc(environ.get("NETRC") or os.path.expanduser("~/.netrc")).hosts
+    except (OSError, netrc.NetrcParseError):
+        return
+    names = [str(url) for url in (config.backend_url, given.get("base_url"), environ.get("WANDB_BASE_URL")) if url]
+    for host, (_, _, password) in hosts.items():
+        if password and ("wandb" in host or any(host in name for name in names)):
+            yield password
