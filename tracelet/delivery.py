@@ -398,7 +398,7 @@ class Delivery:
             f"unavailable {self.name} {reason}",
             "tracelet: %s cannot take records now: %s. The run goes on; they wait in %s",
             self.name,
-            reason,
+            reason.removeprefix(f"{self.name}: "),
             self._folder,
         )
         self._trouble = reason
@@ -417,7 +417,7 @@ class Delivery:
                 f"detour {self.name}",
                 "tracelet: %s is not connected: %s. The run goes on, recorded offline until it can be handed over",
                 self.name,
-                detour,
+                detour.removeprefix(f"{self.name}: "),
             )
         self.was_open, self._trouble = True, detour
         self._set_state(f"{_OFFLINE}{detour}" if detour else "connected")

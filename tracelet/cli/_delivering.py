@@ -31,7 +31,7 @@ def _told(one: Outcome) -> str:
     parts += [f"{count} {word}" for count, word in ((one.rejected, "rejected"), (one.filtered, "filtered")) if count]
     if one.waiting:
         parts.append(f"{one.waiting} waiting")
-    return ", ".join(parts) + (f": {one.reason}" if one.reason else "")
+    return ", ".join(parts) + (f": {one.reason.removeprefix(f'{one.backend}: ')}" if one.reason else "")
 
 
 @contextlib.contextmanager

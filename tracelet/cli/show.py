@@ -77,7 +77,7 @@ def _advise(out: Console, summary: RunSummary) -> None:
     lacking = [state for state in summary.backends if state.waiting or state.offline_store]
     for state in lacking:
         if state.trouble:
-            out.print(cell(f"  {state.name} waits: {state.trouble}", "yellow"))
+            out.print(cell(f"  {state.name} waits: {state.trouble.removeprefix(f'{state.name}: ')}", "yellow"))
         if state.offline_store:
             out.print(cell(f"  {state.name} recorded it offline: {state.offline_store}", "yellow"))
     if lacking and summary.status != "running":

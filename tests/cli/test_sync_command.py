@@ -95,9 +95,9 @@ def test_a_backend_that_refuses_is_told_and_waits(call, finished_run, tmp_path):
     result = call("sync", "one", "--backend", "csv", "--config", f"dir={tmp_path / 'file'}")
 
     assert 1 == result.exit_code
-    assert result.stdout.startswith("one: csv: 0 delivered (0 new), 1 waiting: csv: ")
+    assert result.stdout.startswith("one: csv: 0 delivered (0 new), 1 waiting: ")
     shown = call("show", "one").stdout
-    assert "csv waits: csv: " in shown
+    assert "csv waits: " in shown
     assert "tracelet sync " in shown
     (tmp_path / "file").unlink()
     assert 0 == call("sync").exit_code
