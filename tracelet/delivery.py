@@ -72,7 +72,7 @@ class Delivery:
     """Carries one journal to one backend on a thread of its own.
 
     `report(name, cursor, rejections)` takes the cursor to whoever writes the journal. `opened` is called on this
-    thread after every `Backend.open`.
+    thread after every `Backend.open`. `began` is the last number of earlier processes.
     """
 
     def __init__(
@@ -83,6 +83,7 @@ class Delivery:
         cursor: Cursor,
         tail: Tail,
         *,
+        began: int,
         report: Report,
         guard: Guard,
         opened: Callable[[], None],
@@ -92,9 +93,11 @@ class Delivery:
         self._folder, self._info = folder, info
         self._spool = Spool(folder / "files")
         self._report, self._guard, self._opened = report, guard, opened
+        self._began = began
         self._progress = Progress(cursor)
         self._tail = tail
         self._portion = _PORTION_FIRST
+        self._seconds_each = 0.0
         self._changed = threading.Condition()
         self._wake = threading.Event()
         self._state = "connecting"
@@ -256,7 +259,9 @@ class Delivery:
                 cursor.position,
                 self.position,
             )
-        self._restart(cursor, [] if held is None else list(self._accounted(source, cursor.position, held)))
+        # What a store has beyond `began` was killed before a full disk took it; its numbers are given anew.
+        held = 0 if held is None else min(held, self._began)
+        self._restart(cursor, list(self._accounted(source, cursor.position, held)))
         self._settle(flush=False)
 
     def _accounted(self, source: Source, after: int, last: int) -> Iterator[Handed]:
@@ -310,8 +315,7 @@ class Delivery:
     def _hand_over(self, todo: list[_Numbered], rejections: list[Rejection]) -> list[_Numbered]:
         """Write `todo`, patiently, taking refused records out singly; gives what is left when the time is over."""
         attempts, size = 0, len(todo)
-        while todo and not self._over():
-            part = todo[:size]
+        while (part := todo[: self._fitting(size)]) and not self._over():
             records = [self._spool.resolve(record) for _, record in part]
             began, worked = time.monotonic(), time.thread_time()
             error = self._guard.attempt(self.backend.write, Batch(records, part[-1][0]))
@@ -344,11 +348,20 @@ class Delivery:
         return todo
 
     def _pace(self, size: int, seconds: float) -> None:
+        self._seconds_each = seconds / size
         short, long = (_PORTION_SHORT, _PORTION_LONG) if self._finish is None else (_LAST_SHORT, _LAST_LONG)
         if seconds > long:
             self._portion = max(1, size // 2)
         elif seconds < short and size == self._portion:
             self._portion = min(size * 2, _PORTION_MOST)
+
+    def _fitting(self, size: int) -> int:
+        """As many of `size` records as are written before the deadline, if they take as long as the last ones: what is
+        under way when the end gives up waiting may be written, and is offered again all the same."""
+        if self._finish is None or not self._seconds_each:
+            return size
+        left = self._finish.deadline - time.monotonic()
+        return min(size, max(0, int(left / self._seconds_each)))
 
     def _rest(self, worked: float) -> None:
         """Leave the interpreter to the training for a multiple of the time this thread had it; not where one waits."""
