@@ -30,7 +30,13 @@ def started(source, *arguments, options=(), preexec=None, **environment):
     command = [sys.executable, *options, "-c", textwrap.dedent(source), *map(str, arguments)]
     pipe = subprocess.PIPE
     program = subprocess.Popen(
-        command, stdout=pipe, stderr=pipe, text=True, env={**os.environ, **environment}, preexec_fn=preexec
+        command,
+        stdin=pipe,
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+        env={**os.environ, **environment},
+        preexec_fn=preexec,
     )
     try:
         yield program
@@ -38,6 +44,8 @@ def started(source, *arguments, options=(), preexec=None, **environment):
         if program.poll() is None:
             program.kill()
             program.wait()
+        with contextlib.suppress(BrokenPipeError):
+            program.stdin.close()
         program.stdout.close()
         program.stderr.close()
 

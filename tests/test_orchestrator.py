@@ -173,8 +173,10 @@ def test_a_journal_that_cannot_be_written_does_not_hold_the_end(gate, reachable)
     assert time.monotonic() - began < 2.5
     stats = experiment.stats()
     assert_balanced(stats)
-    assert 20 == stats.submitted == stats.causes.get("dropped: the disk took nothing until the end", 0) + (
-        stats.backends["faulty"].delivered
+    assert (
+        20
+        == stats.submitted
+        == stats.causes.get("dropped: the disk took nothing until the end", 0) + (stats.backends["faulty"].delivered)
     )
     assert (0 if reachable else 20) == stats.backends["faulty"].dropped
 
@@ -185,6 +187,7 @@ def test_without_a_backend_and_a_disk_the_loss_is_counted(caplog):
     obstructed(experiment)
     experiment.stop(timeout=1)
     assert {"dropped: the disk took nothing until the end": 1} == experiment.stats().causes
+    assert "1 records are lost" in caplog.text
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write where nobody may")
@@ -219,7 +222,7 @@ def test_a_place_for_runs_that_appears_later_gets_the_whole_run(tmp_path):
     obstacle.write_bytes(b"no folder")
     experiment = tracelet.start_logging(dir=obstacle)
     experiment.log_metric("loss", 1, 1)
-    assert experiment.flush(10)
+    assert not experiment.flush(10)  # in memory alone
     obstacle.unlink()
     experiment.log_metric("loss", 2, 2)
     until(lambda: (experiment.folder / "journal.db").exists())

@@ -17,7 +17,7 @@ from tracelet.guard import Guard
 from tracelet.journal import Cursor, Rejection, StoredBatch
 from tracelet.progress import Handed, Progress, accounted, total
 from tracelet.records import Record, RunInfo
-from tracelet.spool import Spool
+from tracelet.spool import Files
 from tracelet.tail import Source, Tail
 
 _RETRY_FIRST, _RETRY_MOST = 0.5, 30.0
@@ -91,7 +91,7 @@ class Delivery:
         self.backend = backend
         self.name = backend.name
         self._folder, self._info = folder, info
-        self._spool = Spool(folder / "files")
+        self._files = Files(folder / "files")
         self._report, self._guard, self._opened = report, guard, opened
         self._began = began
         self._progress = Progress(cursor)
@@ -201,7 +201,7 @@ class Delivery:
             self._ended.set()
 
     def _run(self) -> None:
-        with Source(self._folder, self._tail) as source:
+        with Source(self._folder, self._tail) as source, self._files:
             while not self._open(source):
                 if self._finish is not None:
                     return
@@ -316,7 +316,7 @@ class Delivery:
         """Write `todo`, patiently, taking refused records out singly; gives what is left when the time is over."""
         attempts, size = 0, len(todo)
         while (part := todo[: self._fitting(size)]) and not self._over():
-            records = [self._spool.resolve(record) for _, record in part]
+            records = [self._files.locate(record) for _, record in part]
             began, worked = time.monotonic(), time.thread_time()
             error = self._guard.attempt(self.backend.write, Batch(records, part[-1][0]))
             most = len(part) - isinstance(error, RecordRejected)

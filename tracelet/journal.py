@@ -55,6 +55,8 @@ CREATE TABLE IF NOT EXISTS rejections (backend TEXT NOT NULL, seq INTEGER NOT NU
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
 """
 
+_LAST = "SELECT coalesce((SELECT last FROM batches ORDER BY first DESC LIMIT 1), 0)"
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode_records = msgspec.msgpack.Decoder(list[Record]).decode
 _decode_record = msgspec.msgpack.Decoder(Record).decode
@@ -115,7 +117,7 @@ class Journal:
                 self._db.execute("PRAGMA synchronous=NORMAL")
             self._db.executescript(_SCHEMA)
             self._put("version", _VERSION)
-            self.last: int = self._db.execute("SELECT coalesce(max(last), 0) FROM batches").fetchone()[0]
+            self.last: int = self._db.execute(_LAST).fetchone()[0]
             self._stack = stack.pop_all()
         self.beat()
 
@@ -204,23 +206,41 @@ class JournalReader:
         with _translated("read", self.path):
             row = self._db.execute(
                 # From the batch that holds the record: `last` has no index, and a day's run has a million batches.
-                "SELECT first, last, checksum, data FROM batches WHERE last > ?1 AND first >= "
+                # CAST: SQLite would make a text of data whose type is damaged, or fail at it.
+                "SELECT first, last, checksum, CAST(data AS BLOB) FROM batches WHERE last > ?1 AND first >= "
                 "(SELECT coalesce(max(first), 0) FROM batches WHERE first <= ?1 + 1) ORDER BY first LIMIT 1",
                 (after,),
             ).fetchone()
         if row is None:
             return None
         first, last, checksum, data = row
-        begin = max(first, after + 1)
-        if not data:
-            return StoredBatch(begin, last, [], f"records {first} to {last} were never kept: the disk took nothing")
-        if zlib.crc32(data) != checksum:
-            return StoredBatch(begin, last, [], f"records {first} to {last} are damaged (checksum)")
-        try:
-            records = _decode_records(data)
-        except msgspec.DecodeError as error:
-            return StoredBatch(begin, last, [], f"records {first} to {last} are damaged ({error})")
-        return StoredBatch(begin, last, records[begin - first :])
+        begin = after + 1
+        if first > begin:
+            return _missing(begin, first - 1)
+        if data and zlib.crc32(data) == checksum:
+            try:
+                records = _decode_records(data)
+            except msgspec.DecodeError as error:
+                return self._lost(begin, first, last, f"are damaged ({error})")
+            last = first + len(records) - 1  # the checksum vouches for these, and not for the number beside them
+            if begin <= last:
+                return StoredBatch(begin, last, records[begin - first :])
+            following = self._following(first)
+            return None if following is None else _missing(begin, max(begin, following - 1))
+        return self._lost(
+            begin, first, last, "are damaged (checksum)" if data else "were never kept: the disk took nothing"
+        )
+
+    def _lost(self, begin: int, first: int, last: int, how: str) -> StoredBatch:
+        following = self._following(first)  # a damaged row may lie about its end
+        last = last if following is None else min(last, following - 1)
+        return StoredBatch(begin, max(begin, last), [], f"records {first} to {last} {how}")
+
+    def _following(self, first: int) -> int | None:
+        """Where the next batch begins; where keys are damaged, not even their order can be relied on."""
+        with _translated("read", self.path):
+            row = self._db.execute("SELECT min(first) FROM batches WHERE first > ?", (first,)).fetchone()
+        return None if row[0] is None else int(row[0])
 
     def records(self) -> Iterator[Record]:
         """Every whole record of the journal, in order."""
@@ -231,7 +251,7 @@ class JournalReader:
 
     def last(self) -> int:
         with _translated("read", self.path):
-            return int(self._db.execute("SELECT coalesce(max(last), 0) FROM batches").fetchone()[0])
+            return int(self._db.execute(_LAST).fetchone()[0])
 
     def cursors(self) -> dict[str, Cursor]:
         with _translated("read", self.path):
@@ -259,11 +279,17 @@ class JournalReader:
         return {key: msgspec.msgpack.decode(value) for key, value in rows}
 
 
+def _missing(first: int, last: int) -> StoredBatch:
+    return StoredBatch(first, last, [], f"records {first} to {last} are missing from the journal's file")
+
+
 def is_live(folder: Path) -> bool:
     """Whether a process still writes the run in `folder`: its lock on this host, its heartbeat from another."""
     with JournalReader(folder) as reader:
-        owner = reader.facts().get("owner", {})
-    beating = bool(time.time() - owner.get("beat", 0.0) < _HEARTBEAT_HOLDS)
+        facts = reader.facts()
+    owner = facts.get("owner", {})
+    ended = facts.get("status", "running") != "running"
+    beating = not ended and bool(time.time() - owner.get("beat", 0.0) < _HEARTBEAT_HOLDS)
     if fcntl is None or owner.get("host") != os.uname().nodename:
         return beating
     try:

@@ -70,6 +70,7 @@ class Keeper:
             self._journal.put_info(self._info)
             if not self._info.resumed:
                 self._journal.annotate("status", "running")
+            self._journal.sync()  # a power cut in the first seconds leaves a run that can be read
             self.last = max(self.last, self._journal.last)
         return self._journal
 

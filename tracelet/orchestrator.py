@@ -111,6 +111,7 @@ class Orchestrator:
                 self._info,
                 cursors.get(backend.name, Cursor()),
                 self._keeper.tail,
+                began=self._began,
                 report=self._keeper.set_cursor,
                 guard=self.guard,
                 opened=functools.partial(self._opened, backend, opened),
@@ -180,6 +181,8 @@ class Orchestrator:
         if last is None:
             return False
         connected = [one for one in self._deliveries.values() if one.connected]
+        if not connected and self._keeper.tail.oldest() is not None:  # in memory alone
+            return False
         for delivery in connected:  # all are asked before the first is waited for
             delivery.ask_confirmed(last)
         return all(delivery.wait_confirmed(last, deadline) for delivery in connected)
@@ -314,8 +317,13 @@ class Orchestrator:
     def _count_lost(self) -> None:
         tail = self._keeper.tail
         behind = [tail.count_after(one.position) for one in self._deliveries.values()]
-        for _ in range(max(behind) if behind else len(tail)):
+        lost = max(behind) if behind else len(tail)
+        for _ in range(lost):
             self.guard.count("dropped: the disk took nothing until the end")
+        if lost:
+            self.guard.say(
+                "lost at the end", "tracelet: %d records are lost: %s took nothing until the end", lost, self._folder
+            )
 
     def _give_up(self) -> None:
         """Count what the journal did not take, and what still comes."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from tracelet.errors import JournalError
-from tracelet.records import Artifact, File, Record, kind
+from tracelet.records import Artifact, File, Record, Scalar, kind
 
 _CHUNK = 1 << 20
 
@@ -97,6 +97,41 @@ class Spool:
 
     def _draft(self) -> _Draft:
         return _Draft(self._folder, self._path)
+
+
+class Files:
+    """Where a delivery finds the files of its records: in the run's folder, and in a temporary one of its own for those
+    that are in memory alone because the run's takes nothing."""
+
+    def __init__(self, folder: Path) -> None:
+        self._spool = Spool(folder)
+        self._stack = contextlib.ExitStack()
+        self._spare: Spool | None = None
+
+    def __enter__(self) -> Files:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def locate(self, record: Record) -> Record:
+        """The record with the path of every file; with its bytes, where no disk takes them."""
+        if isinstance(record, Scalar):
+            return record
+        try:
+            return self._spool.resolve(self._spool.keep(record))
+        except JournalError:
+            with contextlib.suppress(OSError):
+                return self._elsewhere().resolve(self._elsewhere().keep(record))
+            return record
+
+    def _elsewhere(self) -> Spool:
+        if self._spare is None:
+            import tempfile  # as below
+
+            folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="tracelet-"))
+            self._spare = Spool(Path(folder))
+        return self._spare
 
 
 class _Draft:

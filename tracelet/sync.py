@@ -113,7 +113,8 @@ def deliver(
         return Synced(folder=folder, skipped="another process is at it")
     orchestrator.expect({one.name: kept_config(one, secrets) for one in made})
     reasons = _hand_over(made, folder, info, guard)
-    lacking = [one for one in made if one.name not in reasons and before.get(one.name, Cursor()).position < last]
+    # Also where a recording could not be handed over: in its vendor's offline mode the rest joins it.
+    lacking = [one for one in made if before.get(one.name, Cursor()).position < last]
     try:
         orchestrator.start(lacking, lambda: None)
         for delivery in orchestrator.deliveries.values():
@@ -123,7 +124,7 @@ def deliver(
         orchestrator.stop("finished", 0, _END)
     for name, delivery in orchestrator.deliveries.items():
         if delivery.position < last:
-            reasons[name] = delivery.trouble or "it did not take everything in time"
+            reasons.setdefault(name, delivery.trouble or "it did not take everything in time")
     with JournalReader(folder) as reader:
         after = reader.cursors()
     outcomes = (_outcome(one.name, before, after, last, reasons.get(one.name)) for one in made)

@@ -1,0 +1,21 @@
+"""Ten thousand examples of each model; `make test-long` runs them, `make test` does not."""
+
+import pytest
+from delivering import DeliveryModel, quick
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import run_state_machine_as_test
+from journalling import JournalModel
+
+pytestmark = pytest.mark.timeout(7200)
+THOROUGH = settings(max_examples=10_000, suppress_health_check=list(HealthCheck))
+
+
+def test_the_journal_does_what_its_model_says():
+    """As tests/test_journal_model.py."""
+    run_state_machine_as_test(JournalModel, settings=settings(THOROUGH, stateful_step_count=20))
+
+
+def test_delivery_does_what_its_model_says():
+    """As tests/test_delivery_model.py."""
+    with quick():
+        run_state_machine_as_test(DeliveryModel, settings=settings(THOROUGH, stateful_step_count=20))

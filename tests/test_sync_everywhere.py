@@ -1,0 +1,65 @@
+"""A run recorded with no backend, sent to all of them afterwards: each store is as if it had been there all along."""
+
+import json
+
+import pytest
+import test_every_backend
+from backends.stores import READERS
+from test_every_backend import (  # noqa: F401 - collected here too, over the stores of this module
+    Told,
+    test_every_artifact_is_in_the_store,
+    test_every_histogram_is_in_the_store,
+    test_every_image_is_in_the_store,
+    test_every_other_kind_is_in_the_store,
+    test_every_param_is_in_the_store,
+    test_every_point_is_in_the_store,
+    test_every_record_is_delivered,
+    test_every_text_is_in_the_store,
+    test_memory_has_what_the_program_said,
+)
+
+PROGRAM = """
+    import json, pathlib, sys
+    tests, backends = sys.argv[1], sys.argv[2].split(",")
+    sys.path.insert(0, tests)
+    import msgspec
+    import tracelet
+    from tracelet import sync
+    from tracelet.journal import JournalReader
+    from tracelet.spool import Spool
+    from workload import say
+
+    folder = pathlib.Path.cwd()
+    experiment = tracelet.start_logging("all kinds", "fidelity")
+    said = say(experiment, folder)
+    experiment.stop()
+    synced = sync.deliver(experiment.folder, backends, patience=120)
+    stats = {
+        one.backend: {"pending": one.waiting, "dropped": 0} | msgspec.structs.asdict(one) for one in synced.outcomes
+    }
+    again = sync.deliver(experiment.folder, backends)
+    (folder / "again.json").write_text(json.dumps([one.new for one in again.outcomes]))
+    with JournalReader(experiment.folder) as reader:
+        records = [Spool(experiment.folder / "files").resolve(record) for record in reader.records()]
+    (folder / "said.json").write_text(json.dumps([said, stats]))
+    (folder / "truth.bin").write_bytes(msgspec.msgpack.encode(records))
+"""
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory):
+    """The workload, said once to a journal alone, and synced twice."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(test_every_backend, "PROGRAM", PROGRAM)
+        return test_every_backend.run(tmp_path_factory.mktemp("synced"), READERS, {})
+
+
+@pytest.fixture(params=list(READERS))
+def place(request, local):
+    """Each store: its backend's name, and what the program said."""
+    return request.param, local
+
+
+def test_a_second_sync_finds_nothing_to_do(local):
+    """Nothing new for any of them; and the stores that the other tests read are those after it."""
+    assert [0] * len(READERS) == json.loads((local.folder / "again.json").read_text())
