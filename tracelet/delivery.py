@@ -35,6 +35,7 @@ _REST, _REST_MOST = 4.0, 2.0
 # An adapter's defect looks like an outage at first; after so many attempts the batch is taken apart instead.
 _ATTEMPTS = 3
 
+_NO_END = "it did not confirm the end of the run in time"
 _OFFLINE = "offline: "
 _OPEN = ("connected", _OFFLINE)
 
@@ -170,7 +171,13 @@ class Delivery:
         self.wake()
 
     def wait_ended(self, deadline: float) -> bool:
-        return self._ended.wait(max(0.0, deadline - time.monotonic()))
+        """Whether the backend was closed, or given up, before `deadline`."""
+        if self._ended.wait(max(0.0, deadline - time.monotonic())):
+            return True
+        if self.was_open and self._trouble is None:
+            self._trouble = _NO_END
+            self._set_state(f"waiting: {_NO_END}")
+        return False
 
     @property
     def is_current_thread(self) -> bool:

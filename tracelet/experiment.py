@@ -360,7 +360,7 @@ class Experiment(VendorRuns):
                 if count := getattr(one, key):
                     told.append(f"{count} {'waiting' if key == 'pending' else key}")
             parts.append(f"{name}: {', '.join(told)}")
-            if one.pending:
+            if one.pending or one.state.startswith("waiting"):
                 left.append(name)
         if self._final.submitted:  # nothing of the offline mode is anywhere but in the journal
             parts += [f"{name}: {self._final.submitted} waiting" for name in self._expected]

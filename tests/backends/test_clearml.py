@@ -9,6 +9,7 @@ import logging
 import math
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -586,7 +587,7 @@ def test_nothing_is_lost_or_doubled_by_a_kill(tmp_path: Path) -> None:
 def test_the_store_says_how_far_it_is(tmp_path: Path) -> None:
     """Right after `open`: what an earlier process had written, though the journal's cursor never heard of it."""
     backend = opened(tmp_path)
-    assert backend.confirm() is None
+    assert 0 == backend.confirm()
     backend.write(Batch(points(4), 4))  # and killed before `handed`
     later = opened_elsewhere(tmp_path, backend)
 
@@ -608,16 +609,28 @@ def silence(dead: ClearmlBackend) -> None:
     dead.native._wait_for_repo_detection(timeout=20)
 
 
-def test_a_half_written_line_is_cut_and_written_again(tmp_path: Path) -> None:
-    """A kill in the middle of a write: what is there of the line is no use, and the batch counts as not held."""
-    backend = opened(tmp_path)
+TORN = """
+    import os, sys
+    from pathlib import Path
+    from tests.backends.test_clearml import Batch, deliver, opened, points, session, silence
+
+    backend = opened(Path(sys.argv[1]))
     deliver(backend, points(4))
     backend.write(Batch(points(4, 4), 8))
     silence(backend)
     path = session() / "metrics.jsonl"
     path.write_bytes(path.read_bytes()[:-20])
     (session() / "task.json").write_text('{"half')
-    later = opened_elsewhere(tmp_path, backend)
+    os._exit(9)
+"""
+
+
+def test_a_half_written_line_is_cut_and_written_again(tmp_path: Path) -> None:
+    """A kill in the middle of a write: what is there of the line is no use, and the batch counts as not held."""
+    tests = Path(__file__).parents[1]
+    torn = run_program(TORN, tmp_path, PYTHONPATH=os.pathsep.join(map(str, (tests, tests.parent))))
+    assert 9 == torn.returncode, torn.err
+    later = opened(tmp_path)
 
     assert 4 == later.confirm()
     deliver(later, points(4, 4), after=4)
@@ -854,7 +867,7 @@ def test_a_server_that_hangs_in_the_middle(
     tmp_path: Path, server: ClearmlServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every answer has a deadline; what was sent meanwhile is sent again."""
-    monkeypatch.setattr("tracelet.backends.clearml.connection._ANSWER", 0.5)
+    monkeypatch.setattr("tracelet.backends.clearml.sessions._ANSWER", 0.5)
     backend = opened(tmp_path)
     for record in (scalar("loss", 1.0, 1), Params({"lr": 1}, WALL_TIME)):
         began = time.monotonic()
@@ -926,6 +939,146 @@ def test_an_offline_session_imported_to_a_server_is_the_same(tmp_path: Path, ser
     assert (offline.images, offline.texts, offline.histograms) == (online.images, online.texts, online.histograms)
     assert (offline.artifacts, offline.params) == (online.artifacts, online.params)
     assert dict(offline.counts) == dict(online.counts)
+
+
+# -- handing an offline session over
+
+
+def offline_run(tmp_path: Path, records: list[Any], after: int = 0) -> None:
+    """One process that recorded offline, and ended."""
+    backend = opened(tmp_path, mode="offline")
+    assert [] == deliver(backend, records, after=after).rejected
+    backend.close("finished", 0)
+
+
+def handed_over(tmp_path: Path, seconds: float = 60.0) -> None:
+    ClearmlBackend().hand_over(run_info(tmp_path), time.monotonic() + seconds)
+
+
+def waits(tmp_path: Path) -> bool:
+    return ClearmlBackend.offline_store(Path(run_info(tmp_path).folder)) is not None
+
+
+@pytest.mark.parametrize("variable", ["", "1"])
+def test_an_offline_session_is_handed_over_once(
+    tmp_path: Path, server: ClearmlServer, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    """Everything arrives in one task, also where the process is told to be offline; to repeat it changes nothing, and
+    what the session got since is added to it."""
+    file = stored(tmp_path, b"x", "x.bin")
+    more = [Artifact("a (b)/x y@z.bin", (file,), WALL_TIME)]  # ClearML's own import looks for it by its quoted name
+    records = [*points(20), scalar("loss", math.nan, 99), *sample_records(tmp_path), *more]
+    assert not waits(tmp_path)
+    offline_run(tmp_path, records)
+    offline = store.read(cache())
+    monkeypatch.setenv("CLEARML_OFFLINE_MODE", variable)
+    before = facts_of_the_process()
+    assert waits(tmp_path)
+    handed_over(tmp_path)
+    assert before == facts_of_the_process()
+    assert not waits(tmp_path)
+    online, sent = told(server), len(server.events)
+    handed_over(tmp_path)
+    assert (1, sent) == (len(server.tasks), len(server.events))
+    assert repr(offline.scalars) == repr(online.scalars)
+    assert (offline.images, offline.texts, offline.histograms) == (online.images, online.texts, online.histograms)
+    assert (offline.artifacts, offline.params) == (online.artifacts, online.params)
+
+    offline_run(tmp_path, [scalar("more", at, at) for at in range(3)], after=len(records))
+    assert waits(tmp_path)
+    handed_over(tmp_path)
+    assert (1, [(0, 0.0), (1, 1.0), (2, 2.0)]) == (len(server.tasks), series(told(server), "more"))
+    assert [(at, at / 4) for at in range(20)] == series(told(server))[:20]
+
+
+@pytest.mark.parametrize("action", ["events.add_batch", "files.upload", "tasks.edit", "tasks.completed"])
+def test_a_hand_over_that_breaks_off_is_repeated(tmp_path: Path, server: ClearmlServer, action: str) -> None:
+    """It says so within seconds, goes on in the same task, and nothing is missing; points sent again are the same."""
+    offline_run(tmp_path, [*points(5), Params({"lr": 0.1}, WALL_TIME), image(tmp_path, "im", 1, (1, 2, 3))])
+    began = time.monotonic()
+    with server.fault(lambda asked: (500, {"error": "no"}) if asked == action else None):
+        with pytest.raises(BackendUnavailable, match="clearml: "):
+            handed_over(tmp_path)
+    assert time.monotonic() - began < 15
+    assert waits(tmp_path)
+    handed_over(tmp_path)
+
+    found = told(server)
+    assert (1, False) == (len(server.tasks), waits(tmp_path))
+    assert {(at, at / 4) for at in range(5)} == set(series(found))
+    assert ({"lr": 0.1}, 1) == (found.params, len(found.images or {}))
+    assert "completed" == server.the_task()["status"]
+
+
+def test_a_hand_over_without_a_server_is_told_in_time(tmp_path: Path, server: ClearmlServer) -> None:
+    offline_run(tmp_path, points(5))
+    server.stop()
+    began = time.monotonic()
+    with pytest.raises(BackendUnavailable):
+        handed_over(tmp_path)
+    assert time.monotonic() - began < 12
+    assert waits(tmp_path)
+
+
+def test_the_handed_over_task_is_gone_on_with_online(tmp_path: Path, server: ClearmlServer) -> None:
+    """A later process that reaches the server begins no second task, and is asked for nothing that is there."""
+    offline_run(tmp_path, points(5))
+    handed_over(tmp_path)
+    backend = opened(tmp_path)
+    assert 5 == backend.confirm()
+    deliver(backend, points(3, 5), after=5)
+    backend.close("finished", 0)
+
+    assert (1, [(at, at / 4) for at in range(8)]) == (len(server.tasks), series(told(server)))
+
+
+def test_a_store_that_was_deleted_is_given_everything(tmp_path: Path, server: ClearmlServer) -> None:
+    """A task on a server and an offline session: what begins anew holds nothing, and says so."""
+    for mode in ("online", "offline"):
+        backend = opened(tmp_path, mode=mode)
+        deliver(backend, points(5))
+        backend.close("finished", 0)
+        if mode == "online":
+            server.tasks.clear()
+        else:
+            shutil.rmtree(session())
+        backend = opened(tmp_path, mode=mode)
+        assert 0 == backend.confirm()
+        backend.close("finished", 0)
+
+
+def test_a_full_file_server_rejects_nothing(tmp_path: Path, server: ClearmlServer) -> None:
+    """What goes wrong on the way of a file is an outage; once it is over, the file is there."""
+    backend = opened(tmp_path)
+    records: list[Record] = [
+        image(tmp_path, "im", 1, (1, 2, 3)),
+        Artifact("x.bin", (stored(tmp_path, b"x", "x.bin"),), WALL_TIME),
+    ]
+    for at, record in enumerate(records, 1):
+        with server.fault(lambda asked: (507, {"error": "full"}) if asked == "files.upload" else None):
+            with pytest.raises(BackendUnavailable, match="507"):
+                backend.write(Batch([record], at))
+        backend.write(Batch([record], at))
+    backend.close("finished", 0)
+
+    found = told(server)
+    assert (1, {"x.bin": b"x"}) == (len(found.images or {}), found.artifacts)
+
+
+def test_credentials_are_known_by_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the config, the environment and clearml.conf; none of them is among the keys that a journal may hold."""
+    conf = tmp_path / "clearml.conf"
+    conf.write_text(
+        'api { credentials {"access_key" = "FROMFILEKEY"\n  "secret_key" = "from file"} }\nsdk.aws.s3.secret: s3'
+    )
+    monkeypatch.setenv("CLEARML_CONFIG_FILE", str(conf))
+    monkeypatch.setenv("CLEARML_API_SECRET_KEY", "from-env")
+    backend = ClearmlBackend(ClearmlConfig(api_key="given-key:given-secret", backend_url="http://me:pass%20word@host"))
+
+    known = {"given-key", "given-secret", "from-env", "FROMFILEKEY", "s3", "pass%20word", "pass word"}
+    assert known <= set(backend.secrets())
+    assert not {"api_key", "access_key", "secret_key"} & set(ClearmlBackend.kept)
+    assert "pass%20word" not in repr(backend.config)
 
 
 # -- the end of a program

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import os
 import signal
@@ -19,7 +18,7 @@ import pytest
 import wandb
 
 from tests.backends.test_wandb import WALL, give, info, png, scalar, spooled, surroundings
-from tests.backends.wandb_server import Answer, KeptRun, WandbServer
+from tests.backends.wandb_server import Answer, KeptRun, WandbServer, told
 from tracelet.backends.wandb import WandbBackend, WandbConfig
 from tracelet.errors import BackendUnavailable
 from tracelet.records import Artifact, Image, Params, Record, Text
@@ -74,46 +73,6 @@ def taken(backend: WandbBackend, record: Record) -> bool:
 
 def points(run: KeptRun, key: str = "loss") -> list[tuple[Any, Any]]:
     return [(step, value) for step, value, _ in run.series(key)]
-
-
-def told(server: WandbServer) -> Stored:
-    """All that the server has, in neutral words."""
-    found = Stored(scalars=[], params={}, texts=[], images={}, histograms=[], artifacts={}, counts=Counter())
-    kinds = {"image-file": "image", "audio-file": "audio", "video-file": "video", "table-file": "table"}
-    kinds |= {"html-file": "text", "histogram": "histogram"}
-    for run in server.runs.values():
-        tags = run.config.get("tracelet_names", {}).get("value", {})
-        for row in run.rows:
-            step, wall_time = row["global_step"], row["_timestamp"]
-            for key in row.keys() - {"global_step", "_timestamp", "_step", "_runtime"}:
-                value, tag = row[key], tags.get(key, key)
-                if not isinstance(value, dict):
-                    found.scalars.append((tag, step, float(value), wall_time))
-                    continue
-                if "_type" not in value:  # a dotted name of media: nested
-                    ((_, value),) = value.items()
-                kind = "pr_curve" if key.startswith("Custom Chart Tables/") else kinds[value["_type"]]
-                found.counts[kind] += 1
-                data = server.stored[run.files[value["path"]]] if "path" in value else b""
-                if kind == "image":
-                    found.images[tag, step] = data
-                elif kind == "text":
-                    shown = data.decode().partition(">\n")[2].removesuffix("</pre>")
-                    found.texts.append((tag, step, html.unescape(shown)))
-        for name, place in run.files.items():
-            if name.startswith("tracelet/histograms"):
-                for line in server.stored[place].decode().splitlines():
-                    kept = json.loads(line)
-                    found.histograms.append((kept["tag"], kept["step"], tuple(kept["limits"]), tuple(kept["counts"])))
-        own = {key: told["value"] for key, told in run.config.items() if key not in ("_wandb", "tracelet_names")}
-        found.params.update(own)
-    for artifact in server.committed():
-        if artifact.type != "run_table":
-            given = "tag" not in artifact.metadata
-            found.counts["artifact" if given else artifact.type] += 1
-            if given:
-                found.artifacts.update(server.entries(artifact))
-    return found
 
 
 class TestWandbServerContract(BackendContract):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import html
 import json
 import re
 import socket
@@ -19,6 +20,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tracelet.testing import Stored
 
 HISTORY, SUMMARY, EVENTS, OUTPUT = "wandb-history.jsonl", "wandb-summary.json", "wandb-events.jsonl", "output.log"
 ENTITY = "team"
@@ -303,6 +306,46 @@ class WandbServer:
         artifact = self.artifacts[given["artifactID"]]
         artifact.state = "COMMITTED"
         return {"commitArtifact": {"artifact": {"id": artifact.id, "digest": artifact.given["digest"]}}}
+
+
+def told(server: WandbServer, run_id: str | None = None) -> Stored:
+    """All that the server has, in neutral words; of one run, without artifacts, where `run_id` is given."""
+    found = Stored(scalars=[], params={}, texts=[], images={}, histograms=[], artifacts={}, counts=Counter())
+    kinds = {"image-file": "image", "audio-file": "audio", "video-file": "video", "table-file": "table"}
+    kinds |= {"html-file": "text", "histogram": "histogram"}
+    for run in server.runs.values() if run_id is None else [server.runs[run_id]]:
+        tags = run.config.get("tracelet_names", {}).get("value", {})
+        for row in run.rows:
+            step, wall_time = row["global_step"], row["_timestamp"]
+            for key in row.keys() - {"global_step", "_timestamp", "_step", "_runtime"}:
+                value, tag = row[key], tags.get(key, key)
+                if not isinstance(value, dict):
+                    found.scalars.append((tag, step, float(value), wall_time))
+                    continue
+                if "_type" not in value:  # a dotted name of media: nested
+                    ((_, value),) = value.items()
+                kind = "pr_curve" if key.startswith("Custom Chart Tables/") else kinds[value["_type"]]
+                found.counts[kind] += 1
+                data = server.stored[run.files[value["path"]]] if "path" in value else b""
+                if kind == "image":
+                    found.images[tag, step] = data
+                elif kind == "text":
+                    shown = data.decode().partition(">\n")[2].removesuffix("</pre>")
+                    found.texts.append((tag, step, html.unescape(shown)))
+        for name, place in run.files.items():
+            if name.startswith("tracelet/histograms"):
+                for line in server.stored[place].decode().splitlines():
+                    kept = json.loads(line)
+                    found.histograms.append((kept["tag"], kept["step"], tuple(kept["limits"]), tuple(kept["counts"])))
+        own = {key: told["value"] for key, told in run.config.items() if key not in ("_wandb", "tracelet_names")}
+        found.params.update(own)
+    for artifact in server.committed() if run_id is None else ():
+        if artifact.type != "run_table":
+            given = "tag" not in artifact.metadata
+            found.counts["artifact" if given else artifact.type] += 1
+            if given:
+                found.artifacts.update(server.entries(artifact))
+    return found
 
 
 def _collection(given: dict[str, Any]) -> tuple[Any, Any]:

@@ -1,5 +1,6 @@
 """Aim."""
 
-from tracelet.backends.aim.adapter import AimBackend, AimConfig
+from tracelet.backends.aim.adapter import AimBackend
+from tracelet.backends.aim.config import AimConfig
 
 __all__ = ["AimBackend", "AimConfig"]

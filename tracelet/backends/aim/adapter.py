@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import json
 import logging
 import os
 import sys
-import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar
 
-import msgspec
-
 from tracelet.backends.aim import process, remote
+from tracelet.backends.aim.config import KEPT, AimConfig, redacted, secrets
 from tracelet.backends.aim.errors import Translated
+from tracelet.backends.aim.note import Note
 from tracelet.backends.aim.run import OpenRun
 from tracelet.backends.base import AdoptedArtifact, Backend, Batch, Probe, Status
 from tracelet.errors import BackendUnavailable
@@ -26,37 +24,9 @@ from tracelet.records import RunInfo
 _logger = logging.getLogger("tracelet")
 
 _NOT_INSTALLED = 'not installed: pip install "tracelet[aim]"'
-_NOTE = "aim.json"
 _ANSWER = 10.0
 _PATIENCE = 3.0
 _CLOSE = 8.0
-
-
-class AimConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What `aim.Run` should be given; a key left out keeps Aim's own meaning."""
-
-    repo: str | None = None
-    repo_path: str | None = None
-    backend_url: str | None = None
-    experiment: str | None = None
-    name: str | None = None
-    run_name: str | None = None
-    tags: list[str] | None = None
-    description: str | None = None
-    run_hash: str | None = None
-    system_tracking_interval: float | None = 60.0
-    capture_terminal_logs: bool = True
-    log_system_params: bool = False
-    artifacts_uri: str | None = None
-
-    def __repr__(self) -> str:
-        addresses = ("repo", "repo_path", "backend_url", "artifacts_uri")
-        told = {name: getattr(self, name) for name in self.__struct_fields__}
-        shown = {name: remote.redacted(value) if name in addresses and value else value for name, value in told.items()}
-        return f"AimConfig({', '.join(f'{name}={value!r}' for name, value in shown.items() if value is not None)})"
-
-    def __rich_repr__(self) -> list[tuple[str, Any]]:
-        return [("", repr(self))]
 
 
 class AimBackend(Backend):
@@ -64,6 +34,7 @@ class AimBackend(Backend):
 
     name: ClassVar[str] = "aim"
     Config = AimConfig
+    kept = KEPT
 
     def __init__(self, config: Any = None) -> None:
         super().__init__(config)
@@ -82,7 +53,7 @@ class AimBackend(Backend):
         _import()
         with Translated():
             self._begin()
-        self._written = self._to.done or None
+        self._written = self._to.done
 
     def _begin(self) -> None:
         from aim.sdk.utils import search_aim_repo
@@ -90,9 +61,9 @@ class AimBackend(Backend):
         self._address = self._repo or search_aim_repo(self._folder)[0] or self._folder
         if self._is_remote:
             remote.find(self._address)
-        note = _Note(Path(self._info.folder), remote.redacted(self._address))
+        note = Note(Path(self._info.folder), redacted(self._address))
         self._restored = process.Streams().restored
-        native = self._within(self._vendors_run, note.hash or self.config.run_hash)
+        native = self._noted_run(note.hash) or self._within(self._vendors_run, self.config.run_hash)
         note.write(native.hash)
         process.mind_forks(self)
         self._connection = remote.Connection(native) if self._is_remote else None
@@ -103,6 +74,17 @@ class AimBackend(Backend):
     @property
     def _is_remote(self) -> bool:
         return self._address.startswith(remote.SCHEME)
+
+    def _noted_run(self, hash: str | None) -> Any | None:
+        """The run of an earlier time; None where it, or the whole repository, was deleted since."""
+        from aim.sdk.errors import MissingRunError
+
+        if hash is None:
+            return None
+        try:
+            return self._within(self._vendors_run, hash)
+        except MissingRunError:
+            return None
 
     def _vendors_run(self, hash: str | None) -> Any:
         from aim import Run
@@ -269,6 +251,9 @@ class AimBackend(Backend):
         with self._restored():
             self._abandon()  # what could not be closed in time
 
+    def secrets(self) -> Iterable[str]:
+        return secrets(self.config)
+
     @property
     def native(self) -> Any:
         """The `aim.Run`; another one after a server was away."""
@@ -277,7 +262,7 @@ class AimBackend(Backend):
     @property
     def url(self) -> str | None:
         """The repository."""
-        return None if self._run is None else remote.redacted(self._address)
+        return None if self._run is None else redacted(self._address)
 
     @classmethod
     def probe(cls) -> Probe:
@@ -298,28 +283,6 @@ class AimBackend(Backend):
         if module is None or not isinstance(obj, module.Artifact):
             return None
         return AdoptedArtifact(name=obj.name, files={obj.name: obj.path}, type="file", metadata={"uri": obj.uri})
-
-
-class _Note:
-    """In the run's folder: which run of Aim's holds it, in each repository it was sent to."""
-
-    def __init__(self, folder: Path, repo: str) -> None:
-        self._path, self._repo = folder / _NOTE, repo
-        told = json.loads(self._path.read_text(encoding="utf-8")) if self._path.exists() else {}
-        self.journal: str = told.get("journal") or uuid.uuid4().hex
-        self._runs: dict[str, str] = told.get("runs", {})
-
-    @property
-    def hash(self) -> str | None:
-        return self._runs.get(self._repo)
-
-    def write(self, hash: str) -> None:
-        if self.hash == hash:
-            return
-        self._runs[self._repo] = hash
-        draft = self._path.with_suffix(".new")
-        draft.write_text(json.dumps({"journal": self.journal, "runs": self._runs}), encoding="utf-8")
-        os.replace(draft, self._path)
 
 
 def _import() -> None:

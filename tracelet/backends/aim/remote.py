@@ -9,6 +9,7 @@ import contextlib
 import http.client
 import socket
 import ssl
+import struct
 import threading
 import time
 import urllib.error
@@ -17,6 +18,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from tracelet.backends import retry_after
+from tracelet.backends.aim.config import redacted
 from tracelet.errors import BackendUnavailable
 
 T = TypeVar("T")
@@ -24,13 +27,9 @@ T = TypeVar("T")
 SCHEME = "aim://"
 _PROBE = 2.0
 _POLL = 0.2
-
-
-def redacted(repo: str) -> str:
-    """The address of a repository without a password."""
-    if "@" not in repo or not repo.startswith(SCHEME):
-        return repo
-    return SCHEME + repo.removeprefix(SCHEME).rpartition("@")[2]
+_NOT_NOW = (401, 403, 429)
+# What Aim's client meets in the page of an error, of a proxy before the server above all.
+_NOT_AN_ANSWER = (AssertionError, AttributeError, LookupError, TypeError, ValueError, struct.error)
 
 
 def find(repo: str) -> None:
@@ -41,6 +40,13 @@ def find(repo: str) -> None:
         with socket.create_connection((parts.hostname or "", parts.port or 53800), _PROBE):
             pass
         _ask_status(rest.rpartition("@")[2])
+    except urllib.error.HTTPError as error:
+        with error:
+            wait = (
+                retry_after.seconds(error.headers.get("Retry-After")) if error.code in retry_after.THROTTLED else None
+            )
+            reason = f"aim: the Aim server at {redacted(repo)} answers {error.code} {error.reason}"
+            raise BackendUnavailable(reason, retry_after=wait) from None
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise BackendUnavailable(
             f"aim: no Aim server answers at {redacted(repo)} ({error}). Start one with `aim server`"
@@ -50,8 +56,10 @@ def find(repo: str) -> None:
 def _ask_status(address: str) -> None:
     try:
         urllib.request.urlopen(f"http://{address}/status/", timeout=_PROBE).close()
-    except urllib.error.HTTPError:
-        pass  # it answers; a wrong path or a missing right is told by the client
+    except urllib.error.HTTPError as error:
+        if error.code in _NOT_NOW or error.code >= 500:
+            raise
+        error.close()  # it answers; a wrong path is told by the client
     except (http.client.HTTPException, ConnectionResetError):  # TLS
         any_certificate = ssl._create_unverified_context()  # nothing is said to it yet
         urllib.request.urlopen(f"https://{address}/status/", timeout=_PROBE, context=any_certificate).close()
@@ -90,6 +98,8 @@ def within(seconds: float, what: str, call: Callable[[], T]) -> T:
     threading.Thread(target=run, name="aim-call", daemon=True).start()
     if not outcome.there.wait(seconds):
         raise BackendUnavailable(f"aim: the server did not answer within {seconds:g} s ({what})")
+    if isinstance(outcome.error, _NOT_AN_ANSWER):
+        raise BackendUnavailable(f"aim: the server's answer cannot be read: {outcome.error!r}") from outcome.error
     if outcome.error is not None:
         raise outcome.error
     result: T = outcome.value

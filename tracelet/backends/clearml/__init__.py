@@ -1,5 +1,6 @@
 """ClearML."""
 
-from tracelet.backends.clearml.adapter import ClearmlBackend, ClearmlConfig
+from tracelet.backends.clearml.adapter import ClearmlBackend
+from tracelet.backends.clearml.config import ClearmlConfig
 
 __all__ = ["ClearmlBackend", "ClearmlConfig"]

@@ -3,107 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import copy
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
-from urllib.parse import urlsplit, urlunsplit
+from typing import Any
 
+from tracelet.backends.clearml.sessions import hurried_session, login_error
+from tracelet.backends.clearml.surroundings import Server, not_configured
+from tracelet.backends.retry_after import THROTTLED, seconds
 from tracelet.errors import BackendUnavailable, RecordRejected
 
-_CONNECT, _LOGIN, _ANSWER = 3.0, 5.0, 10.0
 _MOMENT = 1.0
 _EVENTS_PER_REQUEST = 1000
-_OFFLINE_NAMES = ("CLEARML_OFFLINE_MODE", "TRAINS_OFFLINE_MODE")
-_HOST_NAMES = ("CLEARML_API_HOST", "CLEARML_WEB_HOST", "CLEARML_FILES_HOST")
-_YES = ("1", "true", "yes", "y", "t", "on")
-_OK = 200
+_OK, _ACCEPTED = 200, 202
+_REFUSED = (400, 413, 422)
 
 
-class Server(NamedTuple):
-    """A server and how to sign in to it; what is None is ClearML's own (environment, clearml.conf)."""
+class _Patience:
+    """How long the server asked to be left alone, in its last answer."""
 
-    api: str | None = None
-    web: str | None = None
-    files: str | None = None
-    access_key: str | None = None
-    secret_key: str | None = None
+    asked: float | None = None
 
-    def hosts(self) -> dict[str, str]:
-        """The three addresses by the names of ClearML's variables, as far as they are known or follow from the first.
-
-        The addresses of a clearml.conf belong to another server where `api` was given.
-        """
-        web, files = self.web, self.files
-        if self.api is not None:
-            web = web or _beside(self.api, "app.", 8080)
-            files = files or _beside(self.api, "files.", 8081)
-        return {name: host for name, host in zip(_HOST_NAMES, (self.api, web, files), strict=True) if host}
-
-
-def _beside(api: str, label: str, port: int) -> str | None:
-    """The address of the web or the file server, as ClearML derives it from that of the API server."""
-    parts = urlsplit(api)
-    if parts.netloc.startswith("api."):
-        return urlunsplit(parts._replace(netloc=label + parts.netloc[len("api.") :]))
-    if parts.port == 8008:
-        return urlunsplit(parts._replace(netloc=parts.netloc[: -len("8008")] + str(port)))
-    return None
-
-
-def wants_offline(clearml: Any, mode: str | None) -> bool:
-    """Whether a task begun now is an offline session."""
-    if mode is not None:
-        return mode == "offline"
-    told = any(os.environ.get(name, "").strip().lower() in _YES for name in _OFFLINE_NAMES)
-    return told or bool(clearml.Task.is_offline())
-
-
-@contextlib.contextmanager
-def offline_mode(wanted: bool) -> Iterator[None]:
-    """Switch ClearML to offline sessions, or to servers; afterwards it is as it was.
-
-    Not by `Task.set_offline(False)`: that makes every session of the process sign in to a server.
-    """
-    from clearml.backend_api import Session
-    from clearml.backend_interface.base import InterfaceBase
-
-    holders = (InterfaceBase, Session)
-    before = [holder._offline_mode for holder in holders]
-    default = InterfaceBase._default_session
-    if bool(before[0]) != wanted:  # a session of the other kind was never, or is, signed in
-        InterfaceBase._default_session = None
-    try:
-        with environment({name: str(int(wanted)) for name in _OFFLINE_NAMES}):
-            for holder in holders:
-                holder._offline_mode = wanted
-            yield
-    finally:
-        for holder, value in zip(holders, before, strict=True):
-            holder._offline_mode = value
-        InterfaceBase._default_session = default
-
-
-@contextlib.contextmanager
-def environment(values: dict[str, str]) -> Iterator[None]:
-    """Set variables; afterwards each is as before, unless somebody changed it meanwhile."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if os.environ.get(name) == values[name]:
-                restore_variable(name, value)
-
-
-def restore_variable(name: str, value: str | None) -> None:
-    """Give a variable its value, None: none."""
-    if value is None:
-        os.environ.pop(name, None)
-    else:
-        os.environ[name] = value
+    def heard(self, answer: Any) -> None:
+        self.asked = seconds(answer.headers.get("Retry-After")) if answer.status_code in THROTTLED else None
 
 
 class Connection:
@@ -112,10 +35,30 @@ class Connection:
     ClearML's own tries for more than ten minutes, and a refused connection in its `send` for ever.
     """
 
-    def __init__(self, host: str | None, access_key: str | None, secret_key: str | None) -> None:
-        self._session = _hurried_session(host, access_key, secret_key)
+    def __init__(self, session: Any, patience: _Patience) -> None:
+        self._session, self._patience = session, patience
         self._heard = time.monotonic()
         self._failures: list[Any] = []
+
+    def secrets(self) -> list[str]:
+        """What it signed in with."""
+        return [word for word in (self._session.access_key, self._session.secret_key) if word]
+
+    def has_task(self, id: str) -> bool:
+        """Whether the server knows a task.
+
+        Raises:
+            BackendUnavailable: it cannot be asked.
+        """
+        from clearml.backend_api.services import tasks as api
+
+        meta = self.send(api.GetByIdRequest(task=id)).meta
+        if meta.result_code == _OK or meta.result_code in _REFUSED:
+            return bool(meta.result_code == _OK)
+        raise self.unavailable(f"the server answers {meta.result_code}: {meta.result_msg}")
+
+    def unavailable(self, why: str) -> BackendUnavailable:
+        return BackendUnavailable(f"clearml: {why}", retry_after=self._patience.asked)
 
     def alive(self) -> bool:
         """Whether the server answers now, or did a moment ago."""
@@ -145,9 +88,9 @@ class Connection:
             refused = (result.response_data or {}).get("errors")
             if code == _OK and not refused:
                 continue
-            if code == _OK or code in (400, 413, 422) or "failed to index" in message:
+            if code == _OK or code in _REFUSED or "failed to index" in message:
                 raise RecordRejected(f"clearml: the server refuses it: {message} {refused or ''}".rstrip(), whole=True)
-            raise BackendUnavailable(f"clearml: the server answers {code}: {message}")
+            raise self.unavailable(f"the server answers {code}: {message}")
 
     def send(self, request: Any, *args: Any, **options: Any) -> Any:
         """As `Session.send`; a server that cannot be reached is an answer with an error code, which ClearML raises."""
@@ -158,12 +101,12 @@ class Connection:
         try:
             result = self._session.send(request, *args, **options)
             if result is None:  # the process is offline by now: a thread of an earlier task is late
-                return _gone()
+                return gone()
             self._heard = time.monotonic()
         except (RequestException, login_error()) as error:
-            self._heard = -_MOMENT
+            self._heard, self._patience.asked = -_MOMENT, None
             result = CallResult(meta=ResponseMeta.from_raw_data(500, f"{type(error).__name__}: {error}"))
-        if result.meta.result_code not in (_OK, 202):
+        if result.meta.result_code not in (_OK, _ACCEPTED):
             self._failures.append(result.meta)
         return result
 
@@ -177,10 +120,19 @@ class Connection:
         """
         self._failures.clear()
         yield
+        self.check()
+
+    @property
+    def has_failed(self) -> bool:
+        return bool(self._failures)
+
+    def check(self) -> None:
+        """Raise the first failure since `all_or_error` began."""
         if self._failures:
             meta = self._failures[0]
-            refused = meta.result_code in (400, 413, 422)
-            raise (RecordRejected if refused else BackendUnavailable)(f"clearml: {meta.result_msg}")
+            if meta.result_code in _REFUSED:
+                raise RecordRejected(f"clearml: {meta.result_msg}")
+            raise self.unavailable(str(meta.result_msg))
 
     @contextlib.contextmanager
     def stand_in(self, session: Any, *, ends: bool) -> Iterator[None]:
@@ -208,10 +160,18 @@ class Connection:
             if vars(session).get("send") is send:
                 del session.send
             if ends:
-                session.send = _gone
+                session.send = gone
 
 
-def _gone(*_: Any, **__: Any) -> Any:
+def ended(session: Any) -> Any:
+    """A session like this one, for a late thread: whatever it asks, it hears that the session has ended."""
+    like = copy.copy(session)
+    like.send = gone
+    return like
+
+
+def gone(*_: Any, **__: Any) -> Any:
+    """What a request is answered that goes nowhere any more."""
     from clearml.backend_api import CallResult
     from clearml.backend_api.session.response import ResponseMeta
 
@@ -230,124 +190,11 @@ def connect(server: Server) -> Connection:
     """
     from clearml.backend_api.session.defs import MissingConfigError
 
+    patience = _Patience()
     try:
-        return Connection(server.api, server.access_key, server.secret_key)
+        session = hurried_session(server.api, server.access_key, server.secret_key, patience.heard)
     except MissingConfigError as error:
         raise BackendUnavailable(f"clearml: {not_configured()}") from error
     except (login_error(), ValueError) as error:
-        raise BackendUnavailable(f"clearml: cannot sign in: {error}") from error
-
-
-def not_configured() -> str:
-    return (
-        "no server and keys are configured: run `clearml-init`, set CLEARML_API_HOST, CLEARML_API_ACCESS_KEY and "
-        'CLEARML_API_SECRET_KEY, or use the mode "offline"'
-    )
-
-
-def default_session(server: Server) -> tuple[Any, bool]:
-    """The session that a task of ours, and the program's calls on it, use: as patient as ClearML's own. And whether it
-    was made here."""
-    from clearml.backend_api import Session
-    from clearml.backend_interface.base import InterfaceBase
-    from clearml.config import config_obj
-
-    known = InterfaceBase._default_session
-    if known is not None and server == Server():  # the program signed in before
-        return known, False
-    keys = {"api_key": server.access_key, "secret_key": server.secret_key}
-    session = Session(initialize_logging=False, config=config_obj, host=server.api, **keys)
-    _wake_soon(session)
-    return session, True
-
-
-def _wake_soon(session: Any) -> None:
-    """Between two tries ClearML sleeps up to two minutes, and the end of a task waits for the sleeper."""
-    for adapter in session._Session__http_session.adapters.values():
-        if hasattr(adapter.max_retries, "backoff_max"):
-            adapter.max_retries = adapter.max_retries.new(backoff_max=_MOMENT)
-
-
-@contextlib.contextmanager
-def default(session: Any) -> Iterator[None]:
-    """Make `session` the one that ClearML's objects are made with."""
-    from clearml.backend_interface.base import InterfaceBase
-
-    before = InterfaceBase._default_session
-    InterfaceBase._default_session = session
-    try:
-        yield
-    finally:
-        if InterfaceBase._default_session is session:
-            InterfaceBase._default_session = before
-
-
-def login_error() -> type[Exception]:
-    from clearml.backend_api.session.session import LoginError
-
-    error: type[Exception] = LoginError
-    return error
-
-
-class _Config:
-    """ClearML's configuration, but for what makes a session wait for ever."""
-
-    def __init__(self, config: Any) -> None:
-        self._config = config
-
-    def get(self, key: str, *default: Any) -> Any:
-        return False if key == "api.http.wait_on_maintenance_forever" else self._config.get(key, *default)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._config, name)
-
-
-def _hurried_session(host: str | None, access_key: str | None, secret_key: str | None) -> Any:
-    from clearml.backend_api import Session
-    from clearml.config import config_obj
-    from requests import exceptions
-
-    # At these ClearML's session tries again without a count.
-    endless = (
-        exceptions.SSLError,
-        exceptions.ChunkedEncodingError,
-        exceptions.ContentDecodingError,
-        exceptions.StreamConsumedError,
-    )
-
-    class HurriedSession(Session):  # type: ignore[misc]
-        _session_initial_timeout = (_CONNECT, _LOGIN)
-        _session_timeout = (_CONNECT, _ANSWER)
-        _write_session_timeout = (_CONNECT, _ANSWER)
-
-        def _load_vaults(self) -> None:
-            return  # the task's own session did
-
-        def _apply_config_sections(self, *_: Any) -> None:
-            return
-
-        def refresh_token(self) -> None:
-            # The first thing that a session does with its connections.
-            http = self._Session__http_session
-            if "request" not in vars(http):
-                http.request = _once(http.request)
-            super().refresh_token()
-
-    def _once(request: Callable[..., Any]) -> Callable[..., Any]:
-        def once(*args: Any, **options: Any) -> Any:
-            try:
-                return request(*args, **options)
-            except endless as error:
-                raise exceptions.ConnectionError(str(error)) from error
-
-        return once
-
-    retries = dict.fromkeys(("total", "connect", "read", "status"), 0) | {"redirect": 3, "backoff_factor": 0}
-    return HurriedSession(
-        initialize_logging=False,
-        config=_Config(config_obj),
-        host=host,
-        api_key=access_key,
-        secret_key=secret_key,
-        http_retries_config=retries,
-    )
+        raise BackendUnavailable(f"clearml: cannot sign in: {error}", retry_after=patience.asked) from error
+    return Connection(session, patience)

@@ -17,12 +17,13 @@ from typing import Any
 
 from tracelet.backends.base import Status
 from tracelet.backends.clearml import program
-from tracelet.backends.clearml.connection import Connection
+from tracelet.backends.clearml.connection import Connection, ended
+from tracelet.backends.clearml.session_file import DESCRIPTION as _TASK
+from tracelet.backends.clearml.uploads import Uploads
 from tracelet.backends.clearml.values import EXACT_PARAMS, parameters
 from tracelet.errors import BackendUnavailable, RecordRejected
 from tracelet.records import File, Payload
 
-_TASK = "task.json"
 _LAST_WORD = 3.0
 _DETECTION = 5.0
 
@@ -40,6 +41,7 @@ class OpenTask:
         self._clearml = clearml
         self._folder = folder
         self._connection = connection
+        self.uploads = Uploads()
         self._params: dict[str, Any] | None = None
         self._stage = itertools.count()
 
@@ -56,12 +58,16 @@ class OpenTask:
 
     def upload_medium(self, data: Payload, path: str) -> dict[str, str]:
         """Put the bytes, as they are, to the task's other media; the fields of an event that show them."""
-        base = str(self.native.get_logger().get_default_upload_destination() or "").rstrip("/")
+        base = self._destination.rstrip("/")
         key = f"{self.native._get_output_destination_suffix('metrics')}/{path}"
         with self._staged(data, Path(path).name) as source:
             self._upload(source, f"{base}/{key}")
         address = urllib.parse.quote(key) if base.startswith(("http://", "https://")) else key
         return {"key": key, "url": f"{base}/{address}"}
+
+    @property
+    def _destination(self) -> str:
+        return str(self.native.get_logger().get_default_upload_destination() or "")
 
     def _upload(self, source: Path, url: str) -> None:
         if self._connection is None:
@@ -71,7 +77,8 @@ class OpenTask:
             os.replace(draft, url)  # a kill leaves the whole file or none
             return
         self._need_server()
-        self._clearml.StorageManager.upload_file(str(source), url, wait_for_upload=True, retries=1)
+        with self.uploads.hurried(url):
+            self._clearml.StorageManager.upload_file(str(source), url, wait_for_upload=True, retries=1)
 
     def upload_artifact(self, name: str, data: Payload, metadata: Mapping[str, Any]) -> None:
         """A file as an artifact called by its path."""
@@ -79,7 +86,9 @@ class OpenTask:
         self._need_server()
         with self._staged(data, Path(name).name or "artifact") as source, self._edited():
             given = {"artifact_object": str(source), "metadata": told, "wait_on_upload": True}
-            if not self.native.upload_artifact(name, **given):
+            with self.uploads.hurried(str(self.native.output_uri or self._destination)):
+                taken = self.native.upload_artifact(name, **given)
+            if not taken:
                 raise BackendUnavailable(f"clearml: the artifact {name!r} was not uploaded")
 
     def set_params(self, values: Mapping[str, Any]) -> None:
@@ -149,7 +158,7 @@ class OpenTask:
             if self._connection is not None and not self._connection.alive():
                 abandon(self._clearml, self.native)
                 raise BackendUnavailable("clearml: the server does not answer; the task's end is not told")
-            self.native._wait_for_repo_detection(timeout=_DETECTION)
+            _leave_detection(self.native, _DETECTION)
             if self._drained():
                 self.native.close()
             else:  # `close` would wait for as long as they do
@@ -192,7 +201,7 @@ def abandon(clearml: Any, task: Any) -> None:
         return
     cls = clearml.Task
     task._at_exit_called = True
-    task._wait_for_repo_detection(timeout=-1)  # not waited for: ended
+    _leave_detection(task, 0.0)
     if task._dev_worker is not None:
         task._dev_worker.unregister()
     if task._resource_monitor is not None:
@@ -209,6 +218,18 @@ def abandon(clearml: Any, task: Any) -> None:
         cls._remove_exception_hooks()
     if cls._Task__main_task is task:
         cls._Task__main_task = cls._Task__forked_proc_main_pid = None
+
+
+def _leave_detection(task: Any, timeout: float) -> None:
+    """Wait for ClearML's look at the repository, and leave it to itself after `timeout`. ClearML would throw an
+    exception into its thread: while that parses a file, this leaves the interpreter's parser broken for every thread.
+    """
+    thread = task._detect_repo_async_thread
+    if thread is not None:
+        thread.join(timeout)
+        if thread.is_alive():
+            task._session = ended(task.session)
+        task._detect_repo_async_thread = None
 
 
 def _services(task: Any) -> list[Any]:

@@ -75,6 +75,7 @@ class CsvBackend(Backend):
 
     name = "csv"
     Config = CsvConfig
+    kept = ("dir",)
 
     def __init__(self, config: Any = None) -> None:
         super().__init__(config)

@@ -20,11 +20,15 @@ _TAIL = 1 << 20
 
 
 class _State(msgspec.Struct, kw_only=True):
-    """`last`: the sequence number up to which the files hold everything; `offsets`: the bytes of each by then."""
+    """`last`: the sequence number up to which the files hold everything; `offsets`: the bytes of each by then.
+    `safe` and `safe_offsets`: the same when they were last put on the disk itself.
+    """
 
     owner: str
     last: int = 0
     offsets: dict[str, int] = {}
+    safe: int = 0
+    safe_offsets: dict[str, int] = {}
 
 
 class Ledger:
@@ -51,6 +55,9 @@ class Ledger:
         state = _read(self._folder)
         if state is None:  # a new folder, or a state lost in a power failure: then what is there is believed
             state = _State(owner=self._state.owner, offsets=dict.fromkeys(self._headers, 1 << 62))
+        elif any(self._size(name) < offset for name, offset in state.offsets.items()):
+            # A power failure took the end of a file: what was not on the disk by then is delivered again.
+            state.last, state.offsets = state.safe, dict(state.safe_offsets)
         self.close()
         for name, buffer in self.pending.items():
             buffer.seek(0)
@@ -73,12 +80,20 @@ class Ledger:
         """Ask the operating system to put the files on the disk itself."""
         for file in self._open.values():
             os.fsync(file.fileno())
-        with contextlib.suppress(FileNotFoundError), open(self._folder / _STATE, "rb") as state:
+        self._state.safe, self._state.safe_offsets = self._state.last, dict(self._state.offsets)
+        replace(self._folder / _STATE, msgspec.json.encode(self._state))
+        with open(self._folder / _STATE, "rb") as state:
             os.fsync(state.fileno())
 
     def close(self) -> None:
         while self._open:
             self._open.popitem()[1].close()
+
+    def _size(self, name: str) -> int:
+        try:
+            return (self._folder / name).stat().st_size
+        except FileNotFoundError:
+            return 0
 
     def _cut(self, name: str, offset: int) -> int:
         with contextlib.suppress(FileNotFoundError), open(self._folder / name, "rb+") as file:
@@ -113,8 +128,7 @@ def claim(folder: Path, owner: str, run_id: str, files: Mapping[str, str]) -> Pa
         if any((candidate / name).exists() for name in (_STATE, *files)):
             continue
         with contextlib.suppress(FileExistsError):  # two ranks may come at the same moment: one of them creates it
-            with open(candidate / _STATE, "xb", buffering=0) as file:
-                file.write(msgspec.json.encode(_State(owner=owner)))
+            _create(candidate / _STATE, msgspec.json.encode(_State(owner=owner)))
             return candidate
     raise AssertionError("unreachable: the candidates do not end")
 
@@ -124,6 +138,26 @@ def replace(path: Path, data: bytes) -> None:
     temporary = path.with_name(f"{path.name}.new")
     temporary.write_bytes(data)
     os.replace(temporary, path)
+
+
+def _create(path: Path, data: bytes) -> None:
+    """Make a file that is not there, whole or not at all: half of one, on a full disk, would be nobody's for ever.
+
+    Raises:
+        FileExistsError: it is there.
+    """
+    draft = path.with_name(f"{path.name}.{os.getpid()}.new")
+    try:
+        draft.write_bytes(data)
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without links
+            with open(path, "xb", buffering=0) as file:
+                file.write(data)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _candidates(folder: Path, run_id: str) -> Iterator[Path]:

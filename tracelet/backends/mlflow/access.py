@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 
 from tracelet.backends.mlflow import environment
 from tracelet.backends.mlflow.config import MlflowConfig
+from tracelet.backends.mlflow.place import knock
+from tracelet.errors import BackendUnavailable
 
 _AUTH = "MLFLOW_TRACKING_AUTH"
 _QUIET = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
@@ -66,6 +68,14 @@ class Access:
                 undo.callback(self._leave)
                 self._calling.window.open()
             yield
+
+    def wait(self) -> float | None:
+        """For how long a server that throttles wants to be left alone."""
+        try:
+            knock(self._base.geturl())
+        except BackendUnavailable as error:
+            return error.retry_after
+        return None
 
     def _wanted(self, size: int) -> dict[str, str]:
         timeout = max(1, round(self._timeout + size / 1e6))  # a megabyte a second is slow

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 from tracelet.backends.base import Backend, Batch, Probe, Status
+from tracelet.backends.mlflow import credentials
 from tracelet.backends.mlflow.access import Access
-from tracelet.backends.mlflow.config import MlflowConfig, redacted
+from tracelet.backends.mlflow.config import KEPT, MlflowConfig, redacted
 from tracelet.backends.mlflow.errors import translated
 from tracelet.backends.mlflow.outbox import Outbox
 from tracelet.backends.mlflow.place import check, look
@@ -29,6 +30,7 @@ class MlflowBackend(Backend):
 
     name: ClassVar[str] = "mlflow"
     Config = MlflowConfig
+    kept = KEPT
 
     def __init__(self, config: Any = None) -> None:
         super().__init__(config)
@@ -44,13 +46,15 @@ class MlflowBackend(Backend):
         """Use the program's own active run; otherwise begin, or go on with, the run of `run.run_id`."""
         check(self._place)
         self._folder = Path(run.folder) / _STAGE
-        with contextlib.ExitStack() as undo, translated(self._secrets):
+        with contextlib.ExitStack() as undo, translated(self._secrets, wait=self._access.wait):
             self._access.open()
             undo.callback(self._access.close)
             with self._access.impatient():
                 self._target = connect(self._place, run, self.config)
                 self._outbox = Outbox(self._target, self._access, self._secrets)
             undo.pop_all()
+        # Another run than the one before has to be given everything; what it has of it changes nothing there.
+        self._written = None if self._target.known else 0
 
     def write(self, batch: Batch) -> None:
         """Hand the records over. MLflow takes the same point and the same file again without a second copy."""
@@ -98,6 +102,9 @@ class MlflowBackend(Backend):
         if fluent is not None:
             with translated(self._secrets):
                 fluent.detach()
+
+    def secrets(self) -> Iterable[str]:
+        return credentials.secrets(self.config, self._place.uri)
 
     @property
     def native(self) -> Any:

@@ -43,6 +43,9 @@ class MlflowConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         return [word for word in told if word]
 
 
+KEPT = tuple(name for name in MlflowConfig.__struct_fields__ if name not in _SECRET)
+
+
 def redacted(text: str) -> str:
     """A text without the user and password of the addresses in it."""
     return re.sub(r"(?<=://)[^/@\s]+@", "***@", text)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from tracelet.backends.mlflow.config import redacted
+from tracelet.backends.retry_after import THROTTLED, seconds
 from tracelet.errors import BackendUnavailable, RecordRejected
 
 # Those whose libraries store artifacts; asked for only where they are loaded anyway.
@@ -24,14 +25,21 @@ _SIGN_IN = (401, 403)
 _DELETED = "must be in the 'active' state"
 _LONGEST = 500
 
+Wait = Callable[[], "float | None"]
+
 
 class Refused(Exception):
     """The server answered that it will not take this, in one piece at least."""
 
 
+def _no_wait() -> None:
+    return None
+
+
 @contextlib.contextmanager
-def translated(secrets: Sequence[str] = (), *, refusals: bool = False) -> Iterator[None]:
-    """`refusals`: what the server calls wrong in itself is `Refused`; elsewhere that too is an outage."""
+def translated(secrets: Sequence[str] = (), *, refusals: bool = False, wait: Wait = _no_wait) -> Iterator[None]:
+    """`refusals`: what the server calls wrong in itself is `Refused`; elsewhere that too is an outage. `wait`: asks a
+    server that throttles for how long, where the error does not say it."""
     try:
         yield
     except (BackendUnavailable, RecordRejected):
@@ -40,7 +48,7 @@ def translated(secrets: Sequence[str] = (), *, refusals: bool = False) -> Iterat
         text = _text(error, secrets)
         if refusals and _status(error) in _REFUSED and _DELETED not in text:
             raise Refused(text) from error
-        raise BackendUnavailable(f"mlflow: {_advice(error)}{text}") from error
+        raise BackendUnavailable(f"mlflow: {_advice(error)}{text}", retry_after=_asked(error, wait)) from error
 
 
 def _names() -> tuple[type[Exception], ...]:
@@ -59,6 +67,15 @@ def _status(error: Exception) -> int:
         return int(getattr(response, "status_code", 0) or 0)
     asked = getattr(error, "get_http_status_code", None)
     return int(asked()) if asked is not None else 0
+
+
+def _asked(error: Exception, wait: Wait) -> float | None:
+    """The seconds that the server wants to be left alone. MLflow's error for an answer that it would have tried again
+    tells its number alone."""
+    if _status(error) in THROTTLED:
+        headers = getattr(getattr(error, "response", None), "headers", {})
+        return seconds(headers.get("Retry-After")) or wait()
+    return wait() if any(f"too many {code} error responses" in str(error) for code in THROTTLED) else None
 
 
 def is_missing(error: Exception) -> bool:

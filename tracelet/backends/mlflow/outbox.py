@@ -270,5 +270,6 @@ class _Sending:
 
     @contextlib.contextmanager
     def _calls(self, *, size: int = 0, refusals: bool = False) -> Iterator[None]:
-        with translated(self._box._secrets, refusals=refusals), self._box._access.impatient(size):
+        box = self._box
+        with translated(box._secrets, refusals=refusals, wait=box._access.wait), box._access.impatient(size):
             yield

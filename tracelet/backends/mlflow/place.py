@@ -18,6 +18,7 @@ import msgspec
 
 from tracelet.backends.mlflow import environment
 from tracelet.backends.mlflow.config import MlflowConfig, redacted
+from tracelet.backends.retry_after import THROTTLED, seconds
 from tracelet.errors import BackendUnavailable
 
 NOT_INSTALLED = 'not installed: pip install "tracelet[mlflow]"'
@@ -100,27 +101,33 @@ def check(place: Place) -> None:
     if place.uri.split(":")[0].split("+")[0] in _DATABASES and importlib.util.find_spec("sqlalchemy") is None:
         raise BackendUnavailable(f"mlflow: {_NO_SQL}")
     if place.is_http:
-        trouble = _knock(place.uri)
-        if trouble:
-            raise BackendUnavailable(f"mlflow: {redacted(place.uri)} does not answer: {trouble}")
+        knock(place.uri)
 
 
-def _knock(uri: str) -> str | None:
-    """What is wrong with the server; None where it gives any answer at all."""
+def knock(uri: str) -> None:
+    """Ask the server whether it is there; any answer will do, but one that wants to be left alone.
+
+    Raises:
+        BackendUnavailable: it is not, and what is wrong with it.
+    """
     parts = urlsplit(uri)
     port = f":{parts.port}" if parts.port else ""
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    trouble, wait = None, None
     try:
         with urllib.request.urlopen(f"{parts.scheme}://{host}{port}{parts.path}/health", timeout=_PROBE_TIMEOUT):
-            return None
+            return
     except urllib.error.HTTPError as error:
-        error.close()
-        return None
+        with error:
+            if error.code in THROTTLED:
+                trouble, wait = f"{error.code} {error.reason}", seconds(error.headers.get("Retry-After"))
     except urllib.error.URLError as error:
         # A certificate is MLflow's to judge (MLFLOW_TRACKING_INSECURE_TLS, ...).
-        return None if "CERTIFICATE" in str(error.reason) else str(error.reason)
+        trouble = None if "CERTIFICATE" in str(error.reason) else str(error.reason)
     except (OSError, ValueError) as error:
-        return "no answer in time" if isinstance(error, socket.timeout) else str(error)
+        trouble = "no answer in time" if isinstance(error, socket.timeout) else str(error)
+    if trouble is not None:
+        raise BackendUnavailable(f"mlflow: {redacted(uri)} does not answer: {trouble}", retry_after=wait)
 
 
 def prepare(place: Place) -> None:

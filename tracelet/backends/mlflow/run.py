@@ -25,10 +25,11 @@ _TALKATIVE = ("alembic", "mlflow", None)
 
 
 class Target:
-    """A client and a run. `owned`: begun by us, now or in an earlier session, and so ours to end."""
+    """A client and a run. `owned`: begun by us, now or in an earlier session, and so ours to end. `known`: it is the
+    one that an earlier session wrote to."""
 
-    def __init__(self, client: Any, run: Any, *, owned: bool) -> None:
-        self.client, self.run, self.owned = client, run, owned
+    def __init__(self, client: Any, run: Any, *, owned: bool, known: bool) -> None:
+        self.client, self.run, self.owned, self.known = client, run, owned, known
         self.id: str = run.info.run_id
         self.experiment_id: str = run.info.experiment_id
 
@@ -44,17 +45,19 @@ def connect(place: Place, info: RunInfo, config: MlflowConfig) -> Target:
     with _silence():  # a new store tells of each of its forty migrations
         prepare(place)
         client = MlflowClient(tracking_uri=place.uri)
-    told = _recall(Path(info.folder))
+    told, known = _recall(Path(info.folder)), True
     if told is None and place.run_id and not config.nested:
         run = client.get_run(place.run_id)
         owned = not place.active and run.info.status != "RUNNING"  # `mlflow run` ends what it began
     else:
         run, owned = _earlier(client, told), True if told is None else told["owned"]
-        run = run or _find_or_create(client, place, info, config)
+        if run is None:
+            run, known = _find_or_create(client, place, info, config)
+            known = known and told is None
     if owned and run.info.status != "RUNNING":
         client.update_run(run.info.run_id, status="RUNNING")
     _remember(Path(info.folder), run.info.run_id, owned)
-    return Target(client, run, owned=owned)
+    return Target(client, run, owned=owned, known=known)
 
 
 def _earlier(client: Any, told: Mapping[str, Any] | None) -> Any:
@@ -70,15 +73,17 @@ def _earlier(client: Any, told: Mapping[str, Any] | None) -> Any:
         raise
 
 
-def _find_or_create(client: Any, place: Place, info: RunInfo, config: MlflowConfig) -> Any:
+def _find_or_create(client: Any, place: Place, info: RunInfo, config: MlflowConfig) -> tuple[Any, bool]:
+    """The run, and whether it was there."""
     experiment_id = _experiment(client, place, info, config)
     # A run that was begun, and the answer of which, or the note, was lost.
     query = f"tags.`{_RUN_TAG}` = '{info.run_id}'"
     for run in client.search_runs([experiment_id], query, max_results=1):
-        return run
+        return run, True
     tags = _tags(place, info, config)
     begun = round(info.created * 1000) if info.created else None
-    return client.create_run(experiment_id, start_time=begun, tags=tags, run_name=config.run_name or info.name)
+    made = client.create_run(experiment_id, start_time=begun, tags=tags, run_name=config.run_name or info.name)
+    return made, False
 
 
 def _experiment(client: Any, place: Place, info: RunInfo, config: MlflowConfig) -> str:

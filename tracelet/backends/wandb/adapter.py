@@ -20,7 +20,7 @@ from tracelet.backends.wandb.errors import dead_service, end_service, imported, 
 from tracelet.backends.wandb.handover import HandOver
 from tracelet.backends.wandb.ledger import Ledger, Piece, Remainder, Sign
 from tracelet.backends.wandb.probe import adopt, probe
-from tracelet.backends.wandb.recordings import Note, Recording
+from tracelet.backends.wandb.recordings import Note, Recording, at_work
 from tracelet.backends.wandb.rows import ROW_SPAN, OpenRows
 from tracelet.backends.wandb.run import OpenRun, is_up
 from tracelet.backends.wandb.server import OFFLINE, secrets
@@ -63,6 +63,7 @@ class WandbBackend(Backend):
         self._wandb = wandb = imported()
         self._folder = Path(run.folder)
         note = Note.load(self._folder)
+        note.wait_until_quiet()
         self._known = note.held() if note.recordings else None
         known = Remainder(_beyond(note))
         self._connection = connection = Connection(wandb, self.config, note, lambda: note.save(self._folder))
@@ -74,11 +75,17 @@ class WandbBackend(Backend):
             self._watch_exit(undo)
             self._owned = active is None
             self._recording = connection.record(native, begun_here=self._owned)
+            self._claim(undo)
             self._run = self._opened(native, known, shared=True)
             self._undo = undo.pop_all()
 
     def _opened(self, native: Any, known: Remainder, *, shared: bool) -> OpenRun:
         return OpenRun(self._wandb, native, self._renamed, known, self._check, shared=shared)
+
+    def _claim(self, undo: contextlib.ExitStack) -> None:
+        if self._recording is not None:
+            at_work.add(self._recording.file)
+            undo.callback(at_work.discard, self._recording.file)
 
     def _check(self) -> None:
         if self._owned and self._connection is not None:
@@ -117,6 +124,7 @@ class WandbBackend(Backend):
                     self._uploaded(self._recording)
             run = self._connection.again(old, finished=finished)
             self._recording = self._connection.record(run, begun_here=True)
+            self._claim(self._undo)
             self._run, self._owned = self._opened(run, known, shared=not finished), True
         for piece in self._ledger.unsettled():
             self._ledger.send(piece)
@@ -228,6 +236,8 @@ class WandbBackend(Backend):
     def _end(self) -> None:
         """Settle what the end of the run means for what it holds; BackendUnavailable where the server lacks some."""
         recording, native, connection = self._recording, self._to.native, self._connection
+        if recording is not None:
+            at_work.discard(recording.file)
         if recording is None or connection is None:
             self._ledger.settle()
             self._after = self._ledger.confirmed
@@ -281,6 +291,7 @@ class WandbBackend(Backend):
         note = Note.load(folder)
         if _wants_offline() or not note.waiting():
             return
+        note.wait_until_quiet()
         connection = Connection(imported(), self.config, note, lambda: note.save(folder))
         with translated():
             server = connection.server()

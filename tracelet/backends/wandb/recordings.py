@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import msgspec
 
 NAME = "wandb.json"
+# Longer than its service's interval between two writes.
+_QUIET, _QUIET_MOST = 1.0, 4.0
+
+at_work: set[str] = set()
+"""Files that a run of this process writes or uploads still, also one whose end was given up: a second upload of one
+would double its rows."""
 
 
 class Recording(msgspec.Struct, kw_only=True):
@@ -61,6 +68,13 @@ class Note(msgspec.Struct, kw_only=True):
     def waiting(self) -> list[Recording]:
         """Recordings that the server lacks, oldest first."""
         return [one for one in self.recordings if one.waits]
+
+    def wait_until_quiet(self) -> None:
+        """wandb's service may outlive a killed program by a moment, and still write what it was given."""
+        end = time.monotonic() + _QUIET_MOST
+        for file in (one.file for one in self.waiting() if one.file not in at_work):
+            while time.time() - os.stat(file).st_mtime < _QUIET and time.monotonic() < end:
+                time.sleep(_QUIET / 20)
 
     def held(self) -> int:
         """The last sequence number that stands in a recording; nothing after one that was lost counts."""

@@ -1,0 +1,101 @@
+"""What a record besides a scalar is to ClearML: events, and files and fields of the task that are stored on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tracelet.backends.clearml import plots, values
+from tracelet.backends.clearml.task import OpenTask
+from tracelet.backends.presentation import content, entries, files
+from tracelet.errors import RecordRejected
+from tracelet.records import (
+    Artifact,
+    Audio,
+    File,
+    Histogram,
+    Image,
+    Params,
+    Payload,
+    PRCurve,
+    Record,
+    Table,
+    Text,
+    Video,
+    kind,
+    shown_step,
+)
+
+_IMAGE, _PLOT = "training_debug_image", "plot"
+
+
+class Events:
+    """Of one task."""
+
+    def __init__(self, task: OpenTask) -> None:
+        self._task = task
+
+    def record(self, record: Record) -> list[values.Event]:
+        """What a record besides a scalar is to ClearML; its files, and what is a field of the task, are stored now."""
+        step = shown_step(getattr(record, "step", 0))
+        if not values.fits(step):
+            raise RecordRejected(f"clearml: step {step} is beyond 64 bits, which no server takes")
+        match record:
+            case Params(params):
+                self._task.set_params(params)
+                return []
+            case Artifact():
+                for path, data in entries(record).items():
+                    self._task.upload_artifact(path, data, _facts(record))
+                return []
+            case Image(data=data, format=form) | Audio(data=data, format=form) | Video(data=data, format=form):
+                return [self._medium(record, data, values.suffix(form))]
+            case Text(text=text):
+                return [self._medium(record, text.encode("utf-8", "backslashreplace"), ".md")]
+            case Histogram():
+                return [self._plot(record, plots.histogram_plot(record))]
+            case PRCurve():
+                return [self._plot(record, plots.curve_plot(record))]
+            case Table(data=data):
+                return self._table(record, data)
+            case _:
+                return self._as_files(record)
+
+    def _plot(self, record: Any, plot: str) -> values.Event:
+        return values.event(self._task.id, _PLOT, record, values.title_series(record.tag), plot_str=plot)
+
+    def _medium(self, record: Any, data: Payload, suffix: str, label: str = "") -> values.Event:
+        title, series = values.title_series(record.tag)
+        path = values.file_name(record.tag, shown_step(record.step), _digest(data), suffix)
+        fields = self._task.upload_medium(data, path)
+        return values.event(self._task.id, _IMAGE, record, (title, series + label), **fields)
+
+    def _table(self, record: Table, data: Payload) -> list[values.Event]:
+        text = content(data).decode()
+        events = [self._plot(record, plots.table_plot(record, text))]
+        if len(text) > plots.MOST_EXACT:
+            events.append(self._medium(record, data, ".json", " [table]"))
+        return events
+
+    def _as_files(self, record: Any) -> list[values.Event]:
+        """A record that ClearML draws nothing of: its files as media, and what else it says as JSON beside them."""
+        payloads, facts = files(record)
+        label = f" [{kind(record)}]"
+        media = {
+            name: self._medium(record, data, Path(name).suffix or ".bin", f"{label} {values.visible(name)}")
+            for name, data in payloads.items()
+        }
+        told = {"kind": kind(record), **facts, "files": {name: event["key"] for name, event in media.items()}}
+        page = json.dumps(told, default=str).encode()
+        return [*media.values(), self._medium(record, page, ".json", label)]
+
+
+def _digest(data: Payload) -> str:
+    return data.digest if isinstance(data, File) else hashlib.sha256(data).hexdigest()
+
+
+def _facts(record: Artifact) -> Mapping[str, Any]:
+    return dict(record.metadata) | ({} if record.type == "file" else {"type": record.type})

@@ -1,0 +1,20 @@
+"""What a server's Retry-After header asks for."""
+
+from __future__ import annotations
+
+import email.utils
+import time
+
+THROTTLED = (429, 503)
+"""The answers that come with one."""
+
+
+def seconds(header: str | None) -> float | None:
+    """The seconds from now that a header's number or date means; None where it says nothing."""
+    text = (header or "").strip()
+    try:
+        return max(
+            0.0, float(text) if text.isdigit() else email.utils.parsedate_to_datetime(text).timestamp() - time.time()
+        )
+    except (ValueError, TypeError, OverflowError):
+        return None
