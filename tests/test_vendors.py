@@ -9,8 +9,9 @@ from faults import Faulty, Gate, raises, values
 from programs import csv_values, journal_values, run_program, the_run
 
 import tracelet
-from tracelet.backends import _BUILTIN, backend_class
+from tracelet.backends import _BUILTIN, backend_class, configured, kept_config
 from tracelet.errors import BackendUnavailable, MissingDependency
+from tracelet.redaction import Secrets
 
 VENDORS = [name for name, entry in _BUILTIN.items() if entry.package]
 PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
@@ -104,3 +105,39 @@ def test_bad_neighbours_cost_a_vendor_nothing(name, gate, memory):
     stats = exp.stats().backends
     assert (300, 0) == (stats[name].delivered, stats["faulty"].delivered)
     assert [step / 7 for step in range(300)] == values(memory.records)
+
+
+# What the journal keeps of a config.
+
+KEPT = {
+    "aim": ({"repo": "store"}, "repo"),
+    "csv": ({"dir": "store"}, "dir"),
+    "mlflow": ({"tracking_uri": "sqlite:///store.db"}, "tracking_uri"),
+    "wandb": ({"dir": "store"}, "dir"),
+}
+CREDENTIALS = {"api_key", "access_key", "secret_key", "password", "headers", "settings", "token"}
+
+
+@pytest.mark.parametrize("name", ["aim", "clearml", "csv", "mlflow", "wandb"])
+def test_no_credential_is_kept_of_a_config(name):
+    """What a later delivery needs to know is in the journal, but for what signs in."""
+    cls = backend_class(name)
+    assert set(cls.kept) <= set(cls.Config.__struct_fields__)
+    assert set() == CREDENTIALS & set(cls.kept)
+    assert set(cls.Config.__struct_fields__) - set(cls.kept) <= CREDENTIALS
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_a_place_is_kept_whole(name, tmp_path):
+    """`tracelet sync` may be called from anywhere: a path that was meant from here still is one from there."""
+    config, key = KEPT[name]
+    backend = configured(backend_class(name), config)
+    assert str(tmp_path / "store") in kept_config(backend, Secrets())[key]
+
+
+def test_a_place_with_a_password_is_not_kept():
+    """Then the next delivery is told it again."""
+    secrets = Secrets()
+    backend = configured(backend_class("mlflow"), {"tracking_uri": "http://me:very-secret-word@host:1"})
+    secrets.learn(backend.secrets())
+    assert "tracking_uri" not in kept_config(backend, secrets)

@@ -127,8 +127,13 @@ def deliver(
             reasons.setdefault(name, delivery.trouble or "it did not take everything in time")
     with JournalReader(folder) as reader:
         after = reader.cursors()
-    outcomes = (_outcome(one.name, before, after, last, reasons.get(one.name)) for one in made)
-    return Synced(folder=folder, outcomes=tuple(outcomes))
+    outcomes = {one.name: _outcome(one.name, before, after, last, reasons.get(one.name)) for one in made}
+    behind = [name for name in orchestrator.deliveries if name not in reasons and offline_store(name, folder)]
+    if behind:  # what a vendor's offline recording got just now is handed over as well
+        again = deliver(folder, behind, config=config, patience=patience, tell=tell)
+        for one in again.outcomes:
+            outcomes[one.backend] = msgspec.structs.replace(one, new=outcomes[one.backend].new)
+    return Synced(folder=folder, outcomes=tuple(outcomes.values()))
 
 
 def _backend(name: str, facts: Mapping[str, Any], config: Mapping[str, Mapping[str, Any]]) -> Backend:

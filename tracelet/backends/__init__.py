@@ -131,8 +131,8 @@ def offline_store(name: str, folder: Path) -> str | None:
 
 def kept_config(backend: Backend, secrets: Secrets) -> dict[str, Any]:
     """What the journal may hold of a backend's config: the keys it allows, without what is not set or secret."""
-    found = {key: msgspec.to_builtins(getattr(backend.config, key)) for key in backend.kept}
-    return {key: value for key, value in found.items() if value is not None and not secrets.holds(value)}
+    found = {key: msgspec.to_builtins(value) for key, value in backend.remembered().items() if value is not None}
+    return {key: value for key, value in found.items() if not secrets.holds(value)}
 
 
 def configured(cls: type[Backend], config: Mapping[str, Any]) -> Backend:

@@ -115,6 +115,10 @@ class Backend:
         Called while the backend is not open. Does nothing where nothing waits.
         """
 
+    def remembered(self) -> dict[str, Any]:
+        """The values of `kept`. A path must be whole: the later process has another working directory."""
+        return {key: getattr(self.config, key) for key in self.kept}
+
     def secrets(self) -> Iterable[str]:
         """The credentials in use, wherever they come from: no text of ours may hold one. Asked before and after
         `open`."""

@@ -47,6 +47,11 @@ class AimBackend(Backend):
         self._restored: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
         self._doubtful = False
 
+    def remembered(self) -> dict[str, Any]:
+        """With the repository's own path, whatever the working directory is by then."""
+        told = super().remembered()
+        return told | {key: _absolute(told[key]) for key in ("repo", "repo_path")}
+
     def open(self, run: RunInfo) -> None:
         """Go on with the run that this run's folder tells of, or with `run_hash`, or begin one."""
         self._info = run

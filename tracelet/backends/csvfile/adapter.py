@@ -84,6 +84,10 @@ class CsvBackend(Backend):
         self._ledger: Ledger | None = None
         self._whole = True
 
+    def remembered(self) -> dict[str, Any]:
+        """The folder, as it was meant."""
+        return {"dir": None if self._wanted is None else str(self._wanted)}
+
     def open(self, run: RunInfo) -> None:
         with _translated():
             if self._wanted is None:

@@ -14,7 +14,7 @@ from tracelet.backends.mlflow.access import Access
 from tracelet.backends.mlflow.config import KEPT, MlflowConfig, redacted
 from tracelet.backends.mlflow.errors import translated
 from tracelet.backends.mlflow.outbox import Outbox
-from tracelet.backends.mlflow.place import check, look
+from tracelet.backends.mlflow.place import absolute, check, look
 from tracelet.backends.mlflow.program import Fluent
 from tracelet.backends.mlflow.run import Target, connect
 from tracelet.errors import BackendUnavailable
@@ -41,6 +41,11 @@ class MlflowBackend(Backend):
         self._outbox: Outbox | None = None
         self._fluent: Fluent | None = None
         self._folder = Path()
+
+    def remembered(self) -> dict[str, Any]:
+        """With the store's own path, whatever the working directory is by then."""
+        told = super().remembered()
+        return told | {key: absolute(told[key]) for key in ("backend_url", "tracking_uri") if told[key]}
 
     def open(self, run: RunInfo) -> None:
         """Use the program's own active run; otherwise begin, or go on with, the run of `run.run_id`."""

@@ -58,6 +58,11 @@ class WandbBackend(Backend):
         self._renamed: dict[str, str] = {}
         self._read_at = 0.0
 
+    def remembered(self) -> dict[str, Any]:
+        """With the folder's own path, whatever the working directory is by then."""
+        told = super().remembered()
+        return told | {"dir": os.path.abspath(told["dir"]) if told["dir"] else None}
+
     def open(self, run: RunInfo) -> None:
         """Use the program's own run if there is one; otherwise begin, or go on with, the run of `run.run_id`."""
         self._wandb = wandb = imported()
