@@ -112,6 +112,7 @@ def deliver(
     except RunInUse:
         return Synced(folder=folder, skipped="another process is at it")
     orchestrator.expect({one.name: kept_config(one, secrets) for one in made})
+    recorded = [one.name for one in made if one.offline_store(folder) is not None]
     reasons = _hand_over(made, folder, info, guard)
     # Also where a recording could not be handed over: in its vendor's offline mode the rest joins it.
     lacking = [one for one in made if before.get(one.name, Cursor()).position < last]
@@ -128,8 +129,9 @@ def deliver(
     with JournalReader(folder) as reader:
         after = reader.cursors()
     outcomes = {one.name: _outcome(one.name, before, after, last, reasons.get(one.name)) for one in made}
-    behind = [name for name in orchestrator.deliveries if name not in reasons and offline_store(name, folder)]
-    if behind:  # what a vendor's offline recording got just now is handed over as well
+    left = [name for name in recorded if name in orchestrator.deliveries and name not in reasons]
+    behind = [name for name in left if offline_store(name, folder)]
+    if behind:  # what the vendor's offline recording got just now is handed over as well
         again = deliver(folder, behind, config=config, patience=patience, tell=tell)
         for one in again.outcomes:
             outcomes[one.backend] = msgspec.structs.replace(one, new=outcomes[one.backend].new)
