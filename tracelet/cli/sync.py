@@ -45,18 +45,21 @@ def sync(
     for name in backends:
         backend_class(name)  # one that nobody knows is said before anything begins
     out = console()
-    while True:
+
+    def look(quiet: bool = False) -> tuple[bool, bool]:
         found = [find_run(base, one) for one in run or []] or _chosen(base, backends, every=all)
-        complete = _sync(out, found, backends, own, quiet=watch)
-        if not watch:
-            break
-        with contextlib.suppress(KeyboardInterrupt):
-            if not threading.Event().wait(_WATCH_EVERY):
-                continue
-        break
-    if not found and not watch:
+        return bool(found), _sync(out, found, backends, own, quiet=quiet)
+
+    if watch:
+        with contextlib.suppress(KeyboardInterrupt):  # wherever it comes: what is delivered by then is noted
+            while True:
+                look(quiet=True)
+                threading.Event().wait(_WATCH_EVERY)
+        return
+    any_found, complete = look()
+    if not any_found:
         out.print(cell(f"Nothing waits under {base}."))
-    if not complete and not watch:
+    if not complete:
         raise typer.Exit(1)
 
 
