@@ -11,15 +11,15 @@ import contextlib
 import email.parser
 import email.policy
 import json
-import socket
 import threading
 import time
 import urllib.parse
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.backends.http_stand_in import Handler, Listener
 
 Answer = tuple[int, dict[str, Any]]
 
@@ -42,7 +42,7 @@ class ClearmlServer:
         self.faults: list[Callable[[str], Answer | None]] = []
         self.refuse: Callable[[dict[str, Any]], bool] = lambda event: False
         self.port = 0
-        self._http: _Listener | None = None
+        self._http: Listener | None = None
         self._released = threading.Event()
 
     # Its life.
@@ -55,7 +55,7 @@ class ClearmlServer:
         """Listen, after a `stop` on the same port."""
         self._released.clear()
         handler = type("Handler", (_Handler,), {"server_state": self})
-        self._http = _Listener(("127.0.0.1", self.port), handler)
+        self._http = Listener(("127.0.0.1", self.port), handler)
         self.port = self._http.server_address[1]
         threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
         return self
@@ -202,51 +202,12 @@ def _name(body: Any) -> str:
     return str(body["name"])
 
 
-class _Listener(ThreadingHTTPServer):
-    """Knows the connections that clients keep open, to close them as the end of a process does."""
-
-    allow_reuse_address = True
-    daemon_threads = True
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self._connections: set[socket.socket] = set()
-
-    def process_request(self, request: Any, address: Any) -> None:
-        self._connections.add(request)
-        super().process_request(request, address)
-
-    def shutdown_request(self, request: Any) -> None:
-        self._connections.discard(request)
-        super().shutdown_request(request)
-
-    def handle_error(self, request: Any, address: Any) -> None:
-        return  # a connection that was closed in the middle
-
-    def hang_up(self) -> None:
-        for connection in list(self._connections):
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Handler):
     server_state: ClearmlServer
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-
-    def _body(self) -> bytes:
-        if self.headers.get("Transfer-Encoding") == "chunked":
-            parts = []
-            while size := int(self.rfile.readline(), 16):
-                parts.append(self.rfile.read(size))
-                self.rfile.readline()
-            self.rfile.readline()
-            return b"".join(parts)
-        return self.rfile.read(int(self.headers.get("Content-Length") or 0))
 
     def do_GET(self) -> None:
         path = urllib.parse.urlsplit(self.path).path.strip("/")
-        body = self._body()
+        body = self.body()
         action = path.rpartition("/")[2]
         if action.count(".") != 1 or not action.replace(".", "").replace("_", "").isalpha():
             self._file(path)
@@ -265,7 +226,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.do_GET()
             return
         head = f"Content-Type: {self.headers['Content-Type']}\r\n\r\n".encode()
-        message = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(head + self._body())
+        message = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(head + self.body())
         told = self.server_state.answer("files.upload", None)
         for part in message.iter_parts():
             if told[0] == 200:

@@ -11,16 +11,15 @@ import contextlib
 import html
 import json
 import re
-import socket
 import threading
 import urllib.parse
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests.backends.http_stand_in import Handler, Listener
 from tracelet.testing import Stored
 
 HISTORY, SUMMARY, EVENTS, OUTPUT = "wandb-history.jsonl", "wandb-summary.json", "wandb-events.jsonl", "output.log"
@@ -105,7 +104,7 @@ class WandbServer:
         self.calls: Counter[str] = Counter()
         self.faults: list[Fault] = []
         self.port = 0
-        self._http: _Listener | None = None
+        self._http: Listener | None = None
         self._released = threading.Event()
         self._lock = threading.RLock()
 
@@ -119,7 +118,7 @@ class WandbServer:
         """Listen, after a `stop` on the same port."""
         self._released.clear()
         handler = type("Handler", (_Handler,), {"server_state": self})
-        self._http = _Listener(("127.0.0.1", self.port), handler)
+        self._http = Listener(("127.0.0.1", self.port), handler)
         self.port = self._http.server_address[1]
         threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
         return self
@@ -357,57 +356,11 @@ def _value(text: str) -> Any:
     return json.loads(text, parse_int=lambda digits: -0.0 if digits == "-0" else int(digits))
 
 
-class _Listener(ThreadingHTTPServer):
-    """Knows the connections that clients keep open, to close them as the end of a process does."""
-
-    allow_reuse_address = True
-    daemon_threads = True
-    request_queue_size = 64
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self._connections: set[socket.socket] = set()
-
-    def process_request(self, request: Any, address: Any) -> None:
-        self._connections.add(request)
-        super().process_request(request, address)
-
-    def shutdown_request(self, request: Any) -> None:
-        self._connections.discard(request)
-        super().shutdown_request(request)
-
-    def handle_error(self, request: Any, address: Any) -> None:
-        return  # a connection that was closed in the middle
-
-    def hang_up(self) -> None:
-        for connection in list(self._connections):
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Handler):
     server_state: WandbServer
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-
-    def _body(self) -> bytes:
-        if self.headers.get("Transfer-Encoding") == "chunked":
-            parts = []
-            while size := int(self.rfile.readline(), 16):
-                parts.append(self.rfile.read(size))
-                self.rfile.readline()
-            self.rfile.readline()
-            data = b"".join(parts)
-        else:
-            data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        if self.headers.get("Content-Encoding") == "gzip":
-            import gzip
-
-            data = gzip.decompress(data)
-        return data
 
     def do_POST(self) -> None:
-        path, state, body = urllib.parse.urlsplit(self.path).path, self.server_state, self._body()
+        path, state, body = urllib.parse.urlsplit(self.path).path, self.server_state, self.body()
         if not self._signed_in():
             self._tell(Answer(401, {"error": "user is not logged in"}))
             return
@@ -423,7 +376,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._tell(state.answer(path) or Answer(404, {"error": "not found"}))
 
     def do_PUT(self) -> None:
-        path, body = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path), self._body()
+        path, body = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path), self.body()
         told = self.server_state.answer("upload")
         if told is None:
             self.server_state.stored[path.removeprefix("/storage/")] = body
