@@ -28,6 +28,8 @@ _FOREIGN = ("WANDB_SERVICE", "WANDB_RUN_ID", "WANDB_SWEEP_ID", "WANDB_SWEEP_PARA
 _COUNT_TIMEOUT = 3.0
 _COUNT_PATIENCE = 3.0
 _POLL = 0.05
+# A request that was under way when its program was killed ends within `_FRESH` seconds of the file's last change.
+_FRESH, _STEADY = 30.0, 1.0
 
 
 class HandOver:
@@ -70,6 +72,20 @@ class HandOver:
         count = self.count(deadline)
         return None if count is None else max(0, count - (recording.start or 0))
 
+    def _steady(self, recording: Recording, deadline: float) -> int:
+        """How many rows the server has, once what a program killed a moment ago sent has arrived there.
+
+        A row that arrives after the count would be sent a second time.
+        """
+        has, since = self._has(recording, deadline) or 0, time.monotonic()
+        fresh = recording.online and time.time() - os.stat(recording.file).st_mtime < _FRESH
+        while fresh and time.monotonic() < min(since + _STEADY, deadline):
+            time.sleep(_STEADY / 10)
+            now = self._has(recording, deadline) or 0
+            if now != has:
+                has, since = now, time.monotonic()
+        return has
+
     def count(self, deadline: float) -> int | None:
         left = min(_COUNT_TIMEOUT, max(0.5, deadline - time.monotonic()))
         return self._server.rows(self._note.project, self._note.entity, self._note.id, left)
@@ -84,7 +100,7 @@ class HandOver:
         if recording.start is None:
             recording.start = self.count(deadline)
             self._save()
-        file, has = Path(recording.file), self._has(recording, deadline) or 0
+        file, has = Path(recording.file), self._steady(recording, deadline)
         rest = file if not has else file.with_name("tracelet-rest.wandb")
         with contextlib.ExitStack() as undo:
             if has:
