@@ -7,10 +7,8 @@ import hypothesis
 import pytest
 from event_files import BEGUN, event, framed, records, steps, write
 from hypothesis import strategies
-from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
 from tracelet.importer import import_run
-from tracelet.importer.crc32c import masked, masked_each
 from tracelet.importer.tfrecord import Damage, Frame, frames
 from tracelet.records import Scalar
 
@@ -29,15 +27,6 @@ def lost(path):
 
 def data(piece):
     return piece[12:-4]
-
-
-def test_the_checksum_is_tensorboards():
-    """One by one, side by side and in lanes."""
-    sizes = [0, 1, 3, 4, 5, 7, 8, 63, 64, 65, 127, 128, 129, 1000, 8191, 8192, 8193, 8320, 20001]
-    pieces = [os.urandom(size) for size in sizes] + [os.urandom(50 + number % 3) for number in range(100)]
-    expected = [masked_crc32c(piece) for piece in pieces]
-    assert expected == [masked(piece) for piece in pieces]
-    assert expected == masked_each(pieces)
 
 
 def test_a_file_torn_at_any_byte_gives_what_is_whole(tmp_path):

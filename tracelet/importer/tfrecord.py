@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from tracelet.importer.crc32c import masked, masked_each
+from tracelet.checksum import masked_crc32c
 
 _HEADER = 12
 _FOOTER = 4
@@ -45,25 +45,22 @@ def frames(path: Path, start: int = 0, *, chunk: int = 1 << 20) -> Iterator[Fram
     window = _Window(path, chunk)
     offset = start
     while offset < window.size:
-        framed = _framed(window, offset, chunk)
-        sums = masked_each([frame.data for frame, _ in framed])
-        for (frame, wanted), found in zip(framed, sums, strict=True):
-            offset = frame.end
-            if found == wanted:
-                yield frame
-            elif offset == window.size or _is_header(window.read(offset, _HEADER)):
-                yield Damage(frame.start, offset, "a record's checksum is wrong")
-            else:
-                offset = frame.start
-                break
-        else:
-            if offset == window.size:
-                return
-            header = window.read(offset, _HEADER)
-            if len(header) < _HEADER or (_is_header(header) and _end(offset, header) > window.size):
-                yield Damage(offset, offset, f"the last record is cut off after {window.size - offset} bytes")
-                return
-            if _is_header(header):
+        header = window.read(offset, _HEADER)
+        whole = _is_header(header)
+        end = _end(offset, header)
+        if len(header) < _HEADER or (whole and end > window.size):
+            yield Damage(offset, offset, f"the last record is cut off after {window.size - offset} bytes")
+            return
+        if whole:
+            body = window.read(offset + _HEADER, end - offset - _HEADER)
+            data, wanted = body[:-_FOOTER], int.from_bytes(body[-_FOOTER:], "little")
+            if masked_crc32c(data) == wanted:
+                yield Frame(offset, end, data)
+                offset = end
+                continue
+            if end == window.size or _is_header(window.read(end, _HEADER)):
+                yield Damage(offset, end, "a record's checksum is wrong")
+                offset = end
                 continue
         yield (damage := _lost(window, offset))
         if damage.end == offset:
@@ -89,20 +86,6 @@ class _Window:
         return self._buffer[begin : begin + length]
 
 
-def _framed(window: _Window, offset: int, most: int) -> list[tuple[Frame, int]]:
-    """Records that follow each other, about `most` bytes, with the checksum that stands behind each."""
-    found: list[tuple[Frame, int]] = []
-    first = offset
-    while offset - first < most:
-        header = window.read(offset, _HEADER)
-        if not _is_header(header) or (end := _end(offset, header)) > window.size:
-            break
-        data = window.read(offset + _HEADER, end - offset - _HEADER)
-        found.append((Frame(offset, end, data[:-_FOOTER]), int.from_bytes(data[-_FOOTER:], "little")))
-        offset = end
-    return found
-
-
 def _lost(window: _Window, start: int) -> Damage:
     """The damage at `start`, up to the next header that is whole."""
     offset = start + 1
@@ -126,4 +109,4 @@ def _end(offset: int, header: bytes) -> int:
 
 @functools.lru_cache(4096)  # lengths repeat
 def _is_header(header: bytes) -> bool:
-    return len(header) == _HEADER and masked(header[:8]) == int.from_bytes(header[8:], "little")
+    return len(header) == _HEADER and masked_crc32c(header[:8]) == int.from_bytes(header[8:], "little")

@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import Any, TypeAlias
 
 from tracelet import snapshot
+from tracelet.checksum import IS_COMPILED, masked_crc32c
 from tracelet.guard import Guard
 from tracelet.interceptors import events
 from tracelet.interceptors.claims import CLAIMS, Claim, ScalarCall, ScalarClaim, exact_scalar
@@ -32,6 +33,8 @@ Method: TypeAlias = Callable[..., Any]
 _HPARAMS_KEPT = 16
 
 MODULES = ("torch.utils.tensorboard.writer", "tensorboardX.writer")
+# Each binds `masked_crc32c` by name; it computes in Python, on a thread that holds the interpreter.
+_RECORD_WRITERS = ("tensorboard.summary.writer.record_writer", "tensorboardX.record_writer")
 
 
 class SummaryWriterInterceptor:
@@ -55,19 +58,27 @@ class SummaryWriterInterceptor:
         self._senders: set[Any] = set()
         self._hparams: dict[bytes, dict[str, Any]] = {}
         self._patches = Patches()
-        self._watcher = ImportWatcher(dict.fromkeys(MODULES, self._patch))
+        patches: dict[str, Callable[[ModuleType], None]] = dict.fromkeys(MODULES, self._patch)
+        if IS_COMPILED:
+            patches |= dict.fromkeys(_RECORD_WRITERS, self._patch_checksum)
+        self._patch_each = patches
+        self._watcher = ImportWatcher(patches)
 
     def install(self) -> None:
         self._watcher.install()
-        for name in MODULES:
+        for name, patch in self._patch_each.items():
             if (module := sys.modules.get(name)) is not None:
-                self._patch(module)
+                patch(module)
 
     def uninstall(self) -> None:
         self._submit = None
         self._last = (None, self._last[1])
         self._watcher.uninstall()
         self._patches.undo()
+
+    def _patch_checksum(self, module: ModuleType) -> None:
+        """The same checksums, computed outside Python."""
+        self._patches.wrap(module, "masked_crc32c", lambda original: masked_crc32c)
 
     def _patch(self, module: ModuleType) -> None:
         """Wrap the module's classes; a module that is still being imported by another thread comes again later."""
