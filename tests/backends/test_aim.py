@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.backends import aim_store as store
@@ -288,6 +288,8 @@ def test_a_histogram_is_drawn_and_kept(backend: AimBackend, repo: Path) -> None:
     st.floats(-1e300, 1e300),
     st.floats(0, 1e300),
 )
+@example([1.0], 0.0, 2.2250738585e-313)
+@example([1.0, 0.0, 2.0], 0.0, 5e-324)
 def test_uniform_buckets_keep_the_total(counts: list[float], low: float, width: float) -> None:
     edges = [low + width * at for at in range(len(counts) + 1)]
     if not math.isfinite(edges[-1]):

@@ -99,7 +99,10 @@ def uniform(counts: Sequence[float], edges: Sequence[float]) -> tuple[list[float
         low, high = middle - margin, middle + margin
     bins = min(MOST_BINS, max(FEWEST_BINS, len(counts)))
     reached = np.concatenate([[0.0], np.cumsum(np.nan_to_num(np.asarray(counts, dtype=float)))])
-    shares = np.interp(np.linspace(low, high, bins + 1), np.asarray(edges, dtype=float), reached)
+    # As parts of the range: the slope across a bucket of a subnormal width would be infinite.
+    places = (np.clip(np.asarray(edges, dtype=float), low, high) - low) / (high - low)
+    with np.errstate(over="ignore", invalid="ignore"):
+        shares = np.fmin(np.interp(np.linspace(0.0, 1.0, bins + 1), places, reached), reached[-1])
     shares[0], shares[-1] = 0.0, reached[-1]
     return [float(share) for share in np.diff(shares)], low, high
 
