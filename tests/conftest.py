@@ -20,7 +20,8 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # A suite that was started in the background ignores Ctrl-C, and its programs, which are to meet one, would as well.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-hypothesis.settings.register_profile("tracelet", deadline=None, database=None)
+# The same examples each time; new ones are looked for by `make test-long`.
+hypothesis.settings.register_profile("tracelet", deadline=None, database=None, derandomize=True)
 hypothesis.settings.load_profile("tracelet")
 
 _FOREIGN = ("TRACELET_", "WANDB_", "MLFLOW_", "CLEARML_", "AIM_", "TORCHELASTIC_", "SLURM_")
