@@ -74,6 +74,10 @@ class ImageClaim(Claim):
     kinds = frozenset({"image", "video"})
 
 
+class FigureClaim(ImageClaim):
+    """add_figure draws, and hands its picture to add_image."""
+
+
 class VideoClaim(Claim):
     """add_video writes an empty summary where moviepy is missing; the frames are carried all the same, as a GIF."""
 
@@ -219,7 +223,7 @@ CLAIMS: dict[str, type[Claim]] = {
     "add_image": ImageClaim,
     "add_images": ImageClaim,
     "add_image_with_boxes": ImageClaim,
-    "add_figure": ImageClaim,
+    "add_figure": FigureClaim,
     "add_video": VideoClaim,
     "add_audio": AudioClaim,
     "add_text": TextClaim,

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import functools
-from types import CellType, FunctionType, MethodType
+from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 _MOST_STEPS = 200
 
 
 class Reach:
-    """Watches `add_event` of the FileWriter class of one SummaryWriter class, which we wrapped.
+    """Watches `add_event` of a writer module's FileWriter class, which we wrapped.
 
     Who wraps ours passes on to it. Who puts back what stood there before us drops it without a word: MLflow's autolog
     does, each time it is switched on, off or set anew.
     """
 
-    def __init__(self, writer: Any, file_writer: Any, event_class: Any) -> None:
-        self.writer, self.file_writer, self._event_class = writer, file_writer, event_class
-        self.known = self._ours = file_writer.add_event
+    def __init__(self, module: ModuleType) -> None:
+        self.module, self.writer, self.file_writer = module, module.SummaryWriter, module.FileWriter
+        self._event_class = module.Event
+        self.known = self._ours = self.file_writer.add_event
 
     def mended(self) -> None:
         self.known = self._ours = self.file_writer.add_event

@@ -15,22 +15,26 @@ import time
 from collections.abc import Callable
 from threading import get_ident
 from types import ModuleType
-from typing import Any, TypeAlias
+from typing import Any
 
 from tracelet import snapshot
 from tracelet.checksum import IS_COMPILED, masked_crc32c
 from tracelet.guard import Guard
 from tracelet.interceptors import events
 from tracelet.interceptors.claims import CLAIMS, Claim, ScalarCall, ScalarClaim, exact_scalar
+from tracelet.interceptors.deferred import Deferred
 from tracelet.interceptors.imports import ImportWatcher
+from tracelet.interceptors.modes import Method, Mode, Surroundings
+from tracelet.interceptors.nofile import NoFile
 from tracelet.interceptors.patches import Patches
 from tracelet.interceptors.reach import Reach
 from tracelet.interceptors.series import Directory, SeriesNames
+from tracelet.interceptors.untouched import Untouched, is_of
+from tracelet.interceptors.unwritten import Unwritten
 from tracelet.records import Params, Record, Scalar
 
-Method: TypeAlias = Callable[..., Any]
-
 _HPARAMS_KEPT = 16
+_MODES: dict[str, type[Mode]] = {"sync": Mode, "async": Deferred, "off": NoFile}
 
 MODULES = ("torch.utils.tensorboard.writer", "tensorboardX.writer")
 # Each binds `masked_crc32c` by name; it computes in Python, on a thread that holds the interpreter.
@@ -44,19 +48,27 @@ class SummaryWriterInterceptor:
     classes hold what they held before, but where somebody wrapped a method after us: there ours passes on.
     """
 
-    def __init__(self, submit: Callable[[Record], None], series: SeriesNames, guard: Guard) -> None:
+    def __init__(
+        self,
+        submit: Callable[[Record], None],
+        series: SeriesNames,
+        guard: Guard,
+        *,
+        events: str = "sync",
+        queue_bytes: int = 2**28,
+    ) -> None:
         self._submit: Callable[[Record], None] | None = submit
         self._series = series
         self._guard = guard
         # The public call now running in each thread. A dictionary by thread id: half the cost of a threading.local.
         self._claims: dict[int, ScalarClaim | Claim | None] = {}
         self._last: tuple[Any, Directory] = (None, Directory(series, "", ""))
-        # What is as the library wrote it. Where all of it is, add_scalar writes its one event and no other: writer
-        # classes by `_get_file_writer`, and file writers' `add_summary` and (wrapped by us) `add_event`.
-        self._plain: set[type] = set()
-        self._getters: set[Any] = set()
-        self._senders: set[Any] = set()
+        self._untouched = Untouched()
+        self._plain: set[type] = set()  # writer classes with an untouched `_get_file_writer`
+        self._senders = self._untouched.senders
         self._hparams: dict[bytes, dict[str, Any]] = {}
+        around = Surroundings(submit, series, guard, self._claims, self._untouched, queue_bytes)
+        self._mode = _MODES[events](around)
         self._patches = Patches()
         patches: dict[str, Callable[[ModuleType], None]] = dict.fromkeys(MODULES, self._patch)
         if IS_COMPILED:
@@ -65,12 +77,18 @@ class SummaryWriterInterceptor:
         self._watcher = ImportWatcher(patches)
 
     def install(self) -> None:
+        self._mode.start()
         self._watcher.install()
         for name, patch in self._patch_each.items():
             if (module := sys.modules.get(name)) is not None:
                 patch(module)
 
+    def drain(self, deadline: float) -> bool:
+        """Whether every call made before is in its event file, and its records submitted, before `deadline`."""
+        return self._mode.drain(deadline)
+
     def uninstall(self) -> None:
+        self._mode.end()
         self._submit = None
         self._last = (None, self._last[1])
         self._watcher.uninstall()
@@ -86,26 +104,32 @@ class SummaryWriterInterceptor:
         if writer is None or file_writer is None:
             return
         own = writer.add_scalar, writer._get_file_writer, file_writer.add_summary, file_writer.add_event
-        untouched = all(_code_file(method) == module.__file__ for method in own)
+        untouched = is_of(module, *own)
         self._patches.wrap(file_writer, "add_event", self._tee_event)
-        reach = Reach(writer, file_writer, module.Event)
+        self._mode.patch(module, self._patches)
+        reach = Reach(module)
         self._patches.wrap(writer, "__init__", self._tee_init)
-        self._patches.wrap(writer, "add_scalar", functools.partial(self._tee_scalar, reach))
+        self._wrap(reach, "add_scalar", functools.partial(self._tee_scalar, reach))
         for name, claim_class in CLAIMS.items():
-            self._patches.wrap(writer, name, functools.partial(self._tee, claim_class, reach))
+            self._wrap(reach, name, functools.partial(self._tee, claim_class, reach))
         if untouched:
-            self._getters.add(writer._get_file_writer)
-            self._senders |= {file_writer.add_summary, file_writer.add_event}
+            self._untouched.meet(writer, file_writer)
         summary = sys.modules.get(module.__name__.removesuffix("writer") + "summary")
         if summary is not None:
             self._patches.wrap(summary, "hparams", self._tee_hparams)
         dummy = getattr(module, "DummyFileWriter", None)  # tensorboardX, write_to_disk=False
         if dummy is not None:
             self._patches.wrap(dummy, "add_event", self._tee_event)
-            event = module.Event
-            self._patches.wrap(dummy, "add_summary", functools.partial(self._tee_summary, event))
-            self._patches.wrap(dummy, "add_graph", functools.partial(self._tee_graph, event))
-            self._patches.wrap(dummy, "add_onnx_graph", functools.partial(self._tee_onnx, event))
+            unwritten = Unwritten(module.Event, self._guard, self._event)
+            self._patches.wrap(dummy, "add_summary", unwritten.tee_summary)
+            self._patches.wrap(dummy, "add_graph", unwritten.tee_graph)
+            self._patches.wrap(dummy, "add_onnx_graph", unwritten.tee_onnx)
+
+    def _wrap(self, reach: Reach, name: str, tee: Callable[[Method], Method]) -> None:
+        def wrapper(original: Method) -> Method:
+            return self._mode.wrap(reach.module, original, tee(original))
+
+        self._patches.wrap(reach.writer, name, wrapper)
 
     # The wrappers. Each calls the host's own first, lets its exception through, and runs our lines in the guard.
 
@@ -176,36 +200,6 @@ class SummaryWriterInterceptor:
     def _tee_event(self, original: Method) -> Method:
         return self._guard.follow(original, self._event)
 
-    def _tee_summary(self, event_class: Any, original: Method) -> Method:
-        @functools.wraps(original)
-        def add_summary(file_writer: Any, summary: Any, global_step: Any = None, walltime: Any = None) -> Any:
-            result = original(file_writer, summary, global_step, walltime)
-            if self._submit is not None:
-                self._guard.call(self._unwritten, file_writer, event_class, {"summary": summary}, global_step, walltime)
-            return result
-
-        return add_summary
-
-    def _tee_graph(self, event_class: Any, original: Method) -> Method:
-        @functools.wraps(original)
-        def add_graph(file_writer: Any, graph_profile: Any, walltime: Any = None) -> Any:
-            result = original(file_writer, graph_profile, walltime)
-            if self._submit is not None:
-                self._guard.call(self._unwritten_graph, file_writer, event_class, graph_profile[0], walltime)
-            return result
-
-        return add_graph
-
-    def _tee_onnx(self, event_class: Any, original: Method) -> Method:
-        @functools.wraps(original)
-        def add_onnx_graph(file_writer: Any, graph: Any, walltime: Any = None) -> Any:
-            result = original(file_writer, graph, walltime)
-            if self._submit is not None:
-                self._guard.call(self._unwritten_graph, file_writer, event_class, graph, walltime)
-            return result
-
-        return add_onnx_graph
-
     # Ours, inside the guard.
 
     def _mend(self, reach: Reach) -> None:
@@ -220,7 +214,7 @@ class SummaryWriterInterceptor:
                 reach.mended()
                 for name, claim_class in CLAIMS.items():  # who drops one of ours may have dropped others
                     if not claim_class.has_rest:  # claimed twice is harmless, but for what comes after the call
-                        self._patches.wrap(reach.writer, name, functools.partial(self._tee, claim_class, reach))
+                        self._wrap(reach, name, functools.partial(self._tee, claim_class, reach))
         finally:
             self._claims[thread] = outer
 
@@ -279,7 +273,7 @@ class SummaryWriterInterceptor:
         log_dir = file_writer.get_logdir()
         if isinstance(claim, tuple):
             writer_class, *arguments = claim
-            if getattr(writer_class, "_get_file_writer", None) in self._getters:
+            if getattr(writer_class, "_get_file_writer", None) in self._untouched.getters:
                 self._plain.add(writer_class)
             claim = ScalarCall(None, tuple(arguments), {})
 
@@ -314,20 +308,3 @@ class SummaryWriterInterceptor:
         if submit is not None:
             for record in claim.rest(self._series):
                 submit(record)
-
-    def _unwritten_graph(self, file_writer: Any, event_class: Any, graph: Any, walltime: Any) -> None:
-        self._unwritten(file_writer, event_class, {"graph_def": graph.SerializeToString()}, None, walltime)
-
-    def _unwritten(self, file_writer: Any, event_class: Any, content: dict[str, Any], step: Any, walltime: Any) -> None:
-        """The event that a dummy writer would have written."""
-        event = event_class(**content)
-        event.wall_time = time.time() if walltime is None else walltime
-        if step is not None:
-            event.step = int(step)
-        self._event(file_writer, event, step, walltime)
-
-
-def _code_file(method: Any) -> str | None:
-    """The file that a function was written in; a wrapper keeps its original's name and module, but not this."""
-    code = getattr(method, "__code__", None)
-    return getattr(code, "co_filename", None)
