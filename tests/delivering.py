@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tracelet import delivery as delivery_module
 from tracelet import keeper as keeper_module
+from tracelet import pace as pace_module
 from tracelet.backends.base import Backend
 from tracelet.delivery import Delivery
 from tracelet.errors import BackendUnavailable, JournalError, RecordRejected
@@ -34,10 +35,10 @@ FOREVER = 2**30
 def quick():
     """Waits and portions so small that much happens in an example."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in (("_RETRY_FIRST", 0.001), ("_RETRY_MOST", 0.001), ("_SETTLE_EVERY", 0.002), ("_REST", 0.0)):
+        for name, value in (("_RETRY_FIRST", 0.001), ("_RETRY_MOST", 0.001), ("_SETTLE_EVERY", 0.002)):
             patch.setattr(delivery_module, name, value)
-        patch.setattr(delivery_module, "_PORTION_FIRST", 3)
-        patch.setattr(delivery_module, "_PORTION_MOST", 8)
+        for name, value in (("_REST", 0.0), ("_REST_BEHIND", 0.0), ("_PORTION_FIRST", 3), ("_PORTION_MOST", 8)):
+            patch.setattr(pace_module, name, value)
         patch.setattr(keeper_module, "_TRY_EVERY", 0.0)
         speak = threading.excepthook
         patch.setattr(threading, "excepthook", lambda args: args.exc_type is SystemExit or speak(args))

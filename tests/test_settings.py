@@ -40,6 +40,12 @@ def test_what_is_not_given_does_not_override():
         ("TRACELET_MODE", "offline", "mode", "offline"),
         ("TRACELET_EXPERIMENT_NAME", "old name", "exp_name", "old name"),
         ("TRACELET_PROJECT", "5", "project", "5"),
+        ("TRACELET_EVENTS", "async", "events", "async"),
+        ("TRACELET_EVENTS", "False", "events", "off"),
+        ("TRACELET_EVENTS", "0", "events", "off"),
+        ("TRACELET_EVENTS", "true", "events", "sync"),
+        ("TRACELET_DELIVERY", "process", "delivery", "process"),
+        ("TRACELET_WAIT", "false", "wait", False),
     ],
 )
 def test_variables(variable, text, field, expected):
@@ -48,7 +54,8 @@ def test_variables(variable, text, field, expected):
 
 
 @pytest.mark.parametrize(
-    "field", [name for name in Settings.__struct_fields__ if name not in ("backend", "tags", "mode")]
+    "field",
+    sorted(set(Settings.__struct_fields__) - {"backend", "tags", "mode", "events", "delivery", "wait"}),
 )
 def test_every_field_has_a_variable(field):
     assert getattr(load({}, {f"TRACELET_{field.upper()}": "7"}), field) in ("7", 7)
@@ -64,7 +71,10 @@ def test_foreign_variables_are_not_ours():
     assert Settings() == load({}, {"WANDB_PROJECT": "x", "TRACE": "y", "tracelet_project": "z"})
 
 
-@pytest.mark.parametrize(("variable", "text"), [("FLUSH_TIMEOUT", "soon"), ("MODE", "on"), ("QUEUE_BYTES", "1.5")])
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [("FLUSH_TIMEOUT", "soon"), ("MODE", "on"), ("QUEUE_BYTES", "1.5"), ("EVENTS", "some"), ("WAIT", "a while")],
+)
 def test_a_variable_of_the_wrong_type_is_an_error(variable, text):
     with pytest.raises(ConfigurationError, match=variable.lower()):
         load({}, {f"TRACELET_{variable}": text})

@@ -20,7 +20,7 @@ from tracelet.experiment import Experiment
 from tracelet.identity import check_run_id, find_run, new_run_id, run_folder
 from tracelet.journal import JournalReader
 from tracelet.records import RunInfo
-from tracelet.settings import Mode, Settings
+from tracelet.settings import Events, Mode, Place, Settings
 
 logger = logging.getLogger("tracelet")
 
@@ -49,6 +49,9 @@ def start_logging(
     dir: str | os.PathLike[str] | None = None,
     flush_timeout: float | None = None,
     connect_timeout: float | None = None,
+    wait: bool | None = None,
+    delivery: Place | None = None,
+    events: Events | bool | None = None,
 ) -> Experiment:
     """Begin a run: from now on, everything told to a SummaryWriter is carried to the run's journal and backends.
 
@@ -71,6 +74,14 @@ def start_logging(
         dir: Where run folders are made (default `tracelet_runs`).
         flush_timeout: Seconds that the end of the run may wait for its backends (default 30).
         connect_timeout: Seconds that this call may wait for its backends (default 10).
+        wait: False: return at once; the backends' packages are imported, and their runs begun, behind this call. The
+            program's own calls of a vendor's functions then do not land in our run.
+        delivery: `thread` (default): each backend works on a thread of this process. `process`: all of them in a
+            process beside it, which takes nothing from this one's interpreter, outlives its death and finishes its
+            run; `native`, `wandb.run` and a vendor's own calls are then not to be had.
+        events: `sync` (default): event files are written as without tracelet. `async`: `add_image`, `add_figure`,
+            `add_video`, `add_audio` and `add_histogram` return once their values are copied. False: writers made from
+            now on write no event files at all.
 
     Raises:
         ConfigurationError: an argument, variable or key that nobody knows, or that does not fit.
@@ -98,8 +109,16 @@ def start_logging(
             "group": group,
             "flush_timeout": flush_timeout,
             "connect_timeout": connect_timeout,
+            "wait": wait,
+            "delivery": delivery,
+            "events": events,
         }
     )
+    if objects and settings.delivery == "process":
+        raise ConfigurationError(
+            f"delivery='process' takes backends by their names: {objects[0]!r} is an object of this process. "
+            "Register its class with register_backend, or use delivery='thread'"
+        )
     _check_distinct([*settings.backend, *(one.name for one in objects)])
     classes = {name: backend_class(name) for name in settings.backend}
     shared, own = _split_config(config or {}, [*classes, *(one.name for one in objects)])
@@ -125,13 +144,6 @@ def start_logging(
         )
         if settings.mode != "disabled":
             _active = experiment
-            logger.info(
-                "tracelet: %s run %s in %s%s",
-                "going on with" if info.resumed else "new",
-                info.run_id,
-                info.folder,
-                f" ({experiment.url})" if experiment.url else "",
-            )
         return experiment
 
 

@@ -9,55 +9,25 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
-
 from tracelet.backends.base import Backend, Batch, Status
 from tracelet.errors import BackendError, BackendUnavailable, JournalError, RecordRejected
 from tracelet.guard import Guard
 from tracelet.journal import Cursor, Rejection, StoredBatch
+from tracelet.pace import Pace
 from tracelet.progress import Handed, Progress, accounted, total
 from tracelet.records import Record, RunInfo
 from tracelet.spool import Files
+from tracelet.standing import Standing
 from tracelet.tail import Source, Tail
 
 _RETRY_FIRST, _RETRY_MOST = 0.5, 30.0
 # A server that asks for more than this is asked again all the same.
 _RETRY_AFTER_MOST = 300.0
 _SETTLE_EVERY = 1.0
-# Written in portions that take a moment each: the end of a run, and what a kill repeats, wait for one portion at most.
-_PORTION_FIRST, _PORTION_MOST = 64, 4096
-_PORTION_SHORT, _PORTION_LONG = 0.1, 0.4
-# Where the end of the run waits for nothing else, larger portions: many vendors have a price for each request.
-_LAST_SHORT, _LAST_LONG = 0.25, 0.8
-# Beside a busy loop, the interpreter time that an SDK takes is the loop's loss. A fifth is enough for a live view,
-# and the end of the run ends the pauses.
-_REST, _REST_MOST = 4.0, 2.0
 # An adapter's defect looks like an outage at first; after so many attempts the batch is taken apart instead.
 _ATTEMPTS = 3
 
-_NO_END = "it did not confirm the end of the run in time"
-_OFFLINE = "offline: "
-_OPEN = ("connected", _OFFLINE)
-
 Report = Callable[[str, Cursor, Sequence[Rejection]], None]
-
-
-class DeliveryStats(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the records of a run are, for one backend; the five numbers add up to the records submitted."""
-
-    delivered: int
-    """Held durably by the backend."""
-    pending: int
-    """In the journal, not yet confirmed by the backend."""
-    rejected: int
-    """Refused by the backend for good and kept in the journal with the reason, or damaged in the journal's file."""
-    filtered: int
-    """Of a kind that the backend has no place for."""
-    dropped: int
-    """Never reached the journal."""
-    state: str
-    """`connecting`, `connected`, `waiting: <reason>`, `offline: <reason>` (recorded by the vendor's own offline means)
-    or `closed`."""
 
 
 class _Finish(NamedTuple):
@@ -69,11 +39,12 @@ class _Finish(NamedTuple):
 _Numbered = tuple[int, Record]
 
 
-class Delivery:
+class Delivery(Standing):
     """Carries one journal to one backend on a thread of its own.
 
     `report(name, cursor, rejections)` takes the cursor to whoever writes the journal. `opened` is called on this
-    thread after every `Backend.open`. `began` is the last number of earlier processes.
+    thread after every `Backend.open`. `began` is the last number of earlier processes. Nothing of the vendor is touched
+    before `may_begin` is set.
     """
 
     def __init__(
@@ -88,116 +59,57 @@ class Delivery:
         report: Report,
         guard: Guard,
         opened: Callable[[], None],
+        pace: Pace | None = None,
+        may_begin: threading.Event | None = None,
     ) -> None:
+        super().__init__(backend.name, cursor)
         self.backend = backend
-        self.name = backend.name
         self._folder, self._info = folder, info
         self._files = Files(folder / "files")
         self._report, self._guard, self._opened = report, guard, opened
         self._began = began
         self._progress = Progress(cursor)
         self._tail = tail
-        self._portion = _PORTION_FIRST
-        self._seconds_each = 0.0
-        self._changed = threading.Condition()
+        self._pace = pace or Pace()
+        self._may_begin = may_begin
         self._wake = threading.Event()
-        self._state = "connecting"
-        self._trouble: str | None = None
-        self.was_open = False
         self._finish: _Finish | None = None
         self._flush_to = 0
         self._retry = _RETRY_FIRST
-        self._hurry = threading.Event()
-        self._ended = threading.Event()
+        # Ends a pause between two attempts, and one for the training's sake.
+        self._hurry, self._urgent = threading.Event(), threading.Event()
         self._complete = False
         self._thread = threading.Thread(target=self._main, name=f"tracelet-{self.name}", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
-    # What other threads may call.
-
     def wake(self) -> None:
-        """There may be something new to deliver."""
         self._wake.set()
 
-    @property
-    def connected(self) -> bool:
-        return self._state == "connected"
-
-    @property
-    def state(self) -> str:
-        return self._state
-
-    @property
-    def is_detoured(self) -> bool:
-        """The vendor records offline what it is handed."""
-        return self._state.startswith(_OFFLINE)
-
-    @property
-    def trouble(self) -> str | None:
-        """The last reason why the backend could not take records, or takes a detour; None if there was none since."""
-        return self._trouble
-
-    @property
-    def handed(self) -> int:
-        """Every record up to here was handed to the vendor."""
-        return self._progress.handed
-
-    @property
-    def position(self) -> int:
-        """Every record up to here is settled."""
-        return self._progress.cursor.position
-
-    def wait_opened(self, deadline: float) -> bool:
-        """Whether the backend is open, or gave its first refusal, before `deadline` (monotonic seconds)."""
-        return self._wait(lambda: self._state != "connecting", deadline) and self._state.startswith(_OPEN)
-
     def ask_confirmed(self, last: int) -> None:
-        """Make the backend flush what it has up to `last`."""
         with self._changed:
             self._flush_to = max(self._flush_to, last)
+        self._urgent.set()
         self.wake()
-
-    def wait_confirmed(self, last: int, deadline: float) -> bool:
-        """Whether the backend confirmed everything up to `last` before `deadline`."""
-        self.ask_confirmed(last)
-        return self._wait(lambda: self.position >= last, deadline)
 
     def finish(self, status: Status, exit_code: int, deadline: float) -> None:
-        """Deliver what is in the journal, close the backend, end; give up waiting for the vendor at `deadline`."""
         self._finish = _Finish(status, exit_code, deadline)
+        if self._may_begin is not None:
+            self._may_begin.set()
         self._hurry.set()
+        self._urgent.set()
         self.wake()
-
-    def wait_ended(self, deadline: float) -> bool:
-        """Whether the backend was closed, or given up, before `deadline`."""
-        if self._ended.wait(max(0.0, deadline - time.monotonic())):
-            return True
-        if self.was_open and self._trouble is None:
-            self._trouble = _NO_END
-            self._set_state(f"waiting: {_NO_END}")
-        return False
 
     @property
     def is_current_thread(self) -> bool:
         return threading.current_thread() is self._thread
 
-    def stats(self, submitted: int, dropped: int) -> DeliveryStats:
-        cursor = self._progress.cursor
-        settled = cursor.delivered + cursor.rejected + cursor.filtered
-        return DeliveryStats(
-            delivered=cursor.delivered,
-            pending=submitted - dropped - settled,
-            rejected=cursor.rejected,
-            filtered=cursor.filtered,
-            dropped=dropped,
-            state=self._state,
-        )
-
     # The thread.
 
     def _main(self) -> None:
+        if self._may_begin is not None:
+            self._may_begin.wait()
         try:
             self._guard.call(self._run)
         finally:
@@ -218,7 +130,9 @@ class Delivery:
                 finishing = self._finish is not None
                 stored = self._read(source)
                 if stored is not None:
+                    worked = time.thread_time()
                     self._deliver(stored)
+                    self._rest(time.thread_time() - worked, source)
                 elif finishing:
                     break
                 else:
@@ -256,7 +170,7 @@ class Delivery:
     def _align(self, source: Source) -> None:
         confirmed = self._guard.call(self.backend.confirm)
         held = self._guard.call(self.backend.held)
-        cursor = self._progress.cursor
+        cursor = self.cursor
         if confirmed is not None and confirmed < cursor.position:
             cursor = total(self._accounted(source, 0, confirmed))
             self._guard.say(
@@ -281,13 +195,14 @@ class Delivery:
         moved = cursor.position != self.position
         with self._changed:
             self._progress.restart(cursor, beyond)
+            self.cursor, self.handed = cursor, self._progress.handed
             self._changed.notify_all()
         if moved:
             self._report(self.name, cursor, [])
 
     def _read(self, source: Source) -> StoredBatch | None:
         try:
-            return source.next_batch(self._progress.handed)
+            return source.next_batch(self.handed)
         except JournalError as error:
             self._wait_for_journal(error)
             return None
@@ -300,8 +215,8 @@ class Delivery:
         if stored.damaged:
             self._guard.count("damaged in the journal")
             self._guard.say(stored.damaged, "tracelet: %s: %s", self._folder, stored.damaged)
-        elif len(stored.records) > self._portion:
-            stored = StoredBatch(stored.first, stored.first + self._portion - 1, stored.records[: self._portion])
+        elif len(stored.records) > (portion := self._pace.portion):
+            stored = StoredBatch(stored.first, stored.first + portion - 1, stored.records[:portion])
         accepted = [
             (seq, record)
             for seq, record in enumerate(stored.records, stored.first)
@@ -310,12 +225,13 @@ class Delivery:
         rejections: list[Rejection] = []
         left = self._hand_over(accepted, rejections)
         handed = left[0][0] - 1 if left else stored.last
-        if handed <= self._progress.handed:
+        if handed <= self.handed:
             return
         written = len(accepted) - len(left) - len(rejections)
         passed = handed - stored.first + 1
         rejected = len(rejections) + (passed if stored.damaged else 0)
         self._progress.hand(Handed(handed, written, passed - rejected - written, rejected, rejections))
+        self.handed = handed
         self._guard.attempt(self.backend.handed, Batch([], handed))
         self._settle(flush=self._flush_to > self.position)
 
@@ -324,15 +240,14 @@ class Delivery:
         attempts, size = 0, len(todo)
         while (part := todo[: self._fitting(size)]) and not self._over():
             records = [self._files.locate(record) for _, record in part]
-            began, worked = time.monotonic(), time.thread_time()
+            began = time.monotonic()
             error = self._guard.attempt(self.backend.write, Batch(records, part[-1][0]))
             most = len(part) - isinstance(error, RecordRejected)
             taken = max(0, min(error.written, most)) if isinstance(error, BackendError) else 0
             attempts += 1
             match error:
                 case None:
-                    self._pace(len(part), time.monotonic() - began)
-                    self._rest(time.thread_time() - worked)
+                    self._pace.wrote(len(part), time.monotonic() - began, finishing=self._finish is not None)
                     taken = len(part)
                     attempts, size = 0, len(todo)
                     self._recovered()
@@ -354,26 +269,17 @@ class Delivery:
             todo = todo[taken:]
         return todo
 
-    def _pace(self, size: int, seconds: float) -> None:
-        self._seconds_each = seconds / size
-        short, long = (_PORTION_SHORT, _PORTION_LONG) if self._finish is None else (_LAST_SHORT, _LAST_LONG)
-        if seconds > long:
-            self._portion = max(1, size // 2)
-        elif seconds < short and size == self._portion:
-            self._portion = min(size * 2, _PORTION_MOST)
-
     def _fitting(self, size: int) -> int:
-        """As many of `size` records as are written before the deadline, if they take as long as the last ones: what is
-        under way when the end gives up waiting may be written, and is offered again all the same."""
-        if self._finish is None or not self._seconds_each:
-            return size
-        left = self._finish.deadline - time.monotonic()
-        return min(size, max(0, int(left / self._seconds_each)))
+        """What is under way when the end gives up waiting may be written, and is offered again all the same."""
+        return size if self._finish is None else self._pace.fitting(size, self._finish.deadline - time.monotonic())
 
-    def _rest(self, worked: float) -> None:
-        """Leave the interpreter to the training for a multiple of the time this thread had it; not where one waits."""
-        if self._finish is None and self._flush_to <= self.position:
-            self._hurry.wait(min(worked * _REST, _REST_MOST))
+    def _rest(self, worked: float, source: Source) -> None:
+        """Leave the interpreter to the training; not where one waits."""
+        if self._finish is not None or self._flush_to > self.position:
+            return
+        self._urgent.clear()
+        if self._finish is None and self._flush_to <= self.position:  # asked again: it may have come just now
+            self._urgent.wait(self._pace.rest(worked, source.last() - self.handed))
 
     def _reject(self, item: _Numbered, reason: str) -> Rejection:
         reason = self._guard.hide(reason)
@@ -395,6 +301,7 @@ class Delivery:
         with self._changed:
             moved = self._progress.settle(held)
             if moved is not None:
+                self.cursor = moved[0]
                 self._changed.notify_all()
         if moved is not None:
             self._report(self.name, *moved)
@@ -439,24 +346,13 @@ class Delivery:
                 self.name,
                 detour.removeprefix(f"{self.name}: "),
             )
-        self.was_open, self._trouble = True, detour
-        self._set_state(f"{_OFFLINE}{detour}" if detour else "connected")
+        self._opened_on(detour)
 
     def _pause(self, seconds: float) -> None:
         if self._finish is None:
             self._hurry.wait(seconds)
         else:
             self._ended.wait(max(0.0, min(seconds, 1.0, self._finish.deadline - time.monotonic())))
-
-    def _set_state(self, state: str) -> None:
-        if state != self._state:
-            with self._changed:
-                self._state = state
-                self._changed.notify_all()
-
-    def _wait(self, reached: Callable[[], bool], deadline: float) -> bool:
-        with self._changed:
-            return self._changed.wait_for(reached, max(0.0, deadline - time.monotonic()))
 
 
 def _batches(source: Source, after: int) -> Iterator[StoredBatch]:

@@ -27,6 +27,10 @@ class RunInUse(TraceletError, RuntimeError):
     """Another live process writes this run's journal."""
 
 
+class NativeUnavailable(TraceletError, RuntimeError):
+    """A vendor's run object was asked for where the backends work in a process of their own."""
+
+
 class ArtifactError(TraceletError, ValueError):
     """What was given to `log_artifact` cannot be stored under the path that was given."""
 

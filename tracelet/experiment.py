@@ -19,7 +19,6 @@ from tracelet.accessors import VendorRuns
 from tracelet.artifacts import take as take_artifact
 from tracelet.backends import kept_config
 from tracelet.backends.base import Backend, Status
-from tracelet.delivery import DeliveryStats
 from tracelet.errors import JournalError, TraceletError, UnknownBackend
 from tracelet.guard import Guard
 from tracelet.interceptors.series import SeriesNames
@@ -30,6 +29,8 @@ from tracelet.records import Audio, Image, Params, Record, RunInfo, Scalar, Tabl
 from tracelet.redaction import Secrets, of_url
 from tracelet.settings import Settings
 from tracelet.spool import Spool
+from tracelet.standing import DeliveryStats
+from tracelet.worker.client import Elsewhere, RemoteDelivery
 
 logger = logging.getLogger("tracelet")
 
@@ -70,7 +71,7 @@ class Experiment(VendorRuns):
         self._info = info = secrets.clean_info(info)
         self._on_stop = on_stop
         self._guard = Guard(secrets.hide)
-        self._backends = {backend.name: backend for backend in backends}
+        self._backends: dict[str, Backend] = {backend.name: backend for backend in backends}
         self._attached: list[Backend] = []
         self._stopping = threading.Lock()
         self._stopped = threading.Event()
@@ -97,15 +98,23 @@ class Experiment(VendorRuns):
             lambda root: orchestrator.annotate("root", root),
             earlier=orchestrator.earlier_facts().get("root"),
         )
-        self._interceptor = SummaryWriterInterceptor(orchestrator.submit, self._series, self._guard)
+        self._interceptor = SummaryWriterInterceptor(
+            orchestrator.submit, self._series, self._guard, events=settings.events, queue_bytes=settings.queue_bytes
+        )
         self._program = ProgramEnd(lambda status, code: self._end(status, code, settings.flush_timeout))
         self._expected = [one.name for one in expected]
         orchestrator.expect({one.name: kept_config(one, secrets) for one in (*backends, *expected)})
-        orchestrator.start(backends, self._program.come_first)
+        orchestrator.start(backends, self._program.come_first, place=settings.delivery, at_once=settings.wait)
+        remote = [one for one in orchestrator.deliveries.values() if isinstance(one, RemoteDelivery)]
+        self._backends |= {one.name: Elsewhere(one) for one in remote}
         self._program.watch()
         self._interceptor.install()
-        self._attach()
-        self._program.come_first()  # a vendor that is still connecting has its exit hook already
+        if settings.wait:
+            self._attach()
+            self._program.come_first()  # a vendor that is still connecting has its exit hook already
+        self._say_hello()
+        if not settings.wait:
+            orchestrator.begin()
 
     # What it is.
 
@@ -256,8 +265,8 @@ class Experiment(VendorRuns):
         """True once every connected backend confirms all that was submitted before; False after `timeout` seconds."""
         if self._orchestrator is None or self._stopped.is_set():
             return True
-        wait = self._settings.flush_timeout if timeout is None else timeout
-        return self._orchestrator.flush(time.monotonic() + wait)
+        deadline = time.monotonic() + (self._settings.flush_timeout if timeout is None else timeout)
+        return self._interceptor.drain(deadline) and self._orchestrator.flush(deadline)
 
     def stop(self, timeout: float | None = None, *, status: Status = "finished", exit_code: int = 0) -> None:
         """Deliver what waits, for at most `timeout` seconds (default: `flush_timeout`), and end the run.
@@ -338,11 +347,13 @@ class Experiment(VendorRuns):
                 self._stopped.wait(timeout)
             return
         self._stopper = threading.current_thread()
+        deadline = time.monotonic() + timeout
         try:
+            self._interceptor.drain(deadline)
             self._interceptor.uninstall()
             for backend in reversed(self._attached):
                 self._guard.call(backend.detach)
-            orchestrator.stop(status, exit_code, timeout)
+            orchestrator.stop(status, exit_code, max(0.0, deadline - time.monotonic()))
         finally:  # also when Ctrl-C ends the wait
             self._program.unwatch()
             self._final = self._guard.call(self.stats) or Stats(submitted=0, backends={}, waited=0, causes={})
@@ -350,6 +361,15 @@ class Experiment(VendorRuns):
             self._stopper = None
             self._on_stop(self)
             self._say_goodbye(orchestrator.status or status)
+
+    def _say_hello(self) -> None:
+        logger.info(
+            "tracelet: %s run %s in %s%s",
+            "going on with" if self._info.resumed else "new",
+            self.run_id,
+            self.folder,
+            f" ({self.url})" if self.url else "",
+        )
 
     def _say_goodbye(self, status: Status) -> None:
         assert self._final is not None

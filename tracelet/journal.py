@@ -94,16 +94,19 @@ _decode_cursor = msgspec.msgpack.Decoder(Cursor).decode
 class Journal:
     """The writer: made and used by one thread at a time, one live writer a file.
 
+    `lock` is the descriptor of a run's lock that this process inherited from one that had it.
+
     Raises:
         RunInUse: another live process writes this journal.
         JournalError: the file or its folder cannot be written.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, lock: int | None = None) -> None:
         self.path = folder / FILE_NAME
         with _translated("open", self.path), contextlib.ExitStack() as stack:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            stack.enter_context(_lock(folder / _LOCK_NAME))
+            self.lock = stack.enter_context(_lock(folder / _LOCK_NAME, lock))
+            """The descriptor by which this process, and one that inherits it, holds the run."""
             # check_same_thread: the orchestrator opens it in the caller's thread and hands it to the journal thread.
             self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=10.0)
             stack.callback(self._db.close)
@@ -302,7 +305,7 @@ def is_live(folder: Path) -> bool:
         return beating
 
 
-def alone(folder: Path) -> contextlib.AbstractContextManager[None]:
+def alone(folder: Path) -> contextlib.AbstractContextManager[int]:
     """While held, no process writes the run in `folder`.
 
     Raises:
@@ -331,9 +334,9 @@ def on_network(folder: Path, mounts: str = "/proc/self/mounts") -> bool:
 
 
 @contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
+def _lock(path: Path, held: int | None = None) -> Iterator[int]:
     """Hold the run's lock file; the operating system lets go of it when the process ends, however it ends."""
-    with open(path, "ab") as file:
+    with open(path if held is None else held, "ab") as file:
         deadline = time.monotonic() + _LOCK_PATIENCE
         while not _locked(file):
             if time.monotonic() > deadline:
@@ -341,7 +344,7 @@ def _lock(path: Path) -> Iterator[None]:
                     f"another process writes the run in {path.parent}; wait for its end or start another run"
                 )
             time.sleep(0.01)  # `is_live` holds it for a moment
-        yield
+        yield file.fileno()
 
 
 def _locked(file: IO[bytes]) -> bool:

@@ -44,10 +44,12 @@ class Keeper:
         most_bytes: int,
         settled: Callable[[], int | None],
         secrets: Secrets,
+        lock: int | None = None,
     ) -> None:
         self.tail = Tail(most_bytes)
         self._folder, self._info, self._guard, self._settled = folder, info, guard, settled
         self._spool, self._secrets = Spool(folder / "files"), secrets
+        self._lock = lock
         self._journal: Journal | None = None
         self._facts: dict[str, Any] = {}
         self._cursors: dict[str, tuple[Cursor, list[Rejection]]] = {}
@@ -66,13 +68,18 @@ class Keeper:
 
     def _open(self) -> Journal:
         if self._journal is None:
-            self._journal = Journal(self._folder)
+            self._journal = Journal(self._folder, self._lock)
             self._journal.put_info(self._info)
             if not self._info.resumed:
                 self._journal.annotate("status", "running")
             self._journal.sync()  # a power cut in the first seconds leaves a run that can be read
             self.last = max(self.last, self._journal.last)
         return self._journal
+
+    @property
+    def lock(self) -> int | None:
+        """The descriptor by which the run is held; None while there is no journal."""
+        return None if self._journal is None else self._journal.lock
 
     def append(self, records: Sequence[Record]) -> None:
         """Keep a batch.

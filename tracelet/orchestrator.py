@@ -14,13 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from tracelet.backends.base import Backend, Status
-from tracelet.delivery import Delivery, DeliveryStats
+from tracelet.delivery import Delivery
 from tracelet.guard import Guard
 from tracelet.journal import Cursor, JournalReader
 from tracelet.keeper import Keeper
 from tracelet.records import Record, RunInfo, Scalar
 from tracelet.redaction import Secrets
+from tracelet.settings import Place
 from tracelet.spool import payload_bytes
+from tracelet.standing import DeliveryStats, Standing
+from tracelet.worker.client import Worker
 
 # A commit is at most 100 ms behind the call, also beside a loop that never gives up the interpreter: half of that for
 # the interval, half for the few switch intervals (5 ms each) that the commit itself waits for.
@@ -88,7 +91,9 @@ class Orchestrator:
         self._full_since: float | None = None
         self._waits: deque[float] = deque()
         self._drops: deque[str] = deque()
-        self._deliveries: dict[str, Delivery] = {}
+        self._deliveries: dict[str, Standing] = {}
+        self._worker: Worker | None = None
+        self._may_begin = threading.Event()
         self._pending: list[Record] = []
         self._barriers: deque[_Barrier] = deque()  # on their way; the order does not matter
         self._barrier_met: _Barrier | None = None
@@ -101,27 +106,59 @@ class Orchestrator:
         self._thread = threading.Thread(target=self._main, name="tracelet-journal", daemon=True)
         _live.add(self)
 
-    def start(self, backends: Sequence[Backend], opened: Any) -> None:
-        """Begin journalling and delivering; `opened()` is called after every `Backend.open`, on its thread."""
+    def start(
+        self, backends: Sequence[Backend], opened: Callable[[], None], *, place: Place = "thread", at_once: bool = True
+    ) -> None:
+        """Begin journalling and delivering; `opened()` is called after every `Backend.open`, on its thread.
+
+        With `at_once=False` no backend is touched before `begin`.
+        """
         cursors = self._known_cursors()
-        for backend in backends:
-            self._deliveries[backend.name] = Delivery(
-                backend,
+        if place == "process" and backends:
+            self._worker = Worker(
                 self._folder,
                 self._info,
-                cursors.get(backend.name, Cursor()),
-                self._keeper.tail,
-                began=self._began,
+                backends,
+                cursors,
+                last=lambda: self._keeper.last,
+                lock=self._keeper.lock,
                 report=self._keeper.set_cursor,
                 guard=self.guard,
-                opened=functools.partial(self._opened, backend, opened),
+                secrets=self._secrets,
             )
+            self._deliveries.update(self._worker.deliveries)
+        else:
+            self._deliveries |= {
+                one.name: self._on_thread(one, cursors.get(one.name, Cursor()), opened) for one in backends
+            }
         self._thread.start()
         for delivery in self._deliveries.values():
             delivery.start()
+        if at_once:
+            self.begin()
+
+    def _on_thread(self, backend: Backend, cursor: Cursor, opened: Callable[[], None]) -> Delivery:
+        return Delivery(
+            backend,
+            self._folder,
+            self._info,
+            cursor,
+            self._keeper.tail,
+            began=self._began,
+            report=self._keeper.set_cursor,
+            guard=self.guard,
+            opened=functools.partial(self._opened, backend, opened),
+            may_begin=self._may_begin,
+        )
+
+    def begin(self) -> None:
+        """Let the backends connect; on a thread, the import of a vendor's package holds up the program by itself."""
+        self._may_begin.set()
+        if self._worker is not None:
+            self._worker.start()
 
     @property
-    def deliveries(self) -> Mapping[str, Delivery]:
+    def deliveries(self) -> Mapping[str, Standing]:
         return self._deliveries
 
     def expect(self, configs: Mapping[str, Mapping[str, Any]]) -> None:
@@ -210,6 +247,8 @@ class Orchestrator:
             for delivery in self._deliveries.values():
                 delivery.wait_ended(deadline)
         finally:  # also when Ctrl-C ends the wait
+            if self._worker is not None:
+                self.guard.call(self._worker.end)
             for key, value in (("exit_code", exit_code), ("ended", ended), ("status", status)):
                 self.annotate(key, value)
             for name, delivery in self._deliveries.items():
@@ -238,7 +277,7 @@ class Orchestrator:
             }
         return submitted, deliveries, self.guard.counts(), len(self._waits)
 
-    def _lost(self, delivery: Delivery) -> int:
+    def _lost(self, delivery: Standing) -> int:
         """Records that the disk never took, and this backend neither; they are lost once the run has ended."""
         return self._keeper.tail.count_after(delivery.position) if self._ended.is_set() else 0
 

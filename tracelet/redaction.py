@@ -26,6 +26,10 @@ class Secrets:
         known = {*self._values, *(value for value in values if value and len(value) >= _SHORTEST)}
         self._values = tuple(sorted(known, key=len, reverse=True))  # one may be a part of another
 
+    def values(self) -> list[str]:
+        """What is hidden by now."""
+        return list(self._values)
+
     def hide(self, text: str) -> str:
         for value in self._values:
             if value in text:

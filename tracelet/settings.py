@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -22,11 +22,17 @@ else:
     import tomli as tomllib
 
 Mode: TypeAlias = Literal["online", "offline", "disabled"]
+Events: TypeAlias = Literal["sync", "async", "off"]
+Place: TypeAlias = Literal["thread", "process"]
 
 _PREFIX = "TRACELET_"
 _FILE_VARIABLE = "TRACELET_CONFIG"
 # Names of older releases and of people's habit; one field each.
 _ALIASES = {"EXPERIMENT_NAME": "exp_name"}
+
+_CHOICES = {"mode": get_args(Mode), "events": get_args(Events), "delivery": get_args(Place)}
+# `events=False`, and how the environment and a settings file spell it.
+_SWITCHES = {"false": "off", "0": "off", "no": "off", "true": "sync", "1": "sync", "yes": "sync"}
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -44,6 +50,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Server of the one backend."""
     mode: Mode = "online"
     """`online`, `offline` (journal alone, no vendor imported, no socket) or `disabled` (nothing at all)."""
+    events: Events = "sync"
+    """Event files: `sync`, written as without us; `async`, media and histograms are encoded and written by a thread;
+    `off` (also False), none at all."""
+    delivery: Place = "thread"
+    """Where the backends work: in a `thread` of the program each, or together in a `process` beside it."""
+    wait: bool = True
+    """Whether `start_logging` waits for its backends, up to `connect_timeout`."""
     dir: str = "tracelet_runs"
     """Where run folders are made."""
     root_logdir: str | None = None
@@ -82,8 +95,11 @@ def load(arguments: Mapping[str, Any], environ: Mapping[str, str] | None = None)
         if isinstance(values.get(key), str):
             values[key] = [word.strip() for word in values[key].split(",") if word.strip()]
     values = {key: os.fspath(value) if isinstance(value, os.PathLike) else value for key, value in values.items()}
-    if values.get("mode", "online") not in get_args(Mode):
-        raise ConfigurationError(f"mode {values['mode']!r}: use one of {', '.join(get_args(Mode))}")
+    events = values.get("events", "sync")
+    values["events"] = _SWITCHES.get(str(events).lower(), events)
+    for key, choices in _CHOICES.items():
+        if key in values and values[key] not in choices:
+            raise ConfigurationError(f"{key} {values[key]!r}: use one of {', '.join(choices)}")
     try:
         settings = msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:
@@ -92,6 +108,11 @@ def load(arguments: Mapping[str, Any], environ: Mapping[str, str] | None = None)
         if not getattr(settings, key) >= 0:
             raise ConfigurationError(f"{key} {getattr(settings, key)!r}: give 0 or more")
     return settings
+
+
+def environment_without(names: Collection[str]) -> dict[str, str]:
+    """This process's environment, for another of ours that must not have the variables `names`."""
+    return {name: value for name, value in os.environ.items() if name not in names}
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:

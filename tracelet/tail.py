@@ -57,6 +57,11 @@ class Tail:
                     return StoredBatch(begin, batch.last, batch.records[begin - batch.first :])
         return None
 
+    def last(self) -> int:
+        """The newest sequence number in it, or 0."""
+        with self._lock:
+            return self._batches[-1][0].last if self._batches else 0
+
     def count_after(self, position: int) -> int:
         """Records in it beyond a position."""
         with self._lock:
@@ -86,6 +91,13 @@ class Source:
         if self._reader is None:
             self._reader = JournalReader(self._folder)
         return self._reader
+
+    def last(self) -> int:
+        """The newest sequence number; 0 where nothing can be read just now."""
+        try:
+            return self._tail.last() or self.reader.last()
+        except JournalError:
+            return 0
 
     def next_batch(self, after: int) -> StoredBatch | None:
         """The records after sequence number `after`, up to the end of the batch that holds the first of them."""

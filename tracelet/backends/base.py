@@ -63,6 +63,10 @@ class Backend:
     kept: ClassVar[tuple[str, ...]] = ()
     """Keys of `config` that the journal may hold, so that a later delivery needs no `config`; never a credential."""
 
+    foreign: ClassVar[tuple[str, ...]] = ()
+    """Environment variables by which the vendor ties a child process to the program's own run. A delivery process,
+    which has a run of its own, is started without them."""
+
     def __init__(self, config: Any = None) -> None:
         self.config: Any = self.Config() if config is None else config
         self._written: int | None = None

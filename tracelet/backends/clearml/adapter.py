@@ -34,6 +34,7 @@ class ClearmlBackend(Backend):
     name: ClassVar[str] = "clearml"
     Config = ClearmlConfig
     kept = told.KEPT
+    foreign = ("CLEARML_PROC_MASTER_ID", "TRAINS_PROC_MASTER_ID")
 
     def __init__(self, config: Any = None) -> None:
         super().__init__(config)

@@ -41,6 +41,7 @@ class WandbBackend(Backend):
     name: ClassVar[str] = "wandb"
     Config = WandbConfig
     kept = KEPT
+    foreign = ("WANDB_SERVICE",)
 
     def __init__(self, config: Any = None) -> None:
         super().__init__(config)

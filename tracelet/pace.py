@@ -1,0 +1,45 @@
+"""How much a delivery writes at once, and how long it leaves the interpreter to the training in between."""
+
+from __future__ import annotations
+
+# Written in portions that take a moment each: the end of a run, and what a kill repeats, wait for one portion at most.
+_PORTION_FIRST, _PORTION_MOST = 64, 4096
+_SHORT, _LONG = 0.1, 0.4
+# Where the end of the run waits for nothing else, larger portions: many vendors have a price for each request.
+_LAST_SHORT, _LAST_LONG = 0.25, 0.8
+# Beside a busy loop, the interpreter time that an SDK takes is the loop's loss. A thirtieth is enough for a live view
+# of what most programs log; the end of the run ends the pauses.
+_REST, _REST_MOST = 30.0, 5.0
+# A backlog that the end of the run would work at for longer than this is worth a fifth.
+_BACKLOG, _REST_BEHIND = 5.0, 4.0
+
+
+class Pace:
+    """Learns from each portion that was written. `yields=False`: nothing shares the interpreter, so no rest."""
+
+    def __init__(self, *, yields: bool = True) -> None:
+        self.portion = _PORTION_FIRST
+        self._yields = yields
+        self._seconds_each = 0.0
+
+    def wrote(self, size: int, seconds: float, *, finishing: bool) -> None:
+        """`size` records took `seconds`."""
+        self._seconds_each = seconds / size
+        short, long = (_LAST_SHORT, _LAST_LONG) if finishing else (_SHORT, _LONG)
+        if seconds > long:
+            self.portion = max(1, size // 2)
+        elif seconds < short and size == self.portion:
+            self.portion = min(size * 2, _PORTION_MOST)
+
+    def fitting(self, size: int, seconds: float) -> int:
+        """As many of `size` records as are written within `seconds`, if they take as long as the last ones."""
+        if not self._seconds_each:
+            return size
+        return min(size, max(0, int(seconds / self._seconds_each)))
+
+    def rest(self, worked: float, behind: int) -> float:
+        """Seconds to pause after `worked` seconds of this thread's own, with `behind` records still to write."""
+        if not self._yields:
+            return 0.0
+        late = behind * self._seconds_each > _BACKLOG
+        return min(worked * (_REST_BEHIND if late else _REST), _REST_MOST)
