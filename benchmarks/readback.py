@@ -1,4 +1,7 @@
-"""How many records each store really holds; none of these readers shares code with an adapter."""
+"""How many records each store really holds, by kind; none of these readers shares code with an adapter.
+
+Every workload logs its scalars as `loss` (journal, csv and event files count any tag) and its pictures as `picture`.
+"""
 
 from __future__ import annotations
 
@@ -6,63 +9,96 @@ import csv
 import json
 import sqlite3
 import struct
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-WANDB_HEADER, WANDB_BLOCK = 7, 32 * 1024
+# Both wandb and SwanLab write LevelDB's log format behind a header of their own.
+HEADER, BLOCK = 7, 32 * 1024
+
+Held = Counter[str]
 
 
-def event_files(folder: Path) -> int:
+def held(store: str, folder: Path) -> dict[str, int]:
+    """Scalars, histograms and images in a store anywhere below `folder`, by whatever means they came there."""
+    found = STORES[store](folder)
+    return {kind: found[kind] for kind in ("scalar", "histogram", "image")}
+
+
+def points(store: str, folder: Path) -> int:
+    """How many scalars a store holds."""
+    return held(store, folder)["scalar"]
+
+
+def _events(folder: Path) -> Held:
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
-    paths = (folder / "events").rglob("events.out.tfevents.*")
-    return sum(len(event.summary.value) for path in paths for event in EventFileLoader(str(path)).Load())
-
-
-def journal(folder: Path) -> int:
-    import msgspec
-
-    (path,) = folder.glob("runs/*/*/journal.db")
-    with sqlite3.connect(path) as database:
-        blobs = database.execute("SELECT data FROM batches ORDER BY first").fetchall()
-    return sum(len(msgspec.msgpack.decode(blob)) for (blob,) in blobs)
-
-
-def csv_files(folder: Path) -> int:
-    (store,) = folder.glob("runs/*/*/csv")
-    with open(store / "scalars.csv", newline="", encoding="utf-8") as file:
-        scalars = sum(1 for _ in csv.DictReader(file))
-    with open(store / "media.csv", newline="", encoding="utf-8") as file:
-        media = sum((store / row["path"]).is_file() for row in csv.DictReader(file))
-    histograms = len((store / "histograms.jsonl").read_text(encoding="utf-8").splitlines())
-    return scalars + media + histograms
-
-
-def wandb_file(folder: Path) -> int:
-    """Values of history rows that the workload logged, whatever the row layout."""
-    return sum(
-        1
-        for path in folder.glob("wandb/offline-run-*/run-*.wandb")
-        for row in wandb_rows(path)
-        for key in row
-        if key in ("loss", "warm", "weights", "picture")
+    kinds = {"scalars": "scalar", "histograms": "histogram", "images": "image"}
+    return Counter(
+        kinds.get(value.metadata.plugin_data.plugin_name, "other")
+        for path in (folder / "events").rglob("events.out.tfevents.*")
+        for event in EventFileLoader(str(path)).Load()
+        for value in event.summary.value
     )
 
 
-def wandb_rows(path: Path) -> Iterator[set[str]]:
+def _journal(folder: Path) -> Held:
+    import msgspec
+
+    found: Held = Counter()
+    for path in folder.glob("runs/*/*/journal.db"):
+        with sqlite3.connect(path) as database:
+            for (blob,) in database.execute("SELECT data FROM batches"):
+                found.update(record[0] for record in msgspec.msgpack.decode(blob))
+    return found
+
+
+def _csv(folder: Path) -> Held:
+    found: Held = Counter()
+    for path in folder.rglob("scalars.csv"):
+        found["scalar"] += sum(1 for _ in _rows(path))
+    for path in folder.rglob("histograms.jsonl"):
+        found["histogram"] += path.read_bytes().count(b"\n")
+    for path in folder.rglob("media.csv"):
+        found.update(row["kind"] for row in _rows(path) if (path.parent / row["path"]).is_file())
+    return found
+
+
+def _rows(path: Path) -> Iterator[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as file:
+        yield from csv.DictReader(file)
+
+
+def _wandb(folder: Path) -> Held:
+    found: Held = Counter()
+    for path in folder.rglob("*.wandb"):
+        for row in _wandb_history(path):
+            found["scalar"] += "loss" in row
+            found.update(kind for kind in row.values() if kind)
+    return found
+
+
+def _wandb_history(path: Path) -> Iterator[dict[str, str | None]]:
+    """What each row logged, with the kind of what is no number."""
     from wandb.proto.wandb_internal_pb2 import Record
 
+    kinds = {"histogram": "histogram", "image-file": "image", "images/separated": "image"}
     for payload in _leveldb_log(path.read_bytes()):
         record = Record.FromString(payload)
         if record.HasField("history"):
-            # A picture or histogram is a dict, which wandb spreads over several items of one first key.
-            yield {item.nested_key[0] if item.nested_key else item.key for item in record.history.item}
+            row: dict[str, str | None] = {}
+            for item in record.history.item:
+                # A picture or histogram is a dict, in one item or spread over several of one first key.
+                names, value = list(item.nested_key) or [item.key], json.loads(item.value_json)
+                told = value.get("_type") if isinstance(value, dict) else value if names[1:] == ["_type"] else None
+                row[names[0]] = kinds.get(str(told)) or row.get(names[0])
+            yield row
 
 
 def _leveldb_log(data: bytes) -> Iterator[bytes]:
-    position, parts = WANDB_HEADER, []
+    position, parts = HEADER, []
     while position + 7 <= len(data):
-        left = WANDB_BLOCK - position % WANDB_BLOCK
+        left = BLOCK - position % BLOCK
         if left < 7:
             position += left
             continue
@@ -74,68 +110,69 @@ def _leveldb_log(data: bytes) -> Iterator[bytes]:
             parts = []
 
 
-READERS: dict[str, Callable[[Path], int]] = {
-    "plain": event_files,
-    "journal": journal,
-    "csv": csv_files,
-    "wandb": wandb_file,
-    "sync": wandb_file,
-}
-
-
-def points(vendor: str, folder: Path) -> int:
-    """How many points of `loss` there are anywhere below `folder`, by whatever means they came there."""
-    return _POINTS[vendor](folder)
-
-
-def _csv_points(folder: Path) -> int:
-    found = 0
-    for path in folder.rglob("scalars.csv"):
-        with open(path, newline="", encoding="utf-8") as file:
-            found += sum(row["tag"] == "loss" for row in csv.DictReader(file))
-    return found
-
-
-def _wandb_points(folder: Path) -> int:
-    return sum("loss" in row for path in folder.rglob("*.wandb") for row in wandb_rows(path))
-
-
-def _mlflow_points(folder: Path) -> int:
-    found = 0
+def _mlflow(folder: Path) -> Held:
+    found: Held = Counter()
     for path in folder.rglob("mlflow.db"):
         with sqlite3.connect(path) as database:
             (count,) = database.execute("SELECT count(*) FROM metrics WHERE key LIKE '%loss%'").fetchone()
-            found += count
+            found["scalar"] += count
+    buckets = folder.rglob("tracelet/histogram/**/step_*.json")
+    found["histogram"] = sum(not path.name.endswith(".facts.json") for path in buckets)
+    found["image"] = sum("picture" in path.name for path in folder.rglob("images/**/*.png"))
     return found
 
 
-def _clearml_points(folder: Path) -> int:
-    found = 0
+def _clearml(folder: Path) -> Held:
+    kinds = {"training_stats_scalar": "scalar", "plot": "histogram", "training_debug_image": "image"}
+    found: Held = Counter()
     for path in folder.rglob("metrics.jsonl"):
-        for line in path.read_text(encoding="utf-8").splitlines():
-            found += sum(
-                (event["type"], event["metric"]) == ("training_stats_scalar", "loss") for event in json.loads(line)
-            )
+        with open(path, encoding="utf-8") as file:
+            events = [event for line in file for event in json.loads(line)]
+        # Its own charts of the machine are scalars too.
+        found.update(
+            kinds.get(event["type"], "other")
+            for event in events
+            if event["type"] != "training_stats_scalar" or event["metric"] == "loss"
+        )
     return found
 
 
-def _aim_points(folder: Path) -> int:
-    from aim import Repo
+def _aim(folder: Path) -> Held:
+    from aim import Distribution, Image, Repo
 
     repo = Repo.from_path(str(folder))
     repo._recreate_index()  # a run that has just ended is not in it yet
-    found = 0
+    found: Held = Counter()
     for run in repo.iter_runs():
         for metric in run.metrics():
             if metric.name.endswith("loss"):
-                found += len(metric.values.sparse_list()[0])
+                found["scalar"] += len(metric.values.sparse_list()[0])
+        for name, context, _ in run.iter_sequence_info_by_type(Distribution.get_typename()):
+            found["histogram"] += len(run.get_distribution_sequence(name, context).values.sparse_list()[0])
+        for name, context, _ in run.iter_sequence_info_by_type(Image.get_typename()):
+            found["image"] += len(run.get_image_sequence(name, context).values.sparse_list()[0])
     return found
 
 
-_POINTS = {
-    "csv": _csv_points,
-    "wandb": _wandb_points,
-    "mlflow": _mlflow_points,
-    "clearml": _clearml_points,
-    "aim": _aim_points,
+def _swanlab(folder: Path) -> Held:
+    from swanlab.proto.swanlab.record.v1.record_pb2 import Record
+
+    found: Held = Counter()
+    for path in folder.rglob("*.swanlab"):
+        for payload in _leveldb_log(path.read_bytes()):
+            record = Record.FromString(payload)
+            found["scalar"] += record.HasField("scalar") and record.scalar.key == "loss"
+            found["image"] += record.HasField("media") and record.media.key == "picture"
+    return found
+
+
+STORES: dict[str, Callable[[Path], Held]] = {
+    "events": _events,
+    "journal": _journal,
+    "csv": _csv,
+    "wandb": _wandb,
+    "mlflow": _mlflow,
+    "clearml": _clearml,
+    "aim": _aim,
+    "swanlab": _swanlab,
 }
