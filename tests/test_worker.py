@@ -297,6 +297,27 @@ def test_a_process_that_dies_again_and_again_is_given_up(monkeypatch):
     assert [(1, 1.0)] == points(exp.folder)
 
 
+def test_a_system_that_has_no_process_to_give(monkeypatch, swallowed):
+    """The run goes on, and the process is tried again."""
+    monkeypatch.setattr(client, "_RESTARTS", (0.05, 0.05))
+    start, refused = subprocess.Popen, []
+
+    def refuse(*args, **kwargs):
+        if len(refused) < 2:
+            refused.append(OSError("Cannot allocate memory"))
+            raise refused[-1]
+        return start(*args, **kwargs)
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    exp = tracelet.start_logging(backend="csv", delivery="process", wait=False)
+    exp.log_metric("loss", 1.0, 1)
+    wait_until(lambda: exp.stats().backends["csv"].delivered == 1, "nothing is delivered")
+    exp.stop()
+    assert [(1, 1.0)] == points(exp.folder)
+    assert refused == swallowed
+    swallowed.clear()
+
+
 def test_ctrl_c_is_for_the_program_alone(tmp_path):
     """The signal goes to the whole group; the run ends as killed, with everything in its store."""
     source = """

@@ -144,17 +144,18 @@ class Worker:
         self._listener = threading.Thread(target=self._listen, name="tracelet-deliveries", daemon=True)
 
     def start(self) -> None:
-        """Start the process; it imports vendors and connects behind this call."""
-        self._spawn()
+        """Start the process; it imports vendors and connects behind this call. Where none can be had, records wait."""
+        self._guard.call(self._spawn)
         self._listener.start()
 
     def _spawn(self) -> None:
         from multiprocessing.connection import Connection
 
+        self._process = None
         ours, theirs = socket.socketpair()
         lock = self._lock
         command = _PROGRAM.format(path=sys.path, channel=theirs.fileno(), lock=lock)
-        with theirs, self._log() as log:
+        with ours, theirs, self._log() as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", command],
                 env=environment_without(self._foreign),
@@ -164,10 +165,10 @@ class Worker:
                 pass_fds=[theirs.fileno(), *([] if lock is None else [lock])],
                 start_new_session=True,  # Ctrl-C is for the program, which then says what is to be done
             )
-        with self._sending:
-            if self._channel is not None:
-                self._channel.close()
-            self._channel = Connection(ours.detach())
+            with self._sending:
+                if self._channel is not None:
+                    self._channel.close()
+                self._channel = Connection(ours.detach())
         wanted = [
             Wanted(target, config, self.deliveries[name].cursor) for name, (target, config) in self._wanted.items()
         ]
@@ -223,23 +224,25 @@ class Worker:
         for pause in (*_RESTARTS, None):
             while (news := self._receive()) is not None:
                 self._guard.call(self._hear, news)
-            assert self._process is not None
-            code = self._process.wait()
+            code = None if self._process is None else self._process.wait()
+            how = "could not be started" if code is None else f"ended with {code}"
             over = self._ending.is_set() or pause is None
             for delivery in self.deliveries.values():
-                delivery.lost(f"its delivery process ended with {code}", ended=over)
+                delivery.lost(f"its delivery process {how}", ended=over)
             if over:
                 return
             self._guard.say(
-                f"worker {code} {pause}",
-                "tracelet: the delivery process ended with %s; it is started again (see %s)",
-                code,
+                f"worker {how} {pause}",
+                "tracelet: the delivery process %s; it is tried again (see %s)",
+                how,
                 self._folder / LOG_NAME,
             )
             if not self._ending.wait(pause):
                 self._guard.call(self._spawn)
 
     def _receive(self) -> bytes | None:
+        if self._process is None:
+            return None
         try:
             received: bytes = self._channel.recv_bytes()
         except (EOFError, OSError):
