@@ -45,6 +45,11 @@ def points(folder):
     return [(step, value) for _, step, value, _ in csv_store.stored(folder / "csv").scalars]
 
 
+def last_of(folder):
+    with JournalReader(folder) as reader:
+        return reader.last()
+
+
 def processes():
     """The delivery processes of this one that live."""
     found = []
@@ -221,7 +226,7 @@ def test_a_killed_program_has_its_run_finished(tmp_path):
     """By the process: everything that was committed is delivered, once, and the run says that it was killed."""
     with started(PROGRAM) as program:
         folder = tmp_path / program.stdout.readline().strip()
-        wait_until(lambda: JournalReader(folder).last() > 5100, "the journal takes nothing")
+        wait_until(lambda: last_of(folder) > 5100, "the journal takes nothing")
         (worker,) = psutil.Process(program.pid).children()
         program.send_signal(signal.SIGKILL)
         program.wait(DEADLINE)
@@ -230,6 +235,7 @@ def test_a_killed_program_has_its_run_finished(tmp_path):
         last, facts, cursor = reader.last(), reader.facts(), reader.cursors()["csv"]
     assert [(step, step) for step in range(last)] == points(folder)
     assert ("killed", 1) == (facts["status"], facts["exit_code"])
+    assert not (folder / "journal.db-wal").exists()
     assert (last, last) == (cursor.position, cursor.delivered)
     assert not is_live(folder)
     assert 0 == sync.deliver(folder, ["csv"]).outcomes[0].new

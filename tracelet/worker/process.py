@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from multiprocessing.connection import Connection
@@ -39,6 +40,7 @@ _FOREVER = 10 * 365 * 86400.0
 # What vendors' own exit hooks may take.
 _EXIT = 5.0
 _LOWER = 5
+_REPEATED = 10_000
 
 
 def main(channel: int, lock: int | None) -> None:
@@ -67,15 +69,17 @@ class Process:
         self._secrets = Secrets()
         self._secrets.learn(begin.secrets)
         self._guard = Guard(self._secrets.hide)
+        self._deliveries = {one.name: one for one in map(self._delivery, begin.wanted)}
         self._changed = threading.Event()
         self._sending = threading.Lock()
         self._rejections: dict[str, list[Rejection]] = {}
+        # Told already; a program that dies may not have written them down.
+        self._earlier: dict[str, deque[Rejection]] = {one: deque(maxlen=_REPEATED) for one in self._deliveries}
         self._told: dict[str, Stands] = {}
         self._counted: dict[str, int] = {}
         self._keeper: Keeper | None = None
         self._ending: tuple[Status, int] | None = None
         self._is_alone = False
-        self._deliveries = {one.name: one for one in map(self._delivery, begin.wanted)}
         logger = logging.getLogger("tracelet")
         logger.addHandler(_Relay(self._send))
         logger.setLevel(logging.INFO)
@@ -103,18 +107,22 @@ class Process:
             delivery.start()
         threading.Thread(target=self._listen, name="tracelet-orders", daemon=True).start()
         with contextlib.closing(_Watch(self._folder)) as journal:
-            while not self._over():
+            while not (self._over() or self._is_orphan()):
                 self._changed.wait(_TICK)
                 self._changed.clear()
                 if journal.has_grown():
                     for delivery in self._deliveries.values():
                         delivery.wake()
                 self._tell()
-                if self._is_alone or os.getppid() != self._begin.program:
-                    self._finish_alone()
-                    return
-        self._tell()
-        self._let_go()
+        if self._is_orphan():
+            self._finish_alone()
+        else:
+            self._tell()
+            self._let_go()
+
+    def _is_orphan(self) -> bool:
+        # A child that the program forked may hold the channel open beyond the program's end.
+        return self._is_alone or os.getppid() != self._begin.program
 
     def _over(self) -> bool:
         return all(one.ended for one in self._deliveries.values())
@@ -148,11 +156,11 @@ class Process:
 
     def _report(self, name: str, cursor: Cursor, rejections: Sequence[Rejection]) -> None:
         """On the deliveries' threads."""
-        if self._keeper is not None:
-            self._keeper.set_cursor(name, cursor, rejections)
-            return
         with self._sending:
-            self._rejections.setdefault(name, []).extend(rejections)
+            if self._keeper is not None:
+                self._keeper.set_cursor(name, cursor, rejections)
+            else:
+                self._rejections.setdefault(name, []).extend(rejections)
         self._changed.set()
 
     def _opened(self, backend: Backend) -> None:
@@ -163,6 +171,7 @@ class Process:
         for name, delivery in self._deliveries.items():
             with self._sending:
                 rejections = self._rejections.pop(name, [])
+                self._earlier[name] += rejections
             told, state = self._told.get(name), delivery.state
             if told is not None and told.state == state:
                 url = told.url  # some vendors say a line each time that they are asked
@@ -204,9 +213,11 @@ class Process:
             keeper = Keeper(self._folder, info, self._guard, 0, lambda: None, self._secrets, lock=self._lock)
         except (RunInUse, JournalError):  # somebody goes on with the run by now: it is theirs
             os._exit(1)
-        for name, delivery in self._deliveries.items():
-            keeper.set_cursor(name, delivery.cursor, self._rejections.get(name, []))
-        self._keeper = keeper
+        with self._sending:
+            for name, delivery in self._deliveries.items():
+                known = [*self._earlier[name], *self._rejections.get(name, [])]
+                keeper.set_cursor(name, delivery.cursor, known)
+            self._keeper = keeper
         status, exit_code = self._ending or ("killed", 1)
         for delivery in self._deliveries.values():
             if self._ending is None:
