@@ -138,3 +138,16 @@ def test_a_relative_directory_and_a_link_are_the_same_place(lib, tmp_path, recor
         with lib.SummaryWriter(spelling, filename_suffix=f".{number}") as writer:
             writer.add_scalar("loss", 0.1, number)
     assert [("loss", "")] * 3 == named(records())
+
+
+def test_a_lone_surrogate_is_spelled(tmp_path, memory):
+    """tensorboardX takes such a tag; torch's protobuf refuses it. It stays another series than the one so spelled."""
+    from tensorboardX import SummaryWriter
+
+    with tracelet.start_logging(backend=memory), SummaryWriter(str(tmp_path)) as writer:
+        writer.add_scalar("lone \ud800", 1.0, 1)
+        writer.add_scalar("lone \\ud800", 2.0, 1)
+    names = [record.tag for record in memory.records]
+    assert "lone \\ud800" == names[0]
+    assert [1.0, 2.0] == [record.value for record in memory.records]
+    assert 2 == len(set(names))

@@ -74,30 +74,34 @@ class Directory(dict[str, str]):
         self.namespace = naming.namespace(root, path)
 
     def __missing__(self, tag: str) -> str:
-        key, tag = tag, plain_text(tag)
+        said, text = plain_text(tag), spelled(tag)
         owner = "" if self.path == self._root else self.path
         name = self._book.claim(
-            naming.join(self.namespace, tag), owner, tag, naming.escaped_name(self._root, self.path, tag)
+            naming.join(self.namespace, text), owner, said, naming.escaped_name(self._root, self.path, text)
         )
-        self[key] = name
+        self[tag] = name
         return name
 
     def member(self, main_tag: str, key: str) -> str:
         """The name of one series of add_scalars: `main_tag/key`, another series than the tag spelled so."""
-        main_tag, key = plain_text(main_tag), plain_text(key)
-        path = f"{self.path}\0{main_tag}"
-        tag = naming.join(main_tag, key)
+        tag = naming.join(spelled(main_tag), spelled(key))
         return self._book.claim(
             naming.join(self.namespace, tag),
-            path,
-            key,
-            naming.escaped_name(self._root, self.path, f"{main_tag}//{key}"),
+            f"{self.path}\0{plain_text(main_tag)}",
+            plain_text(key),
+            naming.escaped_name(self._root, self.path, f"{spelled(main_tag)}//{spelled(key)}"),
         )
 
 
 def plain_text(tag: str) -> str:
     """A tag that is a numpy.str_ or an enum as the str that it is to TensorBoard."""
     return str.__str__(tag)
+
+
+def spelled(tag: str) -> str:
+    """The tag in letters that UTF-8 has: tensorboardX takes a lone surrogate, which no store could keep."""
+    text = plain_text(tag)
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def canonical(log_dir: str | os.PathLike[str]) -> str:
