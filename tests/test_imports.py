@@ -16,7 +16,7 @@ FLOORS = (
     ("checksum", "errors", "records", "version"),
     ("guard", "naming", "accessors", "redaction"),
     ("identity", "settings", "journal", "spool", "snapshot", "backends.base", "collectors.base"),
-    ("pace", "progress", "standing", "tail"),
+    ("intake", "pace", "progress", "standing", "tail"),
     ("delivery", "keeper", "interceptors", "backends", "collectors", "program"),
     ("worker",),
     ("orchestrator", "artifacts", "report"),

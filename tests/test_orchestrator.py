@@ -285,9 +285,9 @@ def test_large_payloads_count_by_their_size(monkeypatch, experiment):
     table = [["x" * 400_000]]
     for step in range(20):
         running.log_table("big", table, step, columns=["text"])
-        assert sum(running._orchestrator._large.copy()) < 2**20 + 2 * 400_100
+        assert running._orchestrator._intake.large_bytes < 2**20 + 2 * 400_100
     assert running.flush(30)
-    assert 0 == len(running._orchestrator._large)
+    assert 0 == running._orchestrator._intake.large_bytes
     assert 20 == len(journalled(running.folder))
 
 
