@@ -13,7 +13,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 # From the ground up: a module imports from lower floors, and from its own package.
 FLOORS = (
-    ("checksum", "errors", "records", "version"),
+    ("checksum", "errors", "mounts", "records", "version"),
     ("guard", "naming", "accessors", "redaction"),
     ("identity", "settings", "journal", "spool", "snapshot", "backends.base", "collectors.base"),
     ("intake", "pace", "progress", "standing", "tail"),

@@ -13,7 +13,8 @@ from faults import values
 from programs import run_program, started
 
 from tracelet.errors import JournalError, RunInUse
-from tracelet.journal import Cursor, Journal, JournalReader, Rejection, is_live, on_network
+from tracelet.journal import Cursor, Journal, JournalReader, Rejection, is_live
+from tracelet.mounts import on_network
 from tracelet.records import KINDS, Artifact, File, Params, RunInfo, Scalar, Text, kind
 from tracelet.testing import sample_records
 

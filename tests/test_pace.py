@@ -45,19 +45,27 @@ def test_what_fits_into_the_time_left():
 def test_a_rest_is_many_times_the_work():
     found = Pace()
     found.wrote(64, 0.064, finishing=False)
-    assert pytest.approx(0.3) == found.rest(0.01, behind=100)
-    assert pace._REST_MOST == found.rest(10.0, behind=100)
+    assert pytest.approx(0.3) == found.rest(0.01, 0.01, behind=100)
+    assert pace._REST_MOST == found.rest(10.0, 10.0, behind=100)
+
+
+def test_a_vendors_own_threads_count():
+    """Up to eight times what the delivery worked; waiting for a slow server is no work."""
+    found = Pace()
+    found.wrote(64, 0.064, finishing=False)
+    assert pytest.approx(0.6) == found.rest(0.01, 0.02, behind=100)
+    assert pytest.approx(0.24) == found.rest(0.001, 2.0, behind=100)
 
 
 def test_a_long_backlog_shortens_the_rest():
     """At a millisecond each, ten thousand records would hold up the end of the run for ten seconds."""
     found = Pace()
     found.wrote(64, 0.064, finishing=False)
-    assert pytest.approx(0.04) == found.rest(0.01, behind=10_000)
+    assert pytest.approx(0.04) == found.rest(0.01, 0.02, behind=10_000)
 
 
 def test_a_process_of_its_own_does_not_rest():
-    assert 0.0 == Pace(yields=False).rest(1.0, behind=0)
+    assert 0.0 == Pace(yields=False).rest(1.0, 1.0, behind=0)
 
 
 class Slow(Backend):

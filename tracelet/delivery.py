@@ -130,9 +130,9 @@ class Delivery(Standing):
                 finishing = self._finish is not None
                 stored = self._read(source)
                 if stored is not None:
-                    worked = time.thread_time()
+                    began, worked = time.monotonic(), time.thread_time()
                     self._deliver(stored)
-                    self._rest(time.thread_time() - worked, source)
+                    self._rest(time.thread_time() - worked, time.monotonic() - began, source)
                 elif finishing:
                     break
                 else:
@@ -273,13 +273,13 @@ class Delivery(Standing):
         """What is under way when the end gives up waiting may be written, and is offered again all the same."""
         return size if self._finish is None else self._pace.fitting(size, self._finish.deadline - time.monotonic())
 
-    def _rest(self, worked: float, source: Source) -> None:
+    def _rest(self, worked: float, passed: float, source: Source) -> None:
         """Leave the interpreter to the training; not where one waits."""
         if self._finish is not None or self._flush_to > self.position:
             return
         self._urgent.clear()
         if self._finish is None and self._flush_to <= self.position:  # asked again: it may have come just now
-            self._urgent.wait(self._pace.rest(worked, source.last() - self.handed))
+            self._urgent.wait(self._pace.rest(worked, passed, source.last() - self.handed))
 
     def _reject(self, item: _Numbered, reason: str) -> Rejection:
         reason = self._guard.hide(reason)

@@ -18,6 +18,7 @@ from typing import IO, Any, NamedTuple
 import msgspec
 
 from tracelet.errors import JournalError, RunInUse
+from tracelet.mounts import on_network
 from tracelet.records import Record, RunInfo
 
 try:
@@ -30,22 +31,6 @@ _LOCK_NAME = "journal.lock"
 _LOCK_PATIENCE = 0.3
 _HEARTBEAT_HOLDS = 60.0
 _VERSION = 1
-_NETWORK = {
-    "nfs",
-    "nfs4",
-    "cifs",
-    "smb2",
-    "smb3",
-    "smbfs",
-    "9p",
-    "afs",
-    "ceph",
-    "glusterfs",
-    "lustre",
-    "gpfs",
-    "beegfs",
-}
-_NETWORK |= {"pvfs2", "orangefs", "fuse.sshfs", "fuse.s3fs", "fuse.gcsfuse", "fuse.juicefs", "fuse.glusterfs"}
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS batches (first INTEGER PRIMARY KEY, last INTEGER NOT NULL, checksum INTEGER NOT NULL,
                                     data BLOB NOT NULL) STRICT;
@@ -313,24 +298,6 @@ def alone(folder: Path) -> contextlib.AbstractContextManager[int]:
         OSError: the folder cannot be written.
     """
     return _lock(folder / _LOCK_NAME)
-
-
-def on_network(folder: Path, mounts: str = "/proc/self/mounts") -> bool:
-    """Whether `folder` lies on a network file system (Linux's mount table; elsewhere assumed local)."""
-    try:
-        with open(mounts, encoding="utf-8", errors="surrogateescape") as table:
-            entries = [line.split() for line in table]
-    except OSError:
-        return False
-    place = os.path.realpath(folder)
-    best, kind = "", ""
-    for entry in entries:
-        if len(entry) < 3:
-            continue
-        point = entry[1].replace("\\040", " ")
-        if os.path.commonpath([place, point]) == point and len(point) >= len(best):
-            best, kind = point, entry[2]
-    return kind in _NETWORK
 
 
 @contextlib.contextmanager

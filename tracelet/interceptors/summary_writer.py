@@ -24,6 +24,7 @@ from tracelet.interceptors import events
 from tracelet.interceptors.claims import CLAIMS, Claim, ScalarCall, ScalarClaim, exact_scalar
 from tracelet.interceptors.deferred import Deferred
 from tracelet.interceptors.imports import ImportWatcher
+from tracelet.interceptors.keptopen import OpenFiles
 from tracelet.interceptors.modes import Method, Mode, Surroundings
 from tracelet.interceptors.nofile import NoFile
 from tracelet.interceptors.patches import Patches
@@ -70,9 +71,9 @@ class SummaryWriterInterceptor:
         around = Surroundings(submit, series, guard, self._claims, self._untouched, queue_bytes)
         self._mode = _MODES[events](around)
         self._patches = Patches()
+        self._open_files = OpenFiles(guard)
         patches: dict[str, Callable[[ModuleType], None]] = dict.fromkeys(MODULES, self._patch)
-        if IS_COMPILED:
-            patches |= dict.fromkeys(_RECORD_WRITERS, self._patch_checksum)
+        patches |= dict.fromkeys(_RECORD_WRITERS, self._patch_records)
         self._patch_each = patches
         self._watcher = ImportWatcher(patches)
 
@@ -89,14 +90,18 @@ class SummaryWriterInterceptor:
 
     def uninstall(self) -> None:
         self._mode.end()
+        self._open_files.is_on = False
         self._submit = None
         self._last = (None, self._last[1])
         self._watcher.uninstall()
         self._patches.undo()
 
-    def _patch_checksum(self, module: ModuleType) -> None:
-        """The same checksums, computed outside Python."""
-        self._patches.wrap(module, "masked_crc32c", lambda original: masked_crc32c)
+    def _patch_records(self, module: ModuleType) -> None:
+        """The same checksums, computed outside Python, into files that stay open."""
+        if IS_COMPILED:
+            self._patches.wrap(module, "masked_crc32c", lambda original: masked_crc32c)
+        if is_of(module, module.RecordWriter.__init__, module.RecordWriter.write):
+            self._patches.wrap(module.RecordWriter, "__init__", self._open_files.tee_init)
 
     def _patch(self, module: ModuleType) -> None:
         """Wrap the module's classes; a module that is still being imported by another thread comes again later."""
