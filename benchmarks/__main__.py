@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks import loops, pairs, scale, start, training, turns, vendors
+from benchmarks import loops, pairs, run_start, scale, start, training, turns, vendors
 
 HERE = Path(__file__).parent
 FIGURES = "figures.json"
@@ -17,12 +17,13 @@ REPORTS: dict[str, Any] = {
     "calls": pairs,
     "loops": loops,
     "start": start,
+    "run": run_start,
     "training": training,
     "scale": scale,
     "vendors": vendors,
 }
 FILES = {
-    "RESULTS.md": ("Benchmark results", ("calls", "loops", "start", "training", "scale")),
+    "RESULTS.md": ("Benchmark results", ("calls", "loops", "start", "run", "training", "scale")),
     "VENDORS.md": (vendors.NAME, ("vendors",)),
 }
 

@@ -20,6 +20,10 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # A suite that was started in the background ignores Ctrl-C, and its programs, which are to meet one, would as well.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Runs of tests say what the tests say; tests/collectors is where collecting is tested. Here, since fixtures of a module
+# begin their programs before `_isolated`.
+os.environ["TRACELET_COLLECT"] = "none"
+
 # The same examples each time; new ones are looked for by `make test-long`.
 hypothesis.settings.register_profile("tracelet", deadline=None, database=None, derandomize=True)
 hypothesis.settings.load_profile("tracelet")
@@ -49,6 +53,7 @@ def _isolated(tmp_path, monkeypatch, _fonts):
     monkeypatch.setattr(tempfile, "tempdir", str(home))
     for name, path in places.items():
         monkeypatch.setenv(name, str(path))
+    monkeypatch.setenv("TRACELET_COLLECT", "none")
     monkeypatch.setenv("MPLBACKEND", "Agg")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("CLEARML_OFFLINE_MODE", "1")

@@ -356,7 +356,7 @@ class DeliveryModel(RuleBasedStateMachine):
         if not hasattr(self, "delivery"):
             return
         with self.store.lock:
-            cursor, held = self.delivery._progress.cursor, set(self.store.held_ids())
+            cursor, held = self.delivery.cursor, set(self.store.held_ids())
         assert cursor.position == cursor.delivered + cursor.filtered + cursor.rejected
         stats = self.delivery.stats(len(self.said), 0)
         assert 0 <= stats.pending <= len(self.said)

@@ -17,7 +17,21 @@ import pytest
 from backends import aim_server, aim_store, mlflow_server, mlflow_store
 from backends.stores import READERS
 
-from tracelet.records import KINDS, Artifact, Histogram, Image, Params, Record, Scalar, Text, kind, shown_step
+from tracelet.records import (
+    KINDS,
+    Alert,
+    Artifact,
+    Histogram,
+    Image,
+    Params,
+    Record,
+    Scalar,
+    Summary,
+    Tags,
+    Text,
+    kind,
+    shown_step,
+)
 
 TESTS = Path(__file__).parent
 PAGE = TESTS.parent / "docs" / "backends" / "fidelity.md"
@@ -239,11 +253,38 @@ def test_every_artifact_is_in_the_store(place):
     assert expected == told.stored(backend).artifacts
 
 
+def test_every_final_figure_is_in_the_store(place):
+    """The last of each, of its type; a vendor may have figures of its own beside them."""
+    backend, told = place
+    shown, expected = PARAMS[CELLS["Summary"][backend]], {}
+    for one in told.of(Summary):
+        expected.update({name: shown(value) for name, value in one.values.items()})
+    found = told.stored(backend).summary
+    assert {name: repr(value) for name, value in expected.items()} == {name: repr(found[name]) for name in expected}
+
+
+def test_every_tag_is_in_the_store(place):
+    """Once; a vendor may have tags of its own beside them."""
+    backend, told = place
+    assert "exact" == CELLS["Tags"][backend]
+    expected = {tag for one in told.of(Tags) for tag in one.tags}
+    assert sorted(expected) == sorted(tag for tag in told.stored(backend).tags if tag in expected)
+
+
+def test_every_alert_is_in_the_store(place):
+    """In the order of the program, each with its words and level."""
+    backend, told = place
+    assert "exact" == CELLS["Alerts"][backend]
+    expected = [(one.title, one.text, one.level) for one in told.of(Alert)]
+    assert expected == told.stored(backend).alerts
+
+
 def test_every_other_kind_is_in_the_store(place):
     """As often as it was said."""
     backend, told = place
     assert "in full" == CELLS["Every other kind"][backend]
     counts = told.stored(backend).counts
     told_of = Counter(kind(record) for record in told.records)
-    other = set(told_of) - {"scalar", "params", "text", "image", "histogram", "artifact"}
+    compared = {"scalar", "params", "text", "image", "histogram", "artifact", "summary", "tags", "alert"}
+    other = set(told_of) - compared
     assert {one: told_of[one] for one in other} == {one: counts[one] for one in other}

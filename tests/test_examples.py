@@ -27,7 +27,7 @@ def run_example(name: str, folder: Path, *arguments: str) -> tuple[str, RunRepor
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / name), *arguments],
         cwd=folder,
-        env=kept | {"PYTHONIOENCODING": "utf-8"},
+        env=kept | {"PYTHONIOENCODING": "utf-8", "TRACELET_COLLECT": "none"},
         capture_output=True,
         text=True,
         encoding="utf-8",

@@ -332,6 +332,9 @@ CALLS = [
     lambda experiment: experiment.log_audio("a", [0.0]),
     lambda experiment: experiment.log_video("v", np.zeros((1, 3, 2, 2))),
     lambda experiment: experiment.log_artifact(b"x", "x.bin"),
+    lambda experiment: experiment.summary.update(best=1),
+    lambda experiment: experiment.add_tags("a"),
+    lambda experiment: experiment.alert("title", "text"),
 ]
 
 

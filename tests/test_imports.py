@@ -14,15 +14,16 @@ FILES = sorted(ROOT.rglob("*.py"))
 # From the ground up: a module imports from lower floors, and from its own package.
 FLOORS = (
     ("checksum", "errors", "mounts", "records", "version"),
-    ("guard", "naming", "accessors", "redaction"),
+    ("guard", "naming", "accessors", "filters", "redaction"),
     ("identity", "settings", "journal", "spool", "snapshot", "backends.base", "collectors.base"),
-    ("intake", "pace", "progress", "standing", "tail"),
+    ("figures", "intake", "pace", "progress", "standing", "tail", "watching"),
     ("delivery", "keeper", "interceptors", "backends", "collectors", "program"),
     ("worker",),
-    ("orchestrator", "artifacts", "report"),
-    ("experiment", "sync", "importer", "plot", "housekeeping"),
-    ("api", "testing"),
-    ("integrations",),
+    ("orchestrator", "artifacts", "logcalls", "notebook", "report"),
+    ("charts", "collecting", "gallery", "words"),
+    ("experiment", "sync", "importer", "comparison", "plot", "housekeeping", "doctor"),
+    ("api", "page", "plain", "testing"),
+    ("auto", "integrations", "launcher"),
     ("cli", "__init__"),
     ("__main__",),
 )
@@ -152,9 +153,13 @@ def test_only_the_command_line_prints(module):
     assert [] == [call.lineno for call in calls if getattr(call.func, "id", "") == "print"]
 
 
-@pytest.mark.parametrize("module", [one for one in MODULES if package(one) not in ("settings", "backends", "cli")])
+ENVIRONMENT_READERS = ("settings", "backends", "cli", "launcher")
+
+
+@pytest.mark.parametrize("module", [one for one in MODULES if package(one) not in ENVIRONMENT_READERS])
 def test_only_the_settings_read_the_environment(module):
-    """A vendor's own variables are its backend's affair, a terminal's (COLUMNS) the command line's."""
+    """A vendor's own variables are its backend's affair, a terminal's (COLUMNS) the command line's, and the launcher
+    hands a program its environment."""
     nodes = (node for node in ast.walk(tree(MODULES[module])) if isinstance(node, ast.Attribute))
     assert [] == [node.lineno for node in nodes if node.attr in ("environ", "getenv")]
 

@@ -5,13 +5,16 @@ import test_every_backend
 from backends.stores import READERS
 from test_every_backend import (  # noqa: F401 - collected here too, over the stores of this module
     Told,
+    test_every_alert_is_in_the_store,
     test_every_artifact_is_in_the_store,
+    test_every_final_figure_is_in_the_store,
     test_every_histogram_is_in_the_store,
     test_every_image_is_in_the_store,
     test_every_other_kind_is_in_the_store,
     test_every_param_is_in_the_store,
     test_every_point_is_in_the_store,
     test_every_record_is_delivered,
+    test_every_tag_is_in_the_store,
     test_every_text_is_in_the_store,
     test_memory_has_what_the_program_said,
 )

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import tracelet
 from tracelet import report
-from tracelet.plot import charts
+from tracelet.charts import by_word, is_stepless, of_run
 from tracelet.report import Series, sparkline
 
 FLOATS = st.floats(allow_nan=True, allow_infinity=True)
@@ -85,12 +85,39 @@ def test_one_nan_in_a_long_curve_is_seen():
     assert "×" in series_of(values, stretches=256).sparkline(20)
 
 
-def test_curves_of_one_word_share_a_chart():
-    names = ["loss", "val/loss", "lr", "a/b/loss/"]
-
-    assert {"loss": ["loss", "val/loss", "a/b/loss/"], "lr": ["lr"]} == {
-        word: [one.tag for one in members] for word, members in charts({name: Series(name) for name in names}).items()
+def titles(names, charts=by_word):
+    return {
+        chart.title: [curve.name for curve in chart.curves] for chart in charts({one: Series(one) for one in names})
     }
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["loss", "val/loss", "lr"], {"loss": ["loss", "val/loss"], "lr": ["lr"]}),
+        (["train/epoch/acc"], {"train/epoch/acc": ["train/epoch/acc"]}),
+        (["train/loss/ce", "val/loss/ce"], {"loss/ce": ["train/loss/ce", "val/loss/ce"]}),
+        (["loss", "a/b/loss/"], {"loss": ["loss", "a/b/loss/"]}),
+        (["", "/"], {"": ["", "/"]}),
+    ],
+)
+def test_curves_of_one_word_share_a_chart(names, expected):
+    """A curve alone is called by its whole name; several by what their names end in alike, and whole in the legend."""
+    assert expected == titles(names)
+
+
+def test_the_machines_curves_come_last():
+    """What was measured of the machine shares no chart with what the program said."""
+    assert ["loss", "cpu", "system/cpu"] == list(titles(["system/cpu", "loss", "cpu"], of_run))
+
+
+def test_where_no_steps_were_given_the_order_takes_their_place():
+    stepless, single, stepped = (
+        [report.Point(at, step, 1.0) for at, step in points]
+        for points in ([(1, 0), (2, 0)], [(1, 7)], [(1, 0), (2, 5)])
+    )
+
+    assert [True, False, False, False] == [is_stepless(one) for one in ([stepless], [single], [stepped], [])]
 
 
 def test_a_run_is_read_as_it_was_written(tmp_path):

@@ -46,6 +46,12 @@ def test_what_is_not_given_does_not_override():
         ("TRACELET_EVENTS", "true", "events", "sync"),
         ("TRACELET_DELIVERY", "process", "delivery", "process"),
         ("TRACELET_WAIT", "false", "wait", False),
+        ("TRACELET_COLLECT", "git, console", "collect", ("git", "console")),
+        ("TRACELET_COLLECT", "None", "collect", ()),
+        ("TRACELET_COLLECT", "0", "collect", ()),
+        ("TRACELET_COLLECT", "True", "collect", ("environment", "git", "system")),
+        ("TRACELET_COLLECT", "git,git", "collect", ("git",)),
+        ("TRACELET_SYSTEM_INTERVAL", "0.5", "system_interval", 0.5),
     ],
 )
 def test_variables(variable, text, field, expected):
@@ -55,7 +61,7 @@ def test_variables(variable, text, field, expected):
 
 @pytest.mark.parametrize(
     "field",
-    sorted(set(Settings.__struct_fields__) - {"backend", "tags", "mode", "events", "delivery", "wait"}),
+    sorted(set(Settings.__struct_fields__) - {"backend", "tags", "mode", "events", "delivery", "wait", "collect"}),
 )
 def test_every_field_has_a_variable(field):
     assert getattr(load({}, {f"TRACELET_{field.upper()}": "7"}), field) in ("7", 7)
@@ -73,7 +79,15 @@ def test_foreign_variables_are_not_ours():
 
 @pytest.mark.parametrize(
     ("variable", "text"),
-    [("FLUSH_TIMEOUT", "soon"), ("MODE", "on"), ("QUEUE_BYTES", "1.5"), ("EVENTS", "some"), ("WAIT", "a while")],
+    [
+        ("FLUSH_TIMEOUT", "soon"),
+        ("MODE", "on"),
+        ("QUEUE_BYTES", "1.5"),
+        ("EVENTS", "some"),
+        ("WAIT", "a while"),
+        ("COLLECT", "gti"),
+        ("SYSTEM_INTERVAL", "0"),
+    ],
 )
 def test_a_variable_of_the_wrong_type_is_an_error(variable, text):
     with pytest.raises(ConfigurationError, match=variable.lower()):

@@ -67,6 +67,14 @@ def _explicit(experiment, folder):
     experiment.log_params({"model": {"layers": [20, 16], "dropout": 0.1, "name": None}, "debug": True, "steps": 10})
     experiment.log_params({**{name: number for number, name in enumerate(NAMES)}, "long": "x" * 20_000})
     experiment.log_params({"debug": False, "model.dropout": 0.2, "inf": math.inf, "empty": "", "text": "0.1"})
+    experiment.summary["best"] = 0.5
+    experiment.summary.update({"best": 1 / 3, "val": {"f1": 2**53, "why": "patience"}, "done": True, "none": None})
+    experiment.summary.update({"bound": math.inf, "classes": ["a", "b"], "a@b (c)": -1.5, "nan": math.nan})
+    experiment.add_tags("baseline", "two words", "é")
+    experiment.add_tags("baseline", "a@b")
+    experiment.alert("loss (val) is NaN", "at step 7\n«ü», a,b", "error")
+    experiment.alert("done")
+    experiment.alert("done", level="warning")
     experiment.log_table("scores", [["a", 0.1], ["b", math.nan]], 2, columns=["name", "score"])
     source = folder / "source.bin"
     for number, path in enumerate(

@@ -1,23 +1,26 @@
 """Keep every line of your TensorBoard code, add one, and have it all in any tracking backend."""
 
-from tracelet.api import get_active_experiment, start_logging, stop_logging
-from tracelet.backends import known_backends, register_backend
-from tracelet.backends.base import Backend
-from tracelet.errors import (
-    ArtifactError,
-    BackendUnavailable,
-    ConfigurationError,
-    JournalError,
-    MissingDependency,
-    NativeUnavailable,
-    RecordRejected,
-    RunInUse,
-    RunNotFound,
-    TraceletError,
-    UnknownBackend,
-)
-from tracelet.experiment import Experiment
 from tracelet.version import __version__
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from tracelet.api import get_active_experiment, start_logging, stop_logging
+    from tracelet.backends import known_backends, register_backend
+    from tracelet.backends.base import Backend
+    from tracelet.errors import (
+        ArtifactError,
+        BackendUnavailable,
+        ConfigurationError,
+        JournalError,
+        MissingDependency,
+        NativeUnavailable,
+        RecordRejected,
+        RunInUse,
+        RunNotFound,
+        TraceletError,
+        UnknownBackend,
+    )
+    from tracelet.experiment import Experiment
 
 __all__ = [
     "ArtifactError",
@@ -40,3 +43,19 @@ __all__ = [
     "start_logging",
     "stop_logging",
 ]
+
+if not TYPE_CHECKING:
+    # Each name is imported when it is first asked for: `tracelet run` needs none of them to begin a program.
+    from importlib import import_module as _import
+
+    def __getattr__(name):
+        if name in __all__:
+            for home in ("errors", "backends.base", "backends", "experiment", "api"):
+                found = getattr(_import(f"tracelet.{home}"), name, None)
+                if found is not None:
+                    globals()[name] = found
+                    return found
+        raise AttributeError(f"module 'tracelet' has no attribute {name!r}")
+
+    def __dir__():
+        return sorted({*globals(), *__all__})

@@ -1,5 +1,19 @@
-"""python -m tracelet"""
+"""python -m tracelet, and the console script."""
 
-from tracelet.cli import app
+from __future__ import annotations
 
-app(prog_name="tracelet")
+import sys
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["run"]:  # a program is waiting, and the packages of the other commands would delay it
+        from tracelet.launcher import command
+
+        command.main(sys.argv[2:])
+    from tracelet.cli import app
+
+    app(prog_name="tracelet")
+
+
+if __name__ == "__main__":
+    main()

@@ -12,15 +12,16 @@ from typing import Any
 
 import msgspec
 
+from tracelet import filters
 from tracelet import settings as settings_module
-from tracelet.backends import backend_class, check_installed, configured
+from tracelet.backends import backend_class, check_installed, configured, with_filter
 from tracelet.backends.base import Backend
 from tracelet.errors import ConfigurationError, RunNotFound
 from tracelet.experiment import Experiment
 from tracelet.identity import check_run_id, find_run, new_run_id, run_folder
 from tracelet.journal import JournalReader
 from tracelet.records import RunInfo
-from tracelet.settings import Events, Mode, Place, Settings
+from tracelet.settings import Events, Mode, Place, Settings, Source
 
 logger = logging.getLogger("tracelet")
 
@@ -52,6 +53,8 @@ def start_logging(
     wait: bool | None = None,
     delivery: Place | None = None,
     events: Events | bool | None = None,
+    collect: Sequence[Source] | str | bool | None = None,
+    system_interval: float | None = None,
 ) -> Experiment:
     """Begin a run: from now on, everything told to a SummaryWriter is carried to the run's journal and backends.
 
@@ -65,7 +68,8 @@ def start_logging(
         api_key: The one backend's credential. It is never stored.
         backend_url: The one backend's server.
         config: The backend's own keys; with several backends one dict for each under its name. `tags`, `notes` and
-            `group` may stand beside those.
+            `group` may stand beside those, and so may `include`, `exclude`, `kinds`, `exclude_kinds` and `every`, which
+            say what of the run backends get.
         mode: `online`; `offline`: journal alone, no vendor imported, no socket opened; `disabled`: nothing at all.
         root_logdir: The log directory whose tags have no prefix. Left out, it is the first writer's.
         run_id: The id of a run to begin, or of one in `dir` to go on with.
@@ -82,6 +86,9 @@ def start_logging(
         events: `sync` (default): event files are written as without tracelet. `async`: `add_image`, `add_figure`,
             `add_video`, `add_audio` and `add_histogram` return once their values are copied. False: writers made from
             now on write no event files at all.
+        collect: What is collected besides: some of `environment`, `git`, `git-diff`, `system` and `console` (default:
+            environment, git, system). False: nothing.
+        system_interval: Seconds from one sample of the system's figures to the next (default 15).
 
     Raises:
         ConfigurationError: an argument, variable or key that nobody knows, or that does not fit.
@@ -112,6 +119,8 @@ def start_logging(
             "wait": wait,
             "delivery": delivery,
             "events": events,
+            "collect": collect,
+            "system_interval": system_interval,
         }
     )
     if objects and settings.delivery == "process":
@@ -123,7 +132,8 @@ def start_logging(
     classes = {name: backend_class(name) for name in settings.backend}
     shared, own = _split_config(config or {}, [*classes, *(one.name for one in objects)])
     own = _with_credentials(own, settings, classes)
-    backends = [configured(cls, own.get(name, {})) for name, cls in classes.items()] + objects
+    backends = [configured(cls, own.get(name, {})) for name, cls in classes.items()]
+    backends += [with_filter(one, own.get(one.name, {})) for one in objects]
     settings = _with_shared(settings, shared)
     if settings.mode == "online":
         for name in classes:
@@ -182,23 +192,28 @@ def _split_backends(backend: Any) -> tuple[list[str] | None, list[Backend]]:
 
 
 def _split_config(config: Mapping[str, Any], names: Sequence[str]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """`config` as the run's shared keys and each backend's own: flat for one backend, keyed by name for any number."""
+    """`config` as the run's shared keys and each backend's own: flat for one backend, keyed by name for any number.
+
+    A filter beside the names is every backend's, key by key, where it has none of its own.
+    """
     if not isinstance(config, Mapping):
         raise ConfigurationError(f"config is a dict, not {type(config).__name__}")
     shared = {key: value for key, value in config.items() if key in SHARED_KEYS}
     rest = {key: value for key, value in config.items() if key not in SHARED_KEYS}
     if len(names) == 1 and names[0] not in rest:
         return shared, {names[0]: rest}
+    common = {key: rest.pop(key) for key in filters.KEYS if names and key in rest and key not in names}
     unknown = sorted(set(rest) - set(names))
     if unknown:
         raise ConfigurationError(
             f"config: {unknown[0]!r} is neither a backend of this run ({', '.join(names) or 'none'}) nor one of the "
-            f"shared keys ({', '.join(SHARED_KEYS)}). With several backends, config has one dict for each by its name"
+            f"shared keys ({', '.join([*SHARED_KEYS, *(filters.KEYS if names else ())])}). With several backends, "
+            "config has one dict for each by its name"
         )
     for name, value in rest.items():
         if not isinstance(value, Mapping):
             raise ConfigurationError(f"config[{name!r}] is a dict of that backend's keys, not {value!r}")
-    return shared, {name: dict(value) for name, value in rest.items()}
+    return shared, {name: common | dict(rest.get(name, {})) for name in names}
 
 
 def _with_credentials(

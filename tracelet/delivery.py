@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from tracelet.backends.base import Backend, Batch, Status
 from tracelet.errors import BackendError, BackendUnavailable, JournalError, RecordRejected
+from tracelet.filters import Numbered, Sieve
 from tracelet.guard import Guard
 from tracelet.journal import Cursor, Rejection, StoredBatch
 from tracelet.pace import Pace
-from tracelet.progress import Handed, Progress, accounted, total
-from tracelet.records import Record, RunInfo
+from tracelet.progress import Handed, accounted, settle, total
+from tracelet.records import RunInfo
 from tracelet.spool import Files
 from tracelet.standing import Standing
 from tracelet.tail import Source, Tail
@@ -34,9 +36,6 @@ class _Finish(NamedTuple):
     status: Status
     exit_code: int
     deadline: float
-
-
-_Numbered = tuple[int, Record]
 
 
 class Delivery(Standing):
@@ -68,7 +67,8 @@ class Delivery(Standing):
         self._files = Files(folder / "files")
         self._report, self._guard, self._opened = report, guard, opened
         self._began = began
-        self._progress = Progress(cursor)
+        self._beyond: deque[Handed] = deque()  # the cursor: handed over, not confirmed
+        self._sieve: Sieve | None = None
         self._tail = tail
         self._pace = pace or Pace()
         self._may_begin = may_begin
@@ -137,7 +137,7 @@ class Delivery(Standing):
                     break
                 else:
                     self._settle(flush=self._flush_to > self.position)
-                    self._wake.wait(_SETTLE_EVERY if self._progress.waits else None)
+                    self._wake.wait(_SETTLE_EVERY if self._beyond else None)
             self._close(source)
 
     def _over(self) -> bool:
@@ -154,6 +154,7 @@ class Delivery(Standing):
             if self._over():
                 return False
         self._opened()
+        self.url = self._guard.call(getattr, self.backend, "url")
         self._recovered()
         return True
 
@@ -189,19 +190,29 @@ class Delivery(Standing):
         if last <= after:  # a new run may have no journal yet
             return iter(())
         refused = {one.seq for one in source.reader.rejections(self.name)}
-        return accounted(_batches(source, after), last, self.backend.accepts, refused)
+        return accounted(_batches(source, after), last, self._sieve_at(source, after), refused)
+
+    def _sieve_at(self, source: Source, position: int) -> Sieve:
+        """As it is once the records up to `position` went through it."""
+        sieve = Sieve(self.backend.accepts, self.backend.filter)
+        if position and sieve.looks_back:
+            total(accounted(_batches(source, 0), position, sieve, set()))
+        return sieve
 
     def _restart(self, cursor: Cursor, beyond: Sequence[Handed]) -> None:
         moved = cursor.position != self.position
         with self._changed:
-            self._progress.restart(cursor, beyond)
-            self.cursor, self.handed = cursor, self._progress.handed
+            self._beyond = deque(beyond)
+            self.cursor, self.handed = cursor, beyond[-1].last if beyond else cursor.position
             self._changed.notify_all()
+        self._sieve = None
         if moved:
             self._report(self.name, cursor, [])
 
     def _read(self, source: Source) -> StoredBatch | None:
         try:
+            if self._sieve is None:
+                self._sieve = self._sieve_at(source, self.handed)
             return source.next_batch(self.handed)
         except JournalError as error:
             self._wait_for_journal(error)
@@ -215,27 +226,27 @@ class Delivery(Standing):
         if stored.damaged:
             self._guard.count("damaged in the journal")
             self._guard.say(stored.damaged, "tracelet: %s: %s", self._folder, stored.damaged)
-        elif len(stored.records) > (portion := self._pace.portion):
-            stored = StoredBatch(stored.first, stored.first + portion - 1, stored.records[:portion])
-        accepted = [
-            (seq, record)
-            for seq, record in enumerate(stored.records, stored.first)
-            if isinstance(record, self.backend.accepts)
-        ]
+        assert self._sieve is not None
+        accepted, others = self._sieve.sift(stored.first, stored.records)
+        last, portion = stored.last, self._pace.portion
+        if len(accepted) > portion:
+            last = accepted[portion][0] - 1
+            del accepted[portion:]
         rejections: list[Rejection] = []
         left = self._hand_over(accepted, rejections)
-        handed = left[0][0] - 1 if left else stored.last
+        handed = left[0][0] - 1 if left else last
         if handed <= self.handed:
             return
+        self._sieve.commit(handed)
         written = len(accepted) - len(left) - len(rejections)
-        passed = handed - stored.first + 1
-        rejected = len(rejections) + (passed if stored.damaged else 0)
-        self._progress.hand(Handed(handed, written, passed - rejected - written, rejected, rejections))
+        filtered = Counter(reason for seq, reason in others if seq <= handed)
+        rejected = len(rejections) + (handed - stored.first + 1 if stored.damaged else 0)
+        self._beyond.append(Handed(handed, written, filtered, rejected, rejections))
         self.handed = handed
         self._guard.attempt(self.backend.handed, Batch([], handed))
         self._settle(flush=self._flush_to > self.position)
 
-    def _hand_over(self, todo: list[_Numbered], rejections: list[Rejection]) -> list[_Numbered]:
+    def _hand_over(self, todo: list[Numbered], rejections: list[Rejection]) -> list[Numbered]:
         """Write `todo`, patiently, taking refused records out singly; gives what is left when the time is over."""
         attempts, size = 0, len(todo)
         while (part := todo[: self._fitting(size)]) and not self._over():
@@ -275,13 +286,13 @@ class Delivery(Standing):
 
     def _rest(self, worked: float, passed: float, source: Source) -> None:
         """Leave the interpreter to the training; not where one waits."""
-        if self._finish is not None or self._flush_to > self.position:
+        if not self._pace.yields or self._finish is not None or self._flush_to > self.position:
             return
         self._urgent.clear()
         if self._finish is None and self._flush_to <= self.position:  # asked again: it may have come just now
             self._urgent.wait(self._pace.rest(worked, passed, source.last() - self.handed))
 
-    def _reject(self, item: _Numbered, reason: str) -> Rejection:
+    def _reject(self, item: Numbered, reason: str) -> Rejection:
         reason = self._guard.hide(reason)
         self._guard.say(
             f"rejected {self.name} {reason}",
@@ -299,7 +310,7 @@ class Delivery(Standing):
         if held is None:
             return
         with self._changed:
-            moved = self._progress.settle(held)
+            moved = settle(self.cursor, self._beyond, held)
             if moved is not None:
                 self.cursor = moved[0]
                 self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""Experiment: what the user holds. Turns log_* calls into records; owns what it opened and undoes it."""
+"""Experiment: what the user holds. Owns what it opened and undoes it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import shlex
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,13 +19,15 @@ from tracelet.accessors import VendorRuns
 from tracelet.artifacts import take as take_artifact
 from tracelet.backends import kept_config
 from tracelet.backends.base import Backend, Status
+from tracelet.collecting import Collecting
 from tracelet.errors import JournalError, TraceletError, UnknownBackend
 from tracelet.guard import Guard
 from tracelet.interceptors.series import SeriesNames
 from tracelet.interceptors.summary_writer import SummaryWriterInterceptor
+from tracelet.logcalls import LogCalls
 from tracelet.orchestrator import Orchestrator
 from tracelet.program import KILLED_BY_INT, ProgramEnd
-from tracelet.records import Audio, Image, Params, Record, RunInfo, Scalar, Table, Text, Video
+from tracelet.records import Record, RunInfo
 from tracelet.redaction import Secrets, of_url
 from tracelet.settings import Settings
 from tracelet.spool import Spool
@@ -49,12 +51,10 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     """What was dropped or went wrong, by cause; empty in a healthy run."""
 
 
-class Experiment(VendorRuns):
+class Experiment(LogCalls, VendorRuns):
     """One run: made by `tracelet.start_logging`, also a context manager that stops it at the end of its block.
 
-    All `log_*` methods may be called from any thread; they return once the values are copied. Errors in their
-    arguments are raised at once as `TraceletError`; a backend's trouble never is. After `stop`, and with
-    `mode="disabled"`, they do nothing.
+    What it takes of a program is in `LogCalls`, the vendors' own run objects are in `VendorRuns`.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class Experiment(VendorRuns):
         self._info = info = secrets.clean_info(info)
         self._on_stop = on_stop
         self._guard = Guard(secrets.hide)
+        super().__init__(self._guard)
         self._backends: dict[str, Backend] = {backend.name: backend for backend in backends}
         self._attached: list[Backend] = []
         self._stopping = threading.Lock()
@@ -101,6 +102,15 @@ class Experiment(VendorRuns):
         self._interceptor = SummaryWriterInterceptor(
             orchestrator.submit, self._series, self._guard, events=settings.events, queue_bytes=settings.queue_bytes
         )
+        self._collecting = Collecting(
+            settings.collect,
+            settings.system_interval,
+            info,
+            orchestrator=orchestrator,
+            spool=self._spool,
+            series=self._series,
+            secrets=secrets,
+        )
         self._program = ProgramEnd(lambda status, code: self._end(status, code, settings.flush_timeout))
         self._expected = [one.name for one in expected]
         orchestrator.expect({one.name: kept_config(one, secrets) for one in (*backends, *expected)})
@@ -115,6 +125,7 @@ class Experiment(VendorRuns):
         self._say_hello()
         if not settings.wait:
             orchestrator.begin()
+        self._collecting.start()  # last, so that it takes no moment of the start
 
     # What it is.
 
@@ -169,23 +180,19 @@ class Experiment(VendorRuns):
         state = "stopped" if self._stopped.is_set() else "running"
         return f"<tracelet run {self.run_id} ({state}), backends: {', '.join(self._backends) or 'journal only'}>"
 
-    # What it takes.
+    def _repr_html_(self) -> str | None:
+        """What a notebook shows where this is a cell's last line."""
+        return self._guard.call(self._told_as_html)
 
-    def log_metric(self, name: str, value: Any, step: int | None = None, wall_time: float | None = None) -> None:
-        """One point: a number, or an array or tensor of one element; `wall_time` in seconds since the epoch."""
-        self._submit_scalar(name, value, snapshot.integer_step(step), _clock(wall_time))
+    def _told_as_html(self) -> str:
+        from tracelet.notebook import run_html  # no start pays for it
 
-    def log_metrics(self, values: Mapping[str, Any], step: int | None = None, wall_time: float | None = None) -> None:
-        """Several points of one step."""
-        whole, clock = snapshot.integer_step(step), _clock(wall_time)
-        for name, value in values.items():
-            self._submit_scalar(name, value, whole, clock)
+        state = "stopped" if self._stopped.is_set() else "running"
+        urls = {name: self._guard.call(getattr, backend, "url") for name, backend in self._backends.items()}
+        stats = self.stats()
+        return run_html(self._info, state, urls, stats.submitted, stats.backends)
 
-    def log_params(self, values: Any) -> None:
-        """Hyper-parameters: a dict, dataclass or Namespace, nested as you like. `{"model": {"dropout": 0.1}}` is
-        `model.dropout` in every backend. May be called often; a name given again takes the new value."""
-        if self._running:
-            self._submit(Params(snapshot.params(values), time.time()))
+    # What it takes, beside the calls of `LogCalls`.
 
     def log_artifact(self, artifact: Any, artifact_path: str | os.PathLike[str] | None = None) -> None:
         """Keep a file, a folder, bytes, a pandas DataFrame, a matplotlib figure or a vendor's artifact object.
@@ -209,55 +216,6 @@ class Experiment(VendorRuns):
         if vendor in self._backends:
             # A vendor's own artifact is usually used by the program's next line.
             self._orchestrator.flush_one(vendor, time.monotonic() + self._settings.flush_timeout)
-
-    def log_image(self, tag: str, image: Any, step: int | None = None, *, dataformats: str = "CHW") -> None:
-        """An array or tensor (uint8, or floats in [0, 1]; `dataformats` CHW, HWC or HW), a PIL image or a figure."""
-        if self._running:
-            data, width, height = snapshot.png(image, dataformats)
-            self._submit(Image(self._name(tag), data, "png", width, height, snapshot.integer_step(step), time.time()))
-
-    def log_figure(self, tag: str, figure: Any, step: int | None = None) -> None:
-        """A matplotlib figure, as it looks now; it is not closed."""
-        self.log_image(tag, figure, step)
-
-    def log_video(self, tag: str, video: Any, step: int | None = None, *, fps: float = 4) -> None:
-        """Frames [T, C, H, W], uint8 or floats in [0, 1], kept as an animated GIF."""
-        if self._running:
-            data, width, height = snapshot.gif(video, fps)
-            self._submit(Video(self._name(tag), data, "gif", width, height, snapshot.integer_step(step), time.time()))
-
-    def log_audio(self, tag: str, samples: Any, step: int | None = None, *, sample_rate: int = 44100) -> None:
-        """Samples [L] or [L, channels], floats in [-1, 1] or int16, kept as 16-bit WAV; `sample_rate` in Hz."""
-        if self._running:
-            data = snapshot.wav(samples, sample_rate)
-            whole = snapshot.integer_step(step)
-            self._submit(Audio(self._name(tag), data, "wav", float(sample_rate), whole, time.time()))
-
-    def log_text(self, tag: str, text: str, step: int | None = None) -> None:
-        """A text; Markdown is shown as such where a backend can."""
-        if self._running:
-            self._submit(Text(self._name(tag), snapshot.plain(str(text)), snapshot.integer_step(step), time.time()))
-
-    def log_table(self, tag: str, data: Any, step: int | None = None, *, columns: Sequence[str] | None = None) -> None:
-        """A pandas DataFrame, or rows with the names of their `columns`."""
-        if self._running:
-            payload = snapshot.table(columns, data)
-            self._submit(Table(self._name(tag), payload, snapshot.integer_step(step), time.time()))
-
-    def log_histogram(
-        self,
-        tag: str,
-        values: Any = None,
-        step: int | None = None,
-        *,
-        bins: int = 64,
-        np_histogram: tuple[Any, Any] | None = None,
-    ) -> None:
-        """Values (any shape) in `bins` equal buckets, or numpy's `(counts, edges)` as they are."""
-        if self._running:
-            record = snapshot.histogram(values, bins, np_histogram)
-            whole = snapshot.integer_step(step)
-            self._submit(msgspec.structs.replace(record, tag=self._name(tag), step=whole, wall_time=time.time()))
 
     # How it ends.
 
@@ -305,15 +263,6 @@ class Experiment(VendorRuns):
         if orchestrator is not None and self._running:
             orchestrator.submit(record)
 
-    def _submit_scalar(self, name: str, value: Any, step: int | None, wall_time: float) -> None:
-        if not self._running:
-            return
-        try:
-            number = snapshot.number(value)
-        except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # torch's own is a RuntimeError
-            raise TraceletError(f"metric {name!r}: {value!r} is not a number: {error}") from error
-        self._submit(Scalar(self._name(name), number, step, wall_time))
-
     def _name(self, tag: str) -> str:
         if not isinstance(tag, str):
             raise TraceletError(f"a name is a str, not {tag!r}")
@@ -349,8 +298,10 @@ class Experiment(VendorRuns):
         self._stopper = threading.current_thread()
         deadline = time.monotonic() + timeout
         try:
+            self._guard.call(self.unwatch)
             self._interceptor.drain(deadline)
             self._interceptor.uninstall()
+            self._collecting.stop(deadline)
             for backend in reversed(self._attached):
                 self._guard.call(backend.detach)
             orchestrator.stop(status, exit_code, max(0.0, deadline - time.monotonic()))
@@ -400,7 +351,3 @@ def _secrets_in_use(settings: Settings, backends: Sequence[Backend]) -> Secrets:
     for backend in backends:
         secrets.learn(backend.secrets())
     return secrets
-
-
-def _clock(wall_time: float | None) -> float:
-    return time.time() if wall_time is None else float(wall_time)

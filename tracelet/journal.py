@@ -54,6 +54,8 @@ class Cursor(msgspec.Struct, kw_only=True):
     delivered: int = 0
     filtered: int = 0
     rejected: int = 0
+    filtered_by: dict[str, int] = {}
+    """Of the filtered, how many by which key of `config`."""
 
 
 class Rejection(msgspec.Struct, frozen=True):

@@ -16,7 +16,7 @@ from tracelet.backends.base import Backend, Status
 from tracelet.delivery import Delivery
 from tracelet.guard import Guard
 from tracelet.intake import Intake
-from tracelet.journal import Cursor, JournalReader
+from tracelet.journal import Cursor, JournalReader, Rejection
 from tracelet.keeper import Keeper
 from tracelet.records import Record, RunInfo
 from tracelet.redaction import Secrets
@@ -56,6 +56,7 @@ class Orchestrator:
         )
         self.submit, self.drop = self._intake.submit, self._intake.drop
         self._deliveries: dict[str, Standing] = {}
+        self._urls: dict[str, str] = {}
         self._worker: Worker | None = None
         self._may_begin = threading.Event()
         self._closing = threading.Event()
@@ -80,7 +81,7 @@ class Orchestrator:
                 cursors,
                 last=lambda: self._keeper.last,
                 lock=self._keeper.lock,
-                report=self._keeper.set_cursor,
+                report=self._moved,
                 guard=self.guard,
                 secrets=self._secrets,
             )
@@ -103,11 +104,19 @@ class Orchestrator:
             cursor,
             self._keeper.tail,
             began=self._began,
-            report=self._keeper.set_cursor,
+            report=self._moved,
             guard=self.guard,
             opened=functools.partial(self._opened, backend, opened),
             may_begin=self._may_begin,
         )
+
+    def _moved(self, name: str, cursor: Cursor, rejections: Sequence[Rejection]) -> None:
+        """Keep a cursor, and where a person can look at what it counts."""
+        self._keeper.set_cursor(name, cursor, rejections)
+        url = self._deliveries[name].url
+        if url is not None and url != self._urls.get(name):
+            self._urls[name] = url
+            self._keeper.annotate(f"url {name}", self._secrets.hide(str(url)))
 
     def begin(self) -> None:
         """Let the backends connect; on a thread, the import of a vendor's package holds up the program by itself."""
@@ -133,6 +142,12 @@ class Orchestrator:
             return {}
         with JournalReader(self._folder) as reader:
             return reader.facts()
+
+    @property
+    def is_untouched(self) -> bool:
+        """The run was opened again, and nothing came into it yet."""
+        with self._intake.moving:
+            return self._info.resumed and self._intake.counts()[0] == self._began
 
     def _known_cursors(self) -> dict[str, Cursor]:
         if not self._info.resumed:

@@ -22,7 +22,7 @@ class Pace:
 
     def __init__(self, *, yields: bool = True) -> None:
         self.portion = _PORTION_FIRST
-        self._yields = yields
+        self.yields = yields
         self._seconds_each = 0.0
 
     def wrote(self, size: int, seconds: float, *, finishing: bool) -> None:
@@ -43,7 +43,7 @@ class Pace:
     def rest(self, worked: float, passed: float, behind: int) -> float:
         """Seconds to pause after `worked` seconds of this thread's own, in which `passed` went by on the clock, with
         `behind` records still to write."""
-        if not self._yields:
+        if not self.yields:
             return 0.0
         if behind * self._seconds_each > _BACKLOG:
             return min(worked * _REST_BEHIND, _REST_MOST)

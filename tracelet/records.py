@@ -218,6 +218,29 @@ class Artifact(_Record, frozen=True, tag="artifact"):
     metadata: Mapping[str, Any] = {}
 
 
+class Summary(_Record, frozen=True, tag="summary"):
+    """Final figures of the run: names to plain values. A name said again takes the new value."""
+
+    values: Mapping[str, Any]
+    wall_time: float
+
+
+class Tags(_Record, frozen=True, tag="tags"):
+    """Words that the run is found by, beside those it began with."""
+
+    tags: tuple[str, ...]
+    wall_time: float
+
+
+class Alert(_Record, frozen=True, tag="alert"):
+    """Something that a person should look at; `level` is info, warning or error."""
+
+    title: str
+    text: str
+    level: str
+    wall_time: float
+
+
 Record: TypeAlias = (
     Scalar
     | Histogram
@@ -235,7 +258,13 @@ Record: TypeAlias = (
     | Table
     | Params
     | Artifact
+    | Summary
+    | Tags
+    | Alert
 )
+
+RunRecord: TypeAlias = Params | Artifact | Summary | Tags | Alert
+"""What is said of the run as a whole: these have neither tag nor step."""
 
 KINDS: tuple[type[Record], ...] = (
     Scalar,
@@ -254,6 +283,9 @@ KINDS: tuple[type[Record], ...] = (
     Table,
     Params,
     Artifact,
+    Summary,
+    Tags,
+    Alert,
 )
 
 

@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from tracelet.records import Artifact, Layout, Params, Record, RunInfo, Table, Text
+from tracelet.records import Alert, Artifact, Layout, Params, Record, RunInfo, Summary, Table, Tags, Text
 
 _SHORTEST = 8
 """A password of a few letters stands in ordinary words as well; replaced there, it would change what was logged."""
@@ -36,17 +36,21 @@ class Secrets:
                 text = text.replace(value, _HIDDEN)
         return text
 
+    def hidden(self, value: Any) -> Any:
+        """Plain data without them."""
+        return _walk(value, self.hide) if self._values else value
+
     def holds(self, value: Any) -> bool:
         """Whether plain data holds one of them."""
         return self._values != () and _walk(value, self.hide) != value
 
     def clean(self, record: Record) -> Record:
-        """The record without them: in parameters, texts, tables, layouts and what an artifact says of itself. Names of
-        series, numbers and files are left as they are."""
+        """The record without them: in parameters, the summary, tags, alerts, texts, tables, layouts and what an
+        artifact says of itself. Names of series, numbers and files are left as they are."""
         if not self._values:
             return record
         match record:
-            case Params(values=values):
+            case Params(values=values) | Summary(values=values):
                 return self._changed(record, values=values)
             case Text(text=text):
                 return self._changed(record, text=text)
@@ -56,6 +60,10 @@ class Secrets:
                 return self._changed(record, data=data)
             case Artifact(metadata=metadata):
                 return self._changed(record, metadata=metadata)
+            case Tags(tags=tags):
+                return self._changed(record, tags=tags)
+            case Alert(title=title, text=text):
+                return self._changed(record, title=title, text=text)
             case _:
                 return record
 

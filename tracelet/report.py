@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -18,12 +18,14 @@ from tracelet.backends import offline_store
 from tracelet.errors import JournalError
 from tracelet.identity import all_runs
 from tracelet.journal import JournalReader, is_live
-from tracelet.records import Artifact, Params, Record, RunInfo, Scalar, kind, shown_step
+from tracelet.records import Alert, Artifact, File, Params, Record, RunInfo, Scalar, Summary, Tags, kind, shown_step
 
 RunStatus: TypeAlias = Literal["running", "crashed", "finished", "failed", "killed"]
 
 _BARS = "▁▂▃▄▅▆▇█"
 _STRETCHES = 256
+_MOST_FILES = 100
+_MOST_ALERTS = 100
 
 
 class BackendState(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +40,8 @@ class BackendState(msgspec.Struct, frozen=True, kw_only=True):
     """Where the vendor's own offline recording lies that its server has not got yet."""
     trouble: str | None = None
     """Why something waited when the run, or the last delivery of it, ended."""
+    url: str | None = None
+    """Where a person could look at the run when it was last delivered to."""
 
 
 class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +53,8 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     seen: float
     records: int
     backends: tuple[BackendState, ...]
+    exit_code: int | None = None
+    """None while the run goes on, and where its process had no time to say."""
 
     @property
     def duration(self) -> float:
@@ -144,6 +150,9 @@ class ArtifactLine(msgspec.Struct, frozen=True, kw_only=True):
     files: int
     size: int
     versions: int
+    type: str = "file"
+    listed: tuple[File, ...] = ()
+    """The files, at most a hundred of them."""
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):
@@ -168,6 +177,16 @@ class RunReport(msgspec.Struct, kw_only=True):
     """Backend -> what it refused."""
     damaged: list[str]
     """What of the journal could not be read."""
+    final: dict[str, Any]
+    """The final figures that the program gave."""
+    tags: list[str]
+    """Those that the run began with, and those it was given since."""
+    alerts: list[Alert]
+    """The last of them; `others` has their number."""
+    git: dict[str, Any] = {}
+    """The commit that the program ran at."""
+    environment: dict[str, Any] = {}
+    """What the program ran on."""
 
 
 def summarise(folder: Path) -> RunSummary:
@@ -193,6 +212,7 @@ def summarise(folder: Path) -> RunSummary:
             filtered=cursor.filtered,
             offline_store=offline_store(name, folder),
             trouble=facts.get(f"trouble {name}"),
+            url=facts.get(f"url {name}"),
         )
         for name, cursor in cursors.items()
     )
@@ -203,6 +223,7 @@ def summarise(folder: Path) -> RunSummary:
         seen=info.created if seen is None else seen,
         records=records,
         backends=states,
+        exit_code=None if status in ("running", "crashed") else facts.get("exit_code"),
     )
 
 
@@ -215,16 +236,30 @@ def summaries(base: Path) -> Iterator[RunSummary | Unreadable]:
             yield Unreadable(folder=folder, reason=str(error))
 
 
-def read(folder: Path, *, stretches: int = _STRETCHES) -> RunReport:
+def read(folder: Path, *, stretches: int = _STRETCHES, see: Callable[[Record], None] | None = None) -> RunReport:
     """All of the run in `folder`; a curve keeps at most six points for each of `stretches`.
+
+    `see` is shown every record that is no scalar, in the order of the program.
 
     Raises:
         JournalError: there is no readable journal.
     """
+    summary = summarise(folder)
     report = RunReport(
-        summary=summarise(folder), params={}, scalars={}, others={}, artifacts={}, refusals={}, damaged=[]
+        summary=summary,
+        params={},
+        scalars={},
+        others={},
+        artifacts={},
+        refusals={},
+        damaged=[],
+        final={},
+        tags=list(summary.info.tags),
+        alerts=[],
     )
     with JournalReader(folder) as reader:
+        known = reader.facts()
+        report.git, report.environment = known.get("git", {}), known.get("environment", {})
         position = 0
         while batch := reader.next_batch(position):
             if batch.damaged:
@@ -237,6 +272,8 @@ def read(folder: Path, *, stretches: int = _STRETCHES) -> RunReport:
                     series.add(shown_step(record.step), record.value)
                 else:
                     _note(report, record)
+                    if see is not None:
+                        see(record)
             position = batch.last
         for state in report.summary.backends:
             if state.rejected:
@@ -277,18 +314,31 @@ def _note(report: RunReport, record: Record) -> None:
     match record:
         case Params(values):
             report.params.update(values)
-        case Artifact(name=name, files=files):
+        case Summary(values):
+            report.final.update(values)
+        case Tags(tags):
+            report.tags = list(dict.fromkeys([*report.tags, *tags]))
+        case Alert():
+            report.alerts = [*report.alerts[1 - _MOST_ALERTS :], record]
+            _count(report, record)
+        case Artifact(name=name, files=files, type=type):
             earlier = report.artifacts.get(name)
             report.artifacts[name] = ArtifactLine(
                 name=name,
                 files=len(files),
                 size=sum(file.size for file in files),
                 versions=1 + (earlier.versions if earlier else 0),
+                type=type,
+                listed=files[:_MOST_FILES],
             )
         case _:
-            names = report.others.setdefault(kind(record), {})
-            tag = _tag(record)
-            names[tag] = names.get(tag, 0) + 1
+            _count(report, record)
+
+
+def _count(report: RunReport, record: Record) -> None:
+    names = report.others.setdefault(kind(record), {})
+    tag = _tag(record)
+    names[tag] = names.get(tag, 0) + 1
 
 
 def _refusals(reader: JournalReader, backend: str) -> list[Refusal]:
@@ -305,9 +355,9 @@ def _refusals(reader: JournalReader, backend: str) -> list[Refusal]:
 
 def _tag(record: Record) -> str:
     match record:
-        case Params():
+        case Params() | Summary() | Tags():
             return ""
-        case Artifact(name=name):
+        case Artifact(name=name) | Alert(title=name):
             return name
         case _:
             return record.tag

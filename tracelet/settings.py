@@ -24,6 +24,7 @@ else:
 Mode: TypeAlias = Literal["online", "offline", "disabled"]
 Events: TypeAlias = Literal["sync", "async", "off"]
 Place: TypeAlias = Literal["thread", "process"]
+Source: TypeAlias = Literal["environment", "git", "git-diff", "system", "console"]
 
 _PREFIX = "TRACELET_"
 _FILE_VARIABLE = "TRACELET_CONFIG"
@@ -33,6 +34,8 @@ _ALIASES = {"EXPERIMENT_NAME": "exp_name"}
 _CHOICES = {"mode": get_args(Mode), "events": get_args(Events), "delivery": get_args(Place)}
 # `events=False`, and how the environment and a settings file spell it.
 _SWITCHES = {"false": "off", "0": "off", "no": "off", "true": "sync", "1": "sync", "yes": "sync"}
+_NOTHING, _ANYTHING = ("none", "off", "false", "0", "no"), ("on", "true", "1", "yes")
+_USUAL: tuple[Source, ...] = ("environment", "git", "system")
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -75,6 +78,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Bytes that may wait in memory for the journal."""
     queue_timeout: float = 30.0
     """Seconds that a call may wait for room in that queue before its record is dropped."""
+    collect: tuple[Source, ...] = _USUAL
+    """What is collected besides what the program says; `none` (also False): nothing."""
+    system_interval: float = 15.0
+    """Seconds from one sample of the system's figures to the next."""
 
     def __repr__(self) -> str:
         fields = {name: getattr(self, name) for name in self.__struct_fields__}
@@ -97,6 +104,8 @@ def load(arguments: Mapping[str, Any], environ: Mapping[str, str] | None = None)
     values = {key: os.fspath(value) if isinstance(value, os.PathLike) else value for key, value in values.items()}
     events = values.get("events", "sync")
     values["events"] = _SWITCHES.get(str(events).lower(), events)
+    if "collect" in values:
+        values["collect"] = _sources(values["collect"])
     for key, choices in _CHOICES.items():
         if key in values and values[key] not in choices:
             raise ConfigurationError(f"{key} {values[key]!r}: use one of {', '.join(choices)}")
@@ -107,7 +116,46 @@ def load(arguments: Mapping[str, Any], environ: Mapping[str, str] | None = None)
     for key in ("flush_timeout", "connect_timeout", "queue_bytes", "queue_timeout"):
         if not getattr(settings, key) >= 0:
             raise ConfigurationError(f"{key} {getattr(settings, key)!r}: give 0 or more")
+    if not settings.system_interval > 0:
+        raise ConfigurationError(f"system_interval {settings.system_interval!r}: give more than 0 seconds")
     return settings
+
+
+def _sources(collect: Any) -> list[Any]:
+    """`collect` as a list, from a list, a comma list, a word for nothing, or a bool.
+
+    Raises:
+        ConfigurationError: a name that nobody knows.
+    """
+    match collect:
+        case bool():
+            return list(_USUAL) if collect else []
+        case str():
+            names: list[Any] = [word.strip() for word in collect.split(",") if word.strip()]
+        case list() | tuple() | set() | frozenset():
+            names = list(collect)
+        case _:
+            names = [collect]
+    if len(names) == 1 and str(names[0]).lower() in _NOTHING:
+        return []
+    if len(names) == 1 and str(names[0]).lower() in _ANYTHING:
+        return list(_USUAL)
+    for name in names:
+        if name not in get_args(Source):
+            raise ConfigurationError(f"collect {name!r}: use {', '.join(get_args(Source))}, or none")
+    return list(dict.fromkeys(names))
+
+
+def origins(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Where each setting comes from that no argument says: a variable's name, the settings file, or "default".
+
+    Raises:
+        ConfigurationError: as `load`.
+    """
+    environ = os.environ if environ is None else environ
+    found = dict.fromkeys(Settings.__struct_fields__, "default")
+    found |= dict.fromkeys(_from_file(environ), str(_file(environ)))
+    return found | _variables(environ)
 
 
 def environment_without(names: Collection[str]) -> dict[str, str]:
@@ -115,8 +163,18 @@ def environment_without(names: Collection[str]) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in names}
 
 
+def environment_of(names: Collection[str]) -> dict[str, str]:
+    """The variables `names` of this process's environment, those of them that are set."""
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
+    return {field: environ[variable] for field, variable in _variables(environ).items()}
+
+
+def _variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Each field that the environment sets, and the variable that does."""
+    found: dict[str, str] = {}
     for variable, text in environ.items():
         if not variable.startswith(_PREFIX) or variable == _FILE_VARIABLE or text == "":
             continue
@@ -125,14 +183,17 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
         if field not in Settings.__struct_fields__:
             known = ", ".join(_PREFIX + name.upper() for name in Settings.__struct_fields__)
             raise ConfigurationError(f"unknown environment variable {variable}. Known: {known}, {_FILE_VARIABLE}")
-        values[field] = text
-    return values
+        found[field] = variable
+    return found
+
+
+def _file(environ: Mapping[str, str]) -> Path:
+    return Path(environ.get(_FILE_VARIABLE) or "tracelet.toml")
 
 
 def _from_file(environ: Mapping[str, str]) -> dict[str, Any]:
-    named = environ.get(_FILE_VARIABLE)
-    path = Path(named or "tracelet.toml")
-    if not named and not path.is_file():
+    path = _file(environ)
+    if not environ.get(_FILE_VARIABLE) and not path.is_file():
         return {}
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))

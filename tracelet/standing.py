@@ -26,12 +26,14 @@ class DeliveryStats(msgspec.Struct, frozen=True, kw_only=True):
     rejected: int
     """Refused by the backend for good and kept in the journal with the reason, or damaged in the journal's file."""
     filtered: int
-    """Of a kind that the backend has no place for."""
+    """Kept back by a filter, or of a kind that the backend has no place for."""
     dropped: int
     """Never reached the journal."""
     state: str
     """`connecting`, `connected`, `waiting: <reason>`, `offline: <reason>` (recorded by the vendor's own offline means)
     or `closed`."""
+    filtered_by: dict[str, int] = {}
+    """The filtered by the key of `config` that kept them back; by `accepts` where the backend has no place for them."""
 
 
 class Standing:
@@ -43,6 +45,8 @@ class Standing:
         self.handed = cursor.position
         """Every record up to here was handed to the vendor."""
         self.was_open = False
+        self.url: str | None = None
+        """Where a person can look at the run."""
         self._changed = threading.Condition()
         self._state = "connecting"
         self._trouble: str | None = None
@@ -108,6 +112,7 @@ class Standing:
             pending=submitted - dropped - settled,
             rejected=cursor.rejected,
             filtered=cursor.filtered,
+            filtered_by=dict(cursor.filtered_by),
             dropped=dropped,
             state=self._state,
         )

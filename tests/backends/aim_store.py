@@ -6,6 +6,7 @@ Aim's own queries read an index that a finished run is not in until `aim up` ran
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -145,8 +146,11 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def stored(repo: Path, hash: str | None = None) -> Stored:
     """All runs of a repository as one, or one of them, in neutral words."""
     found = Stored(scalars=[], params={}, texts=[], images={}, histograms=[], artifacts={}, counts=Counter())
+    found.summary, found.tags, found.alerts = {}, [], []
     for run in runs(repo) if hash is None else [read(repo, hash)]:
         found.params.update(_flat(run.attributes.get("hparams", {})))
+        found.summary.update(_flat(run.attributes.get("summary", {})))
+        found.tags += run.props["tags"]
         for point in run.points:
             _tell(point, found)
         given = {name: told for name, told in run.artifact_facts.items() if "artifact" in told}
@@ -157,6 +161,11 @@ def stored(repo: Path, hash: str | None = None) -> Stored:
 
 def _tell(point: Point, found: Stored) -> None:
     if point.name.startswith("__system__") or point.name == "logs":  # Aim's own
+        return
+    if point.name == "__log_records":
+        kept = point.value.storage
+        told, level = kept["extra_args"], logging.getLevelName(kept["log_level"]).lower()
+        found.alerts.append((told["title"], told["text"], level))
         return
     tag, step = point.tag, point.true_step
     if point.kind == "scalar":

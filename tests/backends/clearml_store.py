@@ -17,6 +17,8 @@ from typing import Any
 from tracelet.testing import Stored
 
 Event = dict[str, Any]
+SINGLE = ("Summary", -(2**31))
+_ALERT = re.compile(r"# .*?\n\n(?:(.*)\n\n)?(info|warning|error), \S+\n", re.DOTALL)
 _LABEL = re.compile(r" \[(tensor|mesh|embedding|graph|layout|raw|table)\](?: (.*))?$", re.DOTALL)
 
 
@@ -49,7 +51,11 @@ def read(cache: Path) -> Stored:
 
 
 def blank() -> Stored:
-    return Stored(scalars=[], params={}, texts=[], images={}, histograms=[], artifacts={}, counts=collections.Counter())
+    found = Stored(
+        scalars=[], params={}, texts=[], images={}, histograms=[], artifacts={}, counts=collections.Counter()
+    )
+    found.summary, found.tags, found.alerts = {}, [], []
+    return found
 
 
 def _local(folder: Path) -> Callable[[str], bytes]:
@@ -68,6 +74,8 @@ def tell(found: Iterable[Event], task: Event, load: Callable[[str], bytes], into
     counts: Any = into.counts
     for event in found:
         match event["type"]:
+            case "training_stats_scalar" if (event["metric"], event["iter"]) == SINGLE:
+                continue
             case "training_stats_scalar" if not event["metric"].startswith(":monitor:"):
                 point = tag(event), event["iter"], event["value"], event["timestamp"] / 1000
                 into.scalars.append(point)  # type: ignore[union-attr]
@@ -81,6 +89,9 @@ def tell(found: Iterable[Event], task: Event, load: Callable[[str], bytes], into
                 _medium(event, load(event["url"]), into)
     if "tracelet_params" in (task.get("configuration") or {}):
         into.params.update(json.loads(task["configuration"]["tracelet_params"]["value"]))  # type: ignore[union-attr]
+    if "tracelet_summary" in (task.get("configuration") or {}):
+        into.summary.update(json.loads(task["configuration"]["tracelet_summary"]["value"]))  # type: ignore[union-attr]
+    into.tags = list(task.get("tags") or ())
     artifacts = (task.get("execution") or {}).get("artifacts") or []
     into.artifacts.update({one["key"]: load(one["uri"]) for one in artifacts})  # type: ignore[union-attr]
     counts["artifact"] += len({one["key"].split("/")[0] for one in artifacts})
@@ -128,6 +139,11 @@ def _medium(event: Event, data: bytes, into: Stored) -> None:
         return
     kinds = {".md": "text", ".png": "image", ".jpeg": "image", ".wav": "audio", ".gif": "video", ".mp4": "video"}
     kind = kinds[Path(event["url"]).suffix]
+    if tag(event).startswith("alerts/"):
+        page = _ALERT.fullmatch(data.decode())
+        assert page is not None
+        into.alerts.append((tag(event)[len("alerts/") :], page[1] or "", page[2]))  # type: ignore[union-attr]
+        return
     into.counts[kind] += 1  # type: ignore[index]
     if kind == "image":
         into.images[tag(event), event["iter"]] = data  # type: ignore[index]

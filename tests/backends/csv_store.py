@@ -20,17 +20,21 @@ def lines(path):
     return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]] if path.exists() else []
 
 
+def _object(path):
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
 def stored(folder):
     """The run in neutral words."""
     media = rows(folder / "media.csv")[1:]
-    config = folder / "config.json"
+    merged = {name: _object(folder / name) for name in ("config.json", "summary.json", "run.json")}
     files = [file for one in lines(folder / "artifacts.jsonl") for file in one["files"]]
     return Stored(
         scalars=[
             (tag, int(step), float(value), float(wall_time))
             for tag, step, wall_time, value in rows(folder / "scalars.csv")[1:]
         ],
-        params=json.loads(config.read_text(encoding="utf-8")) if config.exists() else {},
+        params=merged["config.json"],
         texts=[(one["tag"], one["step"], one["text"]) for one in lines(folder / "texts.jsonl")],
         images={
             (tag, int(step)): (folder / path).read_bytes() for kind, tag, step, _, path, _ in media if kind == "image"
@@ -39,6 +43,9 @@ def stored(folder):
             (one["tag"], one["step"], tuple(one["limits"]), tuple(one["counts"]))
             for one in lines(folder / "histograms.jsonl")
         ],
+        summary=merged["summary.json"],
+        tags=merged["run.json"]["tags"],
+        alerts=[(one["title"], one["text"], one["level"]) for one in lines(folder / "alerts.jsonl")],
         artifacts={file["name"]: (folder / file["path"]).read_bytes() for file in files},
         counts=Counter(row[0] for row in media) | {"pr_curve": len(lines(folder / "pr_curves.jsonl"))},
     )

@@ -14,6 +14,7 @@ from typing import Any
 from tracelet.testing import Stored
 
 IMAGE = re.compile(r"images/(.*)\+step\+(-?\d+)\+timestamp\+(\d+)\+([0-9a-f-]{36})\.(png|webp)")
+OURS = ("mlflow.", "tracelet.")
 PICTURES = ("histograms/", "pr_curves/")
 
 
@@ -65,6 +66,25 @@ class StoredRun:
     @property
     def exact_params(self) -> dict[str, Any]:
         return dict(json.loads(self.artifacts.get("tracelet/params.json", b"{}")))
+
+    @property
+    def exact_summary(self) -> dict[str, Any]:
+        return dict(json.loads(self.artifacts.get("tracelet/summary.json", b"{}")))
+
+    def figures(self) -> dict[str, float]:
+        """The numbers of the summary as the page of the run shows them: by the latest time."""
+        names, shown = self.names, {}
+        for key, _, value, _ in sorted(self.metrics, key=lambda one: one[3]):
+            name = names.get(key, key)
+            if name.startswith("summary/") and name[len("summary/") :] in self.exact_summary:
+                shown[name[len("summary/") :]] = value
+        return shown
+
+    def words(self) -> list[str]:
+        """The run's tags as the program said them, but for MLflow's own and ours."""
+        own, names = {f"summary/{name}" for name in self.exact_summary}, self.names
+        told = {names.get(key, key): value for key, value in self.tags.items() if not key.startswith(OURS)}
+        return [name if value == "true" else f"{name}={value}" for name, value in told.items() if name not in own]
 
     def facts(self, kind: str) -> list[tuple[str, dict[str, Any]]]:
         """The facts of each record of a kind, by the path of their file without its suffix."""
@@ -136,12 +156,17 @@ def only(database: Path, artifacts: Path | None = None) -> StoredRun:
 def told(run: StoredRun) -> Stored:
     """A run in neutral words, with the tags and parameters' names as the program gave them."""
     names = run.names
+    figures = {f"summary/{name}" for name in run.exact_summary}
     counts = collections.Counter(
         {kind: len(run.facts(kind)) for kind in ("audio", "video", "table", "pr_curve", "tensor", "mesh")}
     )
     counts |= {kind: len(run.facts(kind)) for kind in ("embedding", "graph", "layout", "raw")}
     return Stored(
-        scalars=[(names.get(key, key), step, value, ms / 1000) for key, step, value, ms in run.metrics],
+        scalars=[
+            (names.get(key, key), step, value, ms / 1000)
+            for key, step, value, ms in run.metrics
+            if names.get(key, key) not in figures
+        ],
         params=run.exact_params,
         texts=[_text(run, place, facts) for place, facts in run.facts("text")],
         images={(tag, step): data for tag, step, _, data in run.images()},
@@ -149,6 +174,9 @@ def told(run: StoredRun) -> Stored:
             (one["tag"], one["step"], tuple(one["limits"]), tuple(one["counts"])) for _, one in run.facts("histogram")
         ],
         artifacts=run.own(),
+        summary=run.exact_summary,
+        tags=run.words(),
+        alerts=[(one["title"], one["text"], one["level"]) for _, one in run.facts("alert")],
         counts=counts,
     )
 

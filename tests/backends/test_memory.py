@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tracelet.records import Artifact, Histogram, Image, Params, Scalar, Text, kind, shown_step
+from tracelet.records import Alert, Artifact, Histogram, Image, Params, Scalar, Summary, Tags, Text, kind, shown_step
 from tracelet.testing import BackendContract, MemoryBackend, Stored, deliver, run_info, sample_records
 
 
@@ -18,9 +18,11 @@ class TestMemory(BackendContract):
         return self.backend
 
     def read_back(self, tmp_path):
-        backend, params = self.backend, {}
+        backend, params, summary = self.backend, {}, {}
         for record in backend.of(Params):
             params.update(record.values)
+        for record in backend.of(Summary):
+            summary.update(record.values)
         files = {}
         for one in backend.of(Artifact):
             for file in one.files:
@@ -36,6 +38,9 @@ class TestMemory(BackendContract):
             images={(one.tag, one.step): backend.data(one.data) for one in backend.of(Image) if one.tag != "gone"},
             histograms=[(one.tag, one.step, one.limits, one.counts) for one in backend.of(Histogram)],
             artifacts=files,
+            summary=summary,
+            tags=list(dict.fromkeys(tag for one in (backend.run, *backend.of(Tags)) for tag in one.tags)),
+            alerts=[(one.title, one.text, one.level) for one in backend.of(Alert)],
             counts=counts,
         )
 

@@ -58,6 +58,8 @@ def told(body):
 
 
 class TestThirdParty(BackendContract):
+    unreadable = frozenset(("summary", "tags", "alerts"))  # kinds that it does not take
+
     def make_backend(self, tmp_path):
         return SqlBackend()
 

@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 import pytest
 import wandb
+from programs import run_program
 
 from tests.backends import wandb_store as store
 from tracelet.backends.base import Batch
@@ -842,3 +843,18 @@ def test_adopt_reads_a_wandb_artifact(folder: Path) -> None:
 def test_probe_answers_without_asking() -> None:
     """An offline environment is fine as it is."""
     assert WandbBackend.probe().ok
+
+
+def test_wandbs_own_capture_is_warned_of(tmp_path: Path) -> None:
+    """It feeds whatever run there is, and each point would be there twice; said once, where it is on."""
+    program = """
+        import sys
+        import tracelet, wandb
+        if sys.argv[1] == "on":
+            wandb.tensorboard.patch(root_logdir="logs", pytorch=True)
+        tracelet.start_logging(backend="wandb")
+        tracelet.stop_logging()
+    """
+    told = [run_program(program, "off").err, run_program(program, "on").err]
+
+    assert [0, 1] == [one.count("own capture of TensorBoard is on") for one in told]

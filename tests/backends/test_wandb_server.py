@@ -91,6 +91,9 @@ class TestWandbServerContract(BackendContract):
     def shown_value(self, value: float) -> float:
         return value or 0.0  # wandb sends -0.0 as 0
 
+    def shown_summary(self, values: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in values.items() if value is not None}  # wandb sends no None
+
     def read_back(self, tmp_path: Path) -> Stored:
         return told(self.server)
 

@@ -49,6 +49,7 @@ class KeptRun:
     words: dict[str, Any] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     exit_codes: list[int] = field(default_factory=list)
+    alerts: list[tuple[str, str, str]] = field(default_factory=list)
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -255,6 +256,11 @@ class WandbServer:
         run.words.update({name: value for name, value in given.items() if value is not None and name != "config"})
         return {"upsertBucket": {"bucket": self._bucket(run), "inserted": inserted}}
 
+    def _NotifyScriptableRunAlert(self, given: dict[str, Any]) -> dict[str, Any]:
+        run = self._run(given["runName"], given["projectName"])
+        run.alerts.append((given["title"], given["text"], given["severity"]))
+        return {"notifyScriptableRunAlert": {"success": True}}
+
     def _CreateRunFiles(self, given: dict[str, Any]) -> dict[str, Any]:
         run = self._run(given["run"], given["project"])
         files = []
@@ -310,6 +316,8 @@ class WandbServer:
 def told(server: WandbServer, run_id: str | None = None) -> Stored:
     """All that the server has, in neutral words; of one run, without artifacts, where `run_id` is given."""
     found = Stored(scalars=[], params={}, texts=[], images={}, histograms=[], artifacts={}, counts=Counter())
+    found.summary, found.tags, found.alerts = {}, [], []
+    levels = {"INFO": "info", "WARN": "warning", "ERROR": "error"}
     kinds = {"image-file": "image", "audio-file": "audio", "video-file": "video", "table-file": "table"}
     kinds |= {"html-file": "text", "histogram": "histogram"}
     for run in server.runs.values() if run_id is None else [server.runs[run_id]]:
@@ -338,6 +346,10 @@ def told(server: WandbServer, run_id: str | None = None) -> Stored:
                     found.histograms.append((kept["tag"], kept["step"], tuple(kept["limits"]), tuple(kept["counts"])))
         own = {key: told["value"] for key, told in run.config.items() if key not in ("_wandb", "tracelet_names")}
         found.params.update(own)
+        shown = {tags.get(key, key): value for key, value in run.summary.items() if not key.startswith("_")}
+        found.summary.update(shown)
+        found.tags += run.words.get("tags") or []
+        found.alerts += [(title, text, levels[severity]) for title, text, severity in run.alerts]
     for artifact in server.committed() if run_id is None else ():
         if artifact.type != "run_table":
             given = "tag" not in artifact.metadata

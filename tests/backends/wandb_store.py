@@ -15,6 +15,7 @@ from typing import Any
 
 from tracelet.testing import Stored
 
+LEVELS = {"INFO": "info", "WARN": "warning", "ERROR": "error"}
 HEADER = 7
 BLOCK = 32 * 1024
 
@@ -70,6 +71,8 @@ class StoredRun:
     config: dict[str, Any] = field(default_factory=dict)
     exit_code: int | None = None
     artifacts: list[StoredArtifact] = field(default_factory=list)
+    summary: dict[str, Any] = field(default_factory=dict)
+    alerts: list[tuple[str, str, str]] = field(default_factory=list)
 
     def series(self, key: str) -> list[tuple[Any, Any, Any]]:
         """Every point of one metric, in file order: axis, value, wall time."""
@@ -125,6 +128,11 @@ def read(folder: Path) -> StoredRun:
             case "config":
                 for item in record.config.update:
                     _put(run.config, item)
+            case "summary":
+                for item in record.summary.update:
+                    _put(run.summary, item)
+            case "alert":
+                run.alerts.append((record.alert.title, record.alert.text, LEVELS[record.alert.level]))
             case "exit":
                 run.exit_code = record.exit.exit_code
             case "artifact":
@@ -159,6 +167,7 @@ def only(wandb_dir: Path) -> StoredRun:
 def stored(wandb_dir: Path) -> Stored:
     """All runs below a WANDB_DIR as one, in neutral words."""
     found = Stored(scalars=[], params={}, texts=[], images={}, histograms=[], artifacts={}, counts=Counter())
+    found.summary, found.tags, found.alerts = {}, [], []
     for run in runs(wandb_dir):
         _tell(run, found)
     return found
@@ -197,3 +206,6 @@ def _tell(run: StoredRun, found: Stored) -> None:
             found.artifacts.update(kept.entries)
     own = {key: value for key, value in run.config.items() if key not in ("_wandb", "tracelet_names")}
     found.params.update(own)
+    found.summary.update({tags.get(key, key): value for key, value in run.summary.items() if not key.startswith("_")})
+    found.tags = list(run.tags)
+    found.alerts += run.alerts

@@ -52,6 +52,20 @@ def test_facts_and_parameters(call, finished_run, tmp_path):
     assert "[64, 10]" == " ".join(line_of(text, "model.layers")[1:])
 
 
+def test_final_figures_tags_and_alerts(call, tmp_path):
+    """What the program said of the run as a whole: tags of its beginning and later ones, figures, the last alerts."""
+    with tracelet.start_logging(dir=tmp_path, tags=["a"]) as run:
+        run.summary.update({"best": {"acc": 0.75}})
+        run.add_tags("b", "a")
+        run.alert("it diverges", "loss is 9", "warning")
+
+    text = call("show", run.run_id).stdout
+
+    assert "tags a, b" == " ".join(line_of(text, "tags"))
+    assert ["best.acc", "0.75"] == line_of(text, "best.acc")
+    assert "it diverges: loss is 9" in " ".join(line_of(text, "warning"))
+
+
 def test_a_curve_is_one_row(call, finished_run):
     """Points, first, last, min, max, and the curve itself."""
     run = finished_run({"loss": [3.0, 1.0, 0.5, 2.0], "val/loss": [1.0]})

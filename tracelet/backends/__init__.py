@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from tracelet import filters
 from tracelet.backends.base import Backend
 from tracelet.errors import ConfigurationError, MissingDependency, UnknownBackend
 from tracelet.redaction import Secrets
@@ -74,6 +76,36 @@ def backend_class(name: str) -> type[Backend]:
     raise UnknownBackend(f"unknown backend {name!r}. Known backends: {', '.join(known_backends())}")
 
 
+class Requirement(NamedTuple):
+    """The vendor's package that a backend needs, None where it needs none, and the release of it that is here."""
+
+    package: str | None
+    installed: str | None
+
+
+def requirement(name: str) -> Requirement:
+    """Of one backend; imports no vendor. A package of no known release is installed as "unknown"."""
+    entry = _BUILTIN.get(name)
+    package = entry.package if entry is not None and name not in _registered else None
+    if package is None or importlib.util.find_spec(package) is None:
+        return Requirement(package, None)
+    return Requirement(package, _version(package) or "unknown")
+
+
+def is_registered(name: str) -> bool:
+    """Whether a name was given its class by this program: other processes do not know it."""
+    return name in _registered
+
+
+def hush(name: str) -> None:
+    """Switch off the vendor's telemetry, and let go of the program's own run, in a process that only asks `probe`."""
+    if name in _BUILTIN:  # the class of another may import its vendor at once
+        cls = backend_class(name)
+        os.environ.update(cls.quiet)
+        for variable in cls.foreign:
+            os.environ.pop(variable, None)
+
+
 def check_installed(name: str) -> None:
     """Raise MissingDependency where the vendor's package of a backend is not there, or older than it may be."""
     entry = _BUILTIN.get(name)
@@ -132,21 +164,42 @@ def offline_store(name: str, folder: Path) -> str | None:
 def kept_config(backend: Backend, secrets: Secrets) -> dict[str, Any]:
     """What the journal may hold of a backend's config: the keys it allows, without what is not set or secret."""
     found = {key: msgspec.to_builtins(value) for key, value in backend.remembered().items() if value is not None}
+    found = backend.filter.plain() | found
     return {key: value for key, value in found.items() if not secrets.holds(value)}
 
 
 def configured(cls: type[Backend], config: Mapping[str, Any]) -> Backend:
-    """A backend with its `config` checked.
+    """A backend with its `config` and its filter checked.
 
     Raises:
         ConfigurationError: an unknown key, or a value of the wrong type.
     """
     known = cls.Config.__struct_fields__
-    unknown = sorted(set(config) - set(known))
+    unknown = sorted(set(config) - {*known, *filters.KEYS})
     if unknown:
         listed = ", ".join(known) or "none"
-        raise ConfigurationError(f"config: backend {cls.name!r} does not know {unknown[0]!r}. Keys it knows: {listed}")
+        raise ConfigurationError(
+            f"config: backend {cls.name!r} does not know {unknown[0]!r}. Keys it knows: {listed}. "
+            f"Keys of every backend: {', '.join(filters.KEYS)}"
+        )
     try:
-        return cls(msgspec.convert(dict(config), cls.Config))
+        backend = cls(msgspec.convert({key: value for key, value in config.items() if key in known}, cls.Config))
     except msgspec.ValidationError as error:
         raise ConfigurationError(f"config of backend {cls.name!r}: {error}") from error
+    return with_filter(backend, {key: value for key, value in config.items() if key not in known})
+
+
+def with_filter(backend: Backend, config: Mapping[str, Any]) -> Backend:
+    """A backend that is made already, with the filter that the keys of `config` describe.
+
+    Raises:
+        ConfigurationError: a key that is none of a filter's, or a value that cannot be meant.
+    """
+    others = sorted(set(config) - set(filters.KEYS))
+    if others:
+        raise ConfigurationError(
+            f"config: backend {backend.name!r} is an object, which was given its {others[0]!r} when it was made. "
+            f"Keys of a filter fit here: {', '.join(filters.KEYS)}"
+        )
+    backend.filter = filters.made(config, f"config of backend {backend.name!r}")
+    return backend

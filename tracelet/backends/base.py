@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias, overload
 
 import msgspec
 
+from tracelet.filters import Filter
 from tracelet.records import KINDS, Record, RunInfo
 
 Status: TypeAlias = Literal["finished", "failed", "killed"]
@@ -39,10 +40,16 @@ class NoConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Probe(msgspec.Struct, frozen=True):
-    """Whether a backend could work here: `ok`, and one sentence that says why or why not."""
+    """Whether a backend could work here: `ok`, and one sentence that says why or why not.
+
+    `reachable` and `signed_in` are None where that does not matter (a folder), or is not known (a server that is
+    silent).
+    """
 
     ok: bool
     detail: str
+    reachable: bool | None = None
+    signed_in: bool | None = None
 
 
 class Backend:
@@ -58,14 +65,20 @@ class Backend:
     name: ClassVar[str]
     accepts: ClassVar[tuple[type[Record], ...]] = KINDS
     """Kinds of record that the vendor has a place for; others are counted as filtered."""
+    places: ClassVar[Mapping[type[Record], str]] = {}
+    """Where a person finds each kind at the vendor, in a few words; told by `tracelet doctor`."""
     Config: ClassVar[type[msgspec.Struct]] = NoConfig
     """The keys of `config` that this backend knows, with their types: a keyword-only `msgspec.Struct`."""
     kept: ClassVar[tuple[str, ...]] = ()
     """Keys of `config` that the journal may hold, so that a later delivery needs no `config`; never a credential."""
+    filter: Filter = Filter()
+    """What its delivery keeps back, by the keys of `config` that every backend has."""
 
     foreign: ClassVar[tuple[str, ...]] = ()
     """Environment variables by which the vendor ties a child process to the program's own run. A delivery process,
     which has a run of its own, is started without them."""
+    quiet: ClassVar[Mapping[str, str]] = {}
+    """Environment variables by which the vendor's telemetry is off. The process that only asks `probe` has them."""
 
     def __init__(self, config: Any = None) -> None:
         self.config: Any = self.Config() if config is None else config
@@ -151,9 +164,18 @@ class Backend:
         return None
 
     @classmethod
-    def probe(cls) -> Probe:
-        """Whether the vendor's package is installed, signed in and reachable; never prompts, answers within seconds."""
+    def probe(cls, config: Any = None) -> Probe:
+        """Whether the vendor's package is installed, signed in and reachable; never prompts, answers within seconds.
+
+        `config` is one of `Config`, or None for what the environment says.
+        """
         return Probe(True, "needs nothing")
+
+    @classmethod
+    def own_capture(cls) -> str | None:
+        """What in this environment switches on a capture of TensorBoard by the vendor itself; None where nothing does.
+        The vendor's package is installed."""
+        return None
 
     @classmethod
     def adopt(cls, obj: Any) -> AdoptedArtifact | None:

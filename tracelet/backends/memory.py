@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from tracelet.backends.base import Backend, Batch, Status
 from tracelet.errors import RecordRejected
-from tracelet.records import Payload, Record, RunInfo
+from tracelet.records import KINDS, Payload, Record, RunInfo
 
 R = TypeVar("R", bound=Record)
 
@@ -16,6 +17,7 @@ class MemoryBackend(Backend):
     """Keep everything in memory, in order: `records`, `run`, and once closed `status` and `exit_code`."""
 
     name = "memory"
+    places: ClassVar[Mapping[type[Record], str]] = dict.fromkeys(KINDS, "`native.records`, a list in memory")
 
     def __init__(self, config: Any = None) -> None:
         super().__init__(config)

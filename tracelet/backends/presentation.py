@@ -9,10 +9,11 @@ import html
 import io
 import math
 import sys
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from tracelet.records import Artifact, Embedding, File, Histogram, Layout, Payload, PRCurve, kind, shown_step
+from tracelet.records import Alert, Artifact, Embedding, File, Histogram, Layout, Payload, PRCurve, kind, shown_step
 
 
 def text_html(text: str) -> str:
@@ -20,6 +21,19 @@ def text_html(text: str) -> str:
     # A browser drops the line break right after <pre> and turns "\r" into "\n".
     inner = html.escape(text, quote=False).replace("\r", "&#13;")
     return f'<meta charset="utf-8"><pre style="white-space: pre-wrap">\n{inner}</pre>'
+
+
+def alert_page(alert: Alert) -> str:
+    """An alert as a page of Markdown, with its level and time: two alerts of the same words are two pages."""
+    lines = (f"# {alert.title}", alert.text, f"{alert.level}, {_moment(alert.wall_time)}")
+    return "\n\n".join(line for line in lines if line) + "\n"
+
+
+def _moment(wall_time: float) -> str:
+    try:
+        return datetime.fromtimestamp(wall_time, timezone.utc).isoformat()
+    except (ValueError, OverflowError, OSError):  # no time that a calendar has
+        return repr(wall_time)
 
 
 def bars(histogram: Histogram, most: int | None = None) -> tuple[list[float], list[float]]:

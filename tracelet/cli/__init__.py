@@ -7,9 +7,12 @@ from typing import Annotated
 import typer
 
 from tracelet.cli._errors import OneLineErrors
+from tracelet.cli.compare import compare
+from tracelet.cli.doctor import doctor
 from tracelet.cli.gc import gc
 from tracelet.cli.import_ import import_
 from tracelet.cli.rm import rm
+from tracelet.cli.run import WORDS_AS_THEY_ARE, run
 from tracelet.cli.runs import runs
 from tracelet.cli.show import show
 from tracelet.cli.sync import sync
@@ -21,16 +24,18 @@ app = typer.Typer(
     name="tracelet",
     cls=OneLineErrors,
     no_args_is_help=True,
-    add_completion=False,
     # A traceback with local variables would show what must not be shown.
     pretty_exceptions_enable=False,
 )
+app.command(context_settings=WORDS_AS_THEY_ARE)(run)
 app.command("import")(import_)
 app.command()(runs)
 app.command()(show)
+app.command()(compare)
 app.command()(sync)
 app.command()(rm)
 app.command()(gc)
+app.command()(doctor)
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,18 +1,15 @@
-"""What the commands that deliver have in common: their config, their bars, and the lines they print."""
+"""What the commands that deliver have in common: their config, and the lines they print."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tracelet.cli._text import cell
 from tracelet.errors import ConfigurationError
 from tracelet.settings import Settings
-from tracelet.sync import Outcome, Synced, Tell
+from tracelet.sync import Outcome, Synced
 
 
 def report(out: Console, synced: Synced) -> None:
@@ -34,19 +31,9 @@ def _told(one: Outcome) -> str:
     return ", ".join(parts) + (f": {one.reason.removeprefix(f'{one.backend}: ')}" if one.reason else "")
 
 
-@contextlib.contextmanager
-def progress(out: Console, name: str) -> Iterator[Tell]:
-    """A bar for each backend, on a terminal only, and gone afterwards."""
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as shown:
-        bars: dict[str, Any] = {}
-
-        def tell(backend: str, done: int, total: int) -> None:
-            if backend not in bars:
-                bars[backend] = shown.add_task(f"{name} {backend}", total=total)
-            shown.update(bars[backend], completed=done)
-
-        yield tell
+def names_of(options: list[str] | None) -> list[str]:
+    """`--backend one --backend two,three`."""
+    return [name.strip() for one in options or () for name in one.split(",") if name.strip()]
 
 
 def configs(pairs: list[str], backends: list[str], told: Settings) -> dict[str, dict[str, Any]]:

@@ -3,45 +3,99 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from tracelet import housekeeping, settings
+from tracelet.cli._json import AsJson, emit, never_ask
+from tracelet.cli._progress import bars
 from tracelet.cli._text import cell, console, size
 from tracelet.errors import JournalError, RunInUse
-from tracelet.report import RunSummary, summaries
+from tracelet.identity import all_runs
+from tracelet.report import summarise
 
 
 def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: AsJson = False,
     dir: Annotated[Path | None, typer.Option(help="Where run folders are (default: the TRACELET_DIR setting).")] = None,
 ) -> None:
     """Remove the journals of runs that every one of their backends has; never what one of them lacks.
 
     What a backend keeps in the run's own folder, as csv does, stays.
     """
+    never_ask(as_json, yes or dry_run, "gc", "--yes or --dry-run")
     base = Path(settings.load({}).dir) if dir is None else dir
+    kept, going = _sorted_out(base, quiet=as_json)
+    if not as_json:
+        _tell(base, kept, going)
+    freed: dict[Path, int] = {}
+    if going and not dry_run and (yes or typer.confirm(f"Remove the journals of {len(going)} runs?")):
+        freed, late = _collect(going, quiet=as_json)
+        kept |= late
+        if not as_json:
+            out = console()
+            for folder, reason in late.items():
+                out.print(cell(f"{folder.name}: {reason}"))
+            out.print(cell(f"{size(sum(freed.values()))} freed."))
+    if as_json:
+        emit({"dry_run": dry_run, "freed": sum(freed.values()), "runs": _document(kept, going, freed)})
+
+
+def _sorted_out(base: Path, *, quiet: bool) -> tuple[dict[Path, str], dict[Path, int]]:
+    """The runs that stay, and why; those that can go, and their bytes."""
+    kept: dict[Path, str] = {}
+    going: dict[Path, int] = {}
+    folders = all_runs(base)
+    with bars(not quiet) as move:
+        for at, folder in enumerate(folders):
+            move("looking", at, len(folders))
+            try:
+                reason = housekeeping.why_kept(summarise(folder))
+            except JournalError as error:
+                reason = f"unreadable: {error}"
+            if reason is None:
+                going[folder] = housekeeping.disk_used(folder)
+            else:
+                kept[folder] = reason
+    return kept, going
+
+
+def _tell(base: Path, kept: dict[Path, str], going: dict[Path, int]) -> None:
     out = console()
-    going = []
-    for one in summaries(base):
-        reason = housekeeping.why_kept(one) if isinstance(one, RunSummary) else f"unreadable: {one.reason}"
-        if reason is None:
-            going.append(one.folder)
-        else:
-            out.print(cell(f"{one.folder.name}: kept, since {reason}"))
+    for folder, reason in kept.items():
+        out.print(cell(f"{folder.name}: kept, since {reason}"))
+    for folder, disk in going.items():
+        out.print(cell(f"{folder.name}: {size(disk)}; every backend has all of it"))
     if not going:
         out.print(cell(f"Nothing to remove under {base}."))
-        return
-    for folder in going:
-        out.print(cell(f"{folder.name}: {size(housekeeping.disk_used(folder))}; every backend has all of it"))
-    if dry_run or not (yes or typer.confirm(f"Remove the journals of {len(going)} runs?")):
-        return
-    freed = 0
-    for folder in going:
-        try:
-            freed += housekeeping.collect(folder)
-        except (JournalError, RunInUse) as error:  # meanwhile a process went on with it
-            out.print(cell(f"{folder.name}: {error}"))
-    out.print(cell(f"{size(freed)} freed."))
+
+
+def _collect(going: dict[Path, int], *, quiet: bool) -> tuple[dict[Path, int], dict[Path, str]]:
+    """The bytes that each gave; and those that a process went on with meanwhile."""
+    freed: dict[Path, int] = {}
+    late: dict[Path, str] = {}
+    with bars(not quiet) as move:
+        for at, folder in enumerate(going):
+            move("removing", at, len(going))
+            try:
+                freed[folder] = housekeeping.collect(folder)
+            except (JournalError, RunInUse) as error:
+                late[folder] = str(error)
+    return freed, late
+
+
+def _document(kept: dict[Path, str], going: dict[Path, int], freed: dict[Path, int]) -> list[dict[str, Any]]:
+    return [
+        {
+            "run_id": folder.name,
+            "folder": folder,
+            "removable": folder in going,
+            "removed": folder in freed,
+            "freed": freed.get(folder, 0),
+            "reason": kept.get(folder),
+        }
+        for folder in sorted({*kept, *going}, key=lambda one: one.name)
+    ]

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
 
 from tracelet import settings
 from tracelet.backends import backend_class, check_installed
-from tracelet.cli._delivering import configs, progress, report
+from tracelet.cli._completing import backend_names
+from tracelet.cli._delivering import configs, names_of, report
+from tracelet.cli._json import AsJson, emit, of_synced, standard_output_kept
+from tracelet.cli._progress import bars
 from tracelet.cli._text import cell, clean, console
 from tracelet.errors import TraceletError
 from tracelet.journal import FILE_NAME
@@ -32,7 +32,8 @@ _DELIVER_EVERY = 15.0
 def import_(
     logdirs: Annotated[list[Path], typer.Argument(metavar="LOGDIR...", help="Folders with event files in them.")],
     backend: Annotated[
-        list[str] | None, typer.Option(help="Deliver the runs to this backend, too. Repeatable.")
+        list[str] | None,
+        typer.Option(help="Deliver the runs to this backend, too. Repeatable.", autocompletion=backend_names),
     ] = None,
     project: Annotated[
         str | None, typer.Option(help="The runs' project (default: the TRACELET_PROJECT setting).")
@@ -43,16 +44,17 @@ def import_(
     ] = None,
     as_one: Annotated[bool, typer.Option("--as-one", help="Each LOGDIR is one run, whatever is in it.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Go on with what is still written, until Ctrl-C.")] = False,
+    as_json: AsJson = False,
     dir: Annotated[Path | None, typer.Option(help="Where run folders are (default: the TRACELET_DIR setting).")] = None,
 ) -> None:
     """Make runs of TensorBoard's event files: one for each experiment folder. Importing again adds only what is new."""
     loaded = settings.load({"project": project, "dir": dir})
-    names = [name.strip() for one in backend or () for name in one.split(",") if name.strip()]
+    names = names_of(backend)
     for name in names:
         backend_class(name)
         check_installed(name)
     own = configs(config or [], names, loaded)
-    work = _Import(console(), Path(loaded.dir), loaded.project, names, own, quiet=watch)
+    work = _Import(Path(loaded.dir), loaded.project, names, own, watch=watch, as_json=as_json)
     pause = threading.Event()
     try:
         while True:
@@ -65,6 +67,8 @@ def import_(
         if not watch:
             raise
         work.deliver_rest()
+    if as_json and not watch:
+        emit({"runs": work.imported, "delivered": work.delivered, "errors": work.errors})
     if work.failed:
         raise typer.Exit(1)
 
@@ -74,38 +78,40 @@ class _Import:
 
     def __init__(
         self,
-        out: Console,
         base: Path,
         project: str | None,
         backends: Sequence[str],
         config: Mapping[str, Mapping[str, Any]],
         *,
-        quiet: bool,
+        watch: bool,
+        as_json: bool,
     ) -> None:
         self.failed = False
-        self._out = out
+        self.imported: list[dict[str, Any]] = []
+        self.delivered: list[dict[str, Any]] = []
+        self.errors: list[str] = []
+        self._out = console()
         self._base, self._project, self._backends, self._config = base, project, backends, config
-        self._quiet = quiet
-        self._said: set[str] = set()
+        self._watch, self._as_json = watch, as_json
         self._states: dict[Path, object] = {}
         self._behind: set[Path] = set()
-        self._delivered: dict[Path, float] = {}
+        self._last: dict[Path, float] = {}
 
     def look(self, logdir: Path, as_one: bool) -> None:
         from tracelet.importer import experiments, state
 
         found = experiments(logdir, as_one=as_one)
-        if not found and not self._quiet:
+        if not found and not self._watch and not self._as_json:
             self._out.print(cell(f"No event files under {logdir}."))
         for experiment in found:
             now = state(experiment)
-            if self._states.get(experiment) == now and self._quiet:
+            if self._states.get(experiment) == now and self._watch:
                 continue
             name = logdir.resolve().name if experiment == logdir else experiment.relative_to(logdir).as_posix()
             if self._import(experiment, name):
                 self._states[experiment] = now
         for folder in sorted(self._behind):
-            if time.monotonic() - self._delivered.get(folder, -_DELIVER_EVERY) >= _DELIVER_EVERY:
+            if time.monotonic() - self._last.get(folder, -_DELIVER_EVERY) >= _DELIVER_EVERY:
                 self._deliver(folder)
 
     def deliver_rest(self) -> None:
@@ -117,8 +123,12 @@ class _Import:
         from tracelet.importer import import_run
 
         try:
-            with _bar(self._out, name) as move:
-                done = import_run(experiment, base=self._base, project=self._project, name=name, progress=move)
+            with bars(not self._as_json) as move:
+
+                def tell(done: int, total: int) -> None:
+                    move(name, done, total)
+
+                done = import_run(experiment, base=self._base, project=self._project, name=name, progress=tell)
         except TraceletError as error:
             self._say(error)
             return False
@@ -129,9 +139,12 @@ class _Import:
         return True
 
     def _tell(self, done: Imported, name: str) -> None:
+        if self._as_json:
+            self._note("run", _facts(done, name), self.imported, worth=bool(done.records or done.damage))
+            return
         if done.records:
             told = f"{done.records} records of {done.series} series from {name}"
-        elif done.damage or not self._quiet:
+        elif done.damage or not self._watch:
             told = f"nothing new in {name}"
         else:
             return
@@ -140,33 +153,50 @@ class _Import:
             self._out.print(cell(f"  {damage}", "yellow"))
 
     def _deliver(self, folder: Path) -> None:
-        self._delivered[folder] = time.monotonic()
+        self._last[folder] = time.monotonic()
         try:
-            with progress(self._out, folder.name) as tell:
+            with bars(not self._as_json) as move, standard_output_kept(self._as_json):
+
+                def tell(backend: str, done: int, total: int) -> None:
+                    move(f"{folder.name} {backend}", done, total)
+
                 synced = deliver(folder, self._backends, config=self._config, tell=tell)
         except TraceletError as error:
             self._say(error)
             self._behind.discard(folder)  # what a person must put right does not change by itself
             return
-        report(self._out, synced)
+        if self._as_json:
+            self._note("delivered", of_synced(synced), self.delivered)
+        else:
+            report(self._out, synced)
         if synced.complete:
             self._behind.discard(folder)
-        elif not self._quiet:
+        elif not self._watch:
             self.failed = True
+
+    def _note(self, word: str, facts: dict[str, Any], noted: list[dict[str, Any]], *, worth: bool = True) -> None:
+        """Into the document at the end; a watcher has no end, and prints a line where that is worth it."""
+        if not self._watch:
+            noted.append(facts)
+        elif worth:
+            emit({word: facts}, line=True)
 
     def _say(self, error: TraceletError) -> None:
         """Once, and not at every look."""
         self.failed = True
         text = clean(" ".join(str(error).split()))
-        if text not in self._said:
-            self._said.add(text)
+        if text not in self.errors:
+            self.errors.append(text)
             typer.echo(f"tracelet: {text}", err=True)
 
 
-@contextlib.contextmanager
-def _bar(out: Console, name: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar that `(done, of)` moves; on a terminal alone."""
-    words, share = TextColumn("{task.description}", markup=False), TextColumn("{task.percentage:>3.0f} %")
-    with Progress(words, BarColumn(), share, console=out, transient=True, disable=not out.is_terminal) as bar:
-        task = bar.add_task(clean(name), total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+def _facts(done: Imported, name: str) -> dict[str, Any]:
+    return {
+        "run_id": done.folder.name,
+        "folder": done.folder,
+        "source": done.source,
+        "name": name,
+        "records": done.records,
+        "series": done.series,
+        "damage": done.damage,
+    }

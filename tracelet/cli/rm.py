@@ -3,37 +3,61 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from tracelet import housekeeping, settings
+from tracelet.cli._completing import run_ids
+from tracelet.cli._json import AsJson, emit, never_ask
 from tracelet.cli._text import cell, console, size
-from tracelet.errors import JournalError
+from tracelet.errors import JournalError, RunInUse
 from tracelet.identity import find_run
 from tracelet.report import summarise
 
+_NOTHING = "every backend has all of it"
+
 
 def rm(
-    run: Annotated[list[str], typer.Argument(help="Runs: an id, its beginning, project/id, or a folder.")],
+    run: Annotated[
+        list[str], typer.Argument(help="Runs: an id, its beginning, project/id, or a folder.", autocompletion=run_ids)
+    ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: AsJson = False,
     dir: Annotated[Path | None, typer.Option(help="Where run folders are (default: the TRACELET_DIR setting).")] = None,
 ) -> None:
     """Remove runs from this machine, with everything in their folders. What their backends have stays there."""
+    never_ask(as_json, yes, "rm", "--yes")
     base = Path(settings.load({}).dir) if dir is None else dir
+    folders = list(dict.fromkeys(find_run(base, one) for one in run))
+    if as_json:
+        removed = [_remove(folder) for folder in folders]
+        emit({"runs": removed})
+        if not all(one["removed"] for one in removed):
+            raise typer.Exit(1)
+        return
     out = console()
-    for folder in dict.fromkeys(find_run(base, one) for one in run):
-        out.print(cell(f"{folder}: {size(housekeeping.disk_used(folder))}; {_at_stake(folder)}"))
+    for folder in folders:
+        out.print(cell(f"{folder}: {size(housekeeping.disk_used(folder))}; {_lacked(folder) or _NOTHING}"))
         if not yes and not typer.confirm("Remove it?"):
             continue
         housekeeping.remove(folder)
         out.print(cell(f"{folder.name}: removed"))
 
 
-def _at_stake(folder: Path) -> str:
+def _lacked(folder: Path) -> str | None:
     """What would be lost."""
     try:
-        reason = housekeeping.why_kept(summarise(folder))
+        return housekeeping.why_kept(summarise(folder))
     except JournalError as error:
         return f"its journal cannot be read: {error}"
-    return "every backend has all of it" if reason is None else reason
+
+
+def _remove(folder: Path) -> dict[str, Any]:
+    """Whether it went; `reason` says why not, and must not keep the others."""
+    facts = {"run_id": folder.name, "folder": folder, "disk": housekeeping.disk_used(folder), "lost": _lacked(folder)}
+    try:
+        housekeeping.remove(folder)
+    except (JournalError, RunInUse) as error:
+        return facts | {"removed": False, "reason": str(error)}
+    return facts | {"removed": True, "reason": None}

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tracelet import settings
+from tracelet.cli._json import AsJson, emit, of_run
 from tracelet.cli._text import cell, console, duration, moment, progress, size, status
 from tracelet.housekeeping import disk_used
 from tracelet.report import RunSummary, Unreadable, summaries
@@ -21,13 +22,16 @@ _ROOM_FOR_TABLE = 120
 
 
 def runs(
+    as_json: AsJson = False,
     dir: Annotated[Path | None, typer.Option(help="Where run folders are (default: the TRACELET_DIR setting).")] = None,
 ) -> None:
     """List the runs kept on this machine: how they ended, and what their backends have of them."""
     base = Path(settings.load({}).dir) if dir is None else dir
     out = console()
     found = list(summaries(base))
-    if not found:
+    if as_json:
+        emit({"runs": [of_run(one) for one in found]})
+    elif not found:
         out.print(cell(f"No runs under {base}."))
     elif out.width >= _ROOM_FOR_TABLE:
         out.print(_table(found))

@@ -12,36 +12,55 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from tracelet import page, plain, settings
 from tracelet import plot as plot_module
 from tracelet import report as report_module
-from tracelet import settings
+from tracelet.charts import of_run
+from tracelet.cli._completing import run_ids
 from tracelet.cli._text import cell, console, duration, moment, number, progress, size, status
+from tracelet.gallery import Gallery
 from tracelet.housekeeping import disk_used
 from tracelet.identity import find_run
 from tracelet.report import RunReport, RunSummary, Series
+from tracelet.words import command, commit, machine
 
 _ROOM_FOR_TABLE = 90
 _LONGEST_VALUE = 300
+_MOST_ALERTS = 10
+_ALERTS = {"warning": "yellow", "error": "red"}
 
 
 def show(
-    run: Annotated[str, typer.Argument(help="A run's id, its beginning, project/id, or its folder.")],
+    run: Annotated[
+        str, typer.Argument(help="A run's id, its beginning, project/id, or its folder.", autocompletion=run_ids)
+    ],
+    html: Annotated[Path | None, typer.Option(help="Write all that can be looked at into this one HTML file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the scalars into this PNG file.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")] = False,
     dir: Annotated[Path | None, typer.Option(help="Where run folders are (default: the TRACELET_DIR setting).")] = None,
 ) -> None:
     """Show one run: its facts, parameters, curves and artifacts, and what its backends have of it."""
     base = Path(settings.load({}).dir) if dir is None else dir
-    report = report_module.read(find_run(base, run))
+    gallery = Gallery()
+    report = report_module.read(find_run(base, run), see=None if html is None else gallery.see)
+    if html is not None:
+        page.write_run(report, gallery, html)
+    if plot is not None:
+        info = report.summary.info
+        plot_module.write_png(of_run(report.scalars), plot, info.name or info.run_id)
+    if json:
+        typer.echo(plain.text(plain.of_run(report)))
+        return
     out = console()
     _facts(out, report)
-    _params(out, report.params)
+    _pairs(out, ("final figure", "value"), report.final)
+    _pairs(out, ("parameter", "value"), report.params)
     _scalars(out, report.scalars)
     _others(out, report.others)
     _artifacts(out, report)
-    if plot is not None:
-        info = report.summary.info
-        plot_module.write_png(report.scalars, plot, info.name or info.run_id)
-        out.print(cell(f"Plot: {plot}"))
+    for word, path in (("Page", html), ("Plot", plot)):
+        if path is not None:
+            out.print(cell(f"{word}: {path}"))
 
 
 def _facts(out: Console, report: RunReport) -> None:
@@ -52,9 +71,12 @@ def _facts(out: Console, report: RunReport) -> None:
         "name": info.name,
         "project": info.project,
         "group": info.group,
-        "tags": ", ".join(info.tags),
+        "tags": ", ".join(report.tags),
         "notes": info.notes,
         "started": f"{moment(info.created)}, {duration(summary.duration)}",
+        "command": command(report.environment),
+        "commit": commit(report.git),
+        "machine": machine(report.environment),
         "folder": summary.folder,
         "records": summary.records,
         "disk": size(disk_used(summary.folder)),
@@ -67,6 +89,9 @@ def _facts(out: Console, report: RunReport) -> None:
     for backend, refusals in report.refusals.items():
         for one in refusals:
             out.print(cell(f"  {backend} refused {one.count}: {one.reason} (first: {one.example})", "yellow"))
+    for alert in report.alerts[-_MOST_ALERTS:]:
+        told = f": {alert.text}" if alert.text else ""
+        out.print(cell(f"  {alert.level} {moment(alert.wall_time)} {alert.title}{told}", _ALERTS.get(alert.level, "")))
     for damage in report.damaged:
         out.print(cell(f"  {damage}", "red"))
     _advise(out, summary)
@@ -86,11 +111,11 @@ def _advise(out: Console, summary: RunSummary) -> None:
         out.print(cell(f"  tracelet sync {shlex.quote(str(summary.folder.absolute()))}"), soft_wrap=True)
 
 
-def _params(out: Console, params: Mapping[str, Any]) -> None:
-    if params:
+def _pairs(out: Console, headings: tuple[str, str], told: Mapping[str, Any]) -> None:
+    if told:
         out.print()
-        table = Table("parameter", "value", box=box.SIMPLE_HEAD, pad_edge=False)
-        for name, value in sorted(params.items()):
+        table = Table(*headings, box=box.SIMPLE_HEAD, pad_edge=False)
+        for name, value in sorted(told.items()):
             text = str(value)
             table.add_row(cell(name), cell(text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."))
         out.print(table)

@@ -8,25 +8,33 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from tracelet import settings
 from tracelet import sync as sync_module
 from tracelet.backends import backend_class
-from tracelet.cli._delivering import configs, progress, report
+from tracelet.cli._completing import backend_names, run_ids
+from tracelet.cli._delivering import configs, names_of, report
+from tracelet.cli._json import AsJson, emit, of_synced, standard_output_kept
+from tracelet.cli._progress import bars
 from tracelet.cli._text import cell, console
 from tracelet.errors import JournalError
 from tracelet.identity import all_runs, find_run
+from tracelet.sync import Synced
 
 _WATCH_EVERY = 5.0
 
 
 def sync(
     run: Annotated[
-        list[str] | None, typer.Argument(help="Runs: an id, its beginning, project/id, or a folder.")
+        list[str] | None,
+        typer.Argument(help="Runs: an id, its beginning, project/id, or a folder.", autocompletion=run_ids),
     ] = None,
     backend: Annotated[
-        list[str] | None, typer.Option(help="Deliver to this backend, also one that the run has never met. Repeatable.")
+        list[str] | None,
+        typer.Option(
+            help="Deliver to this backend, also one that the run has never met. Repeatable.",
+            autocompletion=backend_names,
+        ),
     ] = None,
     all: Annotated[bool, typer.Option("--all", help="Every run, not only those in which something waits.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Go on until Ctrl-C, and deliver what comes.")] = False,
@@ -34,33 +42,65 @@ def sync(
         list[str] | None,
         typer.Option(help="A key of the backend's config: KEY=VALUE, or BACKEND.KEY=VALUE. Repeatable."),
     ] = None,
+    as_json: AsJson = False,
     dir: Annotated[Path | None, typer.Option(help="Where run folders are (default: the TRACELET_DIR setting).")] = None,
 ) -> None:
     """Deliver what waits: of runs whose backend could not be reached, whose process was killed, or that are to go to
     another backend as well. Repeating it changes nothing. Exit code 1: something still waits."""
     told = settings.load({})
     base = Path(told.dir) if dir is None else dir
-    backends = [name.strip() for one in backend or [] for name in one.split(",") if name.strip()]
-    own = configs(config or [], backends, told)
+    backends = names_of(backend)
+    work = _Sync(backends, configs(config or [], backends, told), watch=watch, as_json=as_json)
     for name in backends:
         backend_class(name)  # one that nobody knows is said before anything begins
-    out = console()
 
-    def look(quiet: bool = False) -> tuple[bool, bool]:
-        found = [find_run(base, one) for one in run or []] or _chosen(base, backends, every=all)
-        return bool(found), _sync(out, found, backends, own, quiet=quiet)
+    def look() -> None:
+        for folder in [find_run(base, one) for one in run or []] or _chosen(base, backends, every=all):
+            work.deliver(folder)
 
     if watch:
         with contextlib.suppress(KeyboardInterrupt):  # wherever it comes: what is delivered by then is noted
             while True:
-                look(quiet=True)
+                look()
                 threading.Event().wait(_WATCH_EVERY)
         return
-    any_found, complete = look()
-    if not any_found:
-        out.print(cell(f"Nothing waits under {base}."))
-    if not complete:
+    look()
+    if as_json:
+        emit({"runs": [of_synced(one) for one in work.done]})
+    elif not work.done:
+        console().print(cell(f"Nothing waits under {base}."))
+    if not all_complete(work.done):
         raise typer.Exit(1)
+
+
+def all_complete(done: list[Synced]) -> bool:
+    """Nothing waits, but in runs that were left alone."""
+    return all(one.complete or one.skipped is not None for one in done)
+
+
+class _Sync:
+    """What one call of the command delivers, run for run."""
+
+    def __init__(self, backends: list[str], config: dict[str, dict[str, Any]], *, watch: bool, as_json: bool) -> None:
+        self.done: list[Synced] = []
+        self._backends, self._config = backends, config
+        self._watch, self._as_json = watch, as_json
+
+    def deliver(self, folder: Path) -> None:
+        with bars(not self._as_json) as move, standard_output_kept(self._as_json):
+
+            def tell(backend: str, done: int, total: int) -> None:
+                move(f"{folder.name} {backend}", done, total)
+
+            synced = sync_module.deliver(folder, self._backends, config=self._config, tell=tell)
+        if not self._watch:
+            self.done.append(synced)
+        if self._watch and synced.skipped is not None:  # a run that is left alone is not worth a line each time
+            return
+        if not self._as_json:
+            report(console(), synced)
+        elif self._watch:
+            emit(of_synced(synced), line=True)
 
 
 def _chosen(base: Path, backends: list[str], *, every: bool) -> list[Path]:
@@ -75,18 +115,3 @@ def _lacks(folder: Path, backends: list[str]) -> bool:
     except JournalError:  # told by `tracelet runs`; it must not keep the others from being delivered
         return False
     return any(name in lacking for name in backends) if backends else bool(lacking)
-
-
-def _sync(
-    out: Console, found: list[Path], backends: list[str], config: dict[str, dict[str, Any]], *, quiet: bool
-) -> bool:
-    """Whether nothing waits afterwards. `quiet`: a run that is left alone is not worth a line."""
-    complete = True
-    for folder in found:
-        with progress(out, folder.name) as tell:
-            synced = sync_module.deliver(folder, backends, config=config, tell=tell)
-        if synced.skipped is not None and quiet:
-            continue
-        report(out, synced)
-        complete &= synced.complete or synced.skipped is not None
-    return complete

@@ -18,7 +18,7 @@ from tracelet.importer.folders import event_files, is_text, stamp
 from tracelet.importer.names import NamesOfFiles, Role, Series
 from tracelet.importer.reader import Item, Reader, sample
 from tracelet.journal import FILE_NAME, Journal, JournalReader
-from tracelet.records import Artifact, Params, Record, RunInfo, Scalar
+from tracelet.records import Record, RunInfo, RunRecord, Scalar
 from tracelet.spool import Spool, payload_bytes
 
 _BATCH_RECORDS = 4096
@@ -139,7 +139,7 @@ class _Keeper:
                 self._bytes += payload_bytes(record)
                 record = self._spool.keep(record)
             self._batch.append(record)
-            if not isinstance(record, Params | Artifact):
+            if not isinstance(record, RunRecord):
                 self.series.add(record.tag)
         self._place.seen[item.path] = item.position
         if item.wall_time > self._place.ended:

@@ -41,6 +41,10 @@ class SeriesNames(dict[str, "Directory"]):
         """The name of a series that the program logs through an `Experiment`: the root's namespace."""
         return self.claim(tag, "", tag, naming.join(".", "/" + tag))
 
+    def collected(self, tag: str) -> str:
+        """The name of a series that no program logs."""
+        return self.claim(tag, "collected", tag, naming.join(".", "/" + tag))
+
     def claim(self, candidate: str, log_dir: str, tag: str, escaped: str) -> str:
         """`candidate` if it is free or already this series' own, else `escaped`."""
         owner = (log_dir, tag)

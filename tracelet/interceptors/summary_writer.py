@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from threading import get_ident
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from tracelet import snapshot
@@ -121,7 +121,7 @@ class SummaryWriterInterceptor:
             self._untouched.meet(writer, file_writer)
         summary = sys.modules.get(module.__name__.removesuffix("writer") + "summary")
         if summary is not None:
-            self._patches.wrap(summary, "hparams", self._tee_hparams)
+            self._wrap_hparams(summary)
         dummy = getattr(module, "DummyFileWriter", None)  # tensorboardX, write_to_disk=False
         if dummy is not None:
             self._patches.wrap(dummy, "add_event", self._tee_event)
@@ -135,6 +135,16 @@ class SummaryWriterInterceptor:
             return self._mode.wrap(reach.module, original, tee(original))
 
         self._patches.wrap(reach.writer, name, wrapper)
+
+    def _wrap_hparams(self, summary: ModuleType) -> None:
+        """Also where it was imported by name before us, as Stable-Baselines3 does."""
+        found = vars(summary).get("hparams")
+        plain = getattr(found, "__wrapped__", found)
+        for module in [summary, *sys.modules.values()]:
+            if isinstance(module, ModuleType) and getattr(module, "__name__", None) not in MODULES:
+                bound = vars(module).get("hparams")
+                if isinstance(bound, FunctionType) and getattr(bound, "__wrapped__", bound) is plain:
+                    self._patches.wrap(module, "hparams", self._tee_hparams)
 
     # The wrappers. Each calls the host's own first, lets its exception through, and runs our lines in the guard.
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from tracelet.backends.base import Backend
 from tracelet.errors import BackendUnavailable
-from tracelet.records import Artifact, File, Image, Params, Record, RunInfo, Scalar, Table, Text
+from tracelet.records import Alert, Artifact, File, Image, Params, Record, RunInfo, Scalar, Summary, Table, Tags, Text
 from tracelet.records import kind as kind_of
 from tracelet.records import shown_step as _shown_step
 from tracelet.testing.offer import Outcome, deliver
@@ -43,6 +43,12 @@ class Stored:
     """(tag, step, limits, counts)."""
     artifacts: dict[str, bytes] | None = None
     """The content by path."""
+    summary: dict[str, Any] | None = None
+    """The final figures, the last of each."""
+    tags: list[str] | None = None
+    """The run's tags, in any order."""
+    alerts: list[tuple[str, str, str]] | None = None
+    """(title, text, level), in the order of the program."""
     counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """How many of a kind (`tracelet.records.kind`) the store shows, for kinds that can be counted only."""
 
@@ -93,6 +99,9 @@ class BackendContract:
     def shown_params(self, values: dict[str, Any]) -> dict[str, Any]:
         return values
 
+    def shown_summary(self, values: dict[str, Any]) -> dict[str, Any]:
+        return values
+
     # The exam.
 
     def test_every_kind_is_taken_or_filtered(self, tmp_path: Path) -> None:
@@ -141,6 +150,27 @@ class BackendContract:
         ]
         expected = {"lr": 0.2, "model.name": "net", "layers": [1, 2], "none": None, "debug": True}
         self._compare(tmp_path, records, "params", self.shown_params(expected))
+
+    def test_summary_figures_merge_and_the_later_wins(self, tmp_path: Path) -> None:
+        """Also over two openings of the run."""
+        first = Summary({"best": 0.5, "val.f1": 0.25, "why": "early", "done": False, "none": None}, WALL_TIME)
+        second = Summary({"best": 1 / 3, "epochs": 20}, WALL_TIME)
+        third = Summary({"done": True, "classes": ["a", "b"]}, WALL_TIME + 1)
+        expected = {**first.values, **second.values, **third.values}
+        self._compare(tmp_path, [first, second], "summary", self.shown_summary({**first.values, **second.values}))
+        self._compare(tmp_path, [third], "summary", self.shown_summary(expected), after=2)
+
+    def test_tags_are_added_once(self, tmp_path: Path) -> None:
+        """Beside those that the run began with, and over two openings of the run."""
+        said = [Tags(("a", "two words"), WALL_TIME), Tags(("a", "exam", "é"), WALL_TIME + 1), Tags(("b",), WALL_TIME)]
+        self._compare_tags(tmp_path, said[:2], ["a", "exam", "two words", "é"])
+        self._compare_tags(tmp_path, said[2:], ["a", "b", "exam", "two words", "é"], after=2)
+
+    def test_alerts_are_kept(self, tmp_path: Path) -> None:
+        """Each with its words and level; one that is said again at another time is there again."""
+        said = [("loss is NaN", "at step 7\n«ü»", "error"), ("slow", "", "warning"), ("slow", "", "warning")]
+        records = [Alert(*words, WALL_TIME + at) for at, words in enumerate([*said, ("done", "a,b", "info")])]
+        self._compare(tmp_path, records, "alerts", [(one.title, one.text, one.level) for one in records])
 
     def test_images_are_kept_to_the_byte(self, tmp_path: Path) -> None:
         colors = {("digits", 1): (255, 0, 0), ("digits", 2): (0, 255, 0), ("Digits/x", 1): (1, 2, 3)}
@@ -227,14 +257,30 @@ class BackendContract:
         assert missing <= self.unreadable, f"read_back gives no {missing - self.unreadable}, which is not declared"
         return found
 
-    def _compare(self, tmp_path: Path, records: Sequence[Record], field: str, expected: object) -> None:
+    def _compare(
+        self, tmp_path: Path, records: Sequence[Record], field: str, expected: object, *, after: int = 0
+    ) -> None:
+        found = self._taken(tmp_path, records, field, after)
+        if found is not None:
+            assert expected == found
+
+    def _compare_tags(self, tmp_path: Path, records: Sequence[Record], expected: list[str], after: int = 0) -> None:
+        """A vendor may have tags of its own beside them."""
+        found = self._taken(tmp_path, records, "tags", after)
+        if found is not None:
+            assert expected == sorted(tag for tag in found if tag in expected)
+
+    def _taken(self, tmp_path: Path, records: Sequence[Record], field: str, after: int) -> Any:
+        """What the store shows of a field once it has these records; None where it cannot be asked, or filters them."""
         backend = self._opened(tmp_path)
-        outcome = deliver(backend, records)
+        outcome = deliver(backend, records, after=after)
         backend.close("finished", 0)
         assert [] == outcome.rejected
-        found = self._assert_counts(tmp_path, outcome)
-        if not outcome.filtered and field not in self.unreadable:
-            assert expected == getattr(found, field)
+        if after:  # the counts are those of the store, earlier openings included
+            found = self._read(tmp_path)
+        else:
+            found = self._assert_counts(tmp_path, outcome)
+        return None if outcome.filtered or field in self.unreadable else getattr(found, field)
 
     def _compare_scalars(self, tmp_path: Path, records: Sequence[Scalar], size: int | None = None) -> None:
         backend = self._opened(tmp_path)

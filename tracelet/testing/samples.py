@@ -13,6 +13,7 @@ import zlib
 from pathlib import Path
 
 from tracelet.records import (
+    Alert,
     Artifact,
     Audio,
     Embedding,
@@ -27,7 +28,9 @@ from tracelet.records import (
     RawSummary,
     Record,
     Scalar,
+    Summary,
     Table,
+    Tags,
     Tensor,
     Text,
     Video,
@@ -152,4 +155,7 @@ def sample_records(tmp_path: Path) -> list[Record]:
         Table("sample/table", stored(tmp_path, json.dumps(table).encode(), "t.json"), 3, WALL_TIME),
         Params({"lr": 0.001, "model.layers": [1, 2], "name": "net", "debug": False, "seed": None}, WALL_TIME),
         *artifacts(tmp_path),
+        Summary({"best_accuracy": 0.93, "val.steps": 20_000, "stopped": "early", "ok": True, "gap": None}, WALL_TIME),
+        Tags(("sample", "two words"), WALL_TIME),
+        Alert("sample alert", "something, «ünïcode» and a\nnew line", "warning", WALL_TIME),
     ]

@@ -45,7 +45,6 @@ class RemoteDelivery(Standing):
         super().__init__(backend.name, cursor)
         self._worker = worker
         self._asked = 0
-        self.url: str | None = None
 
     def start(self) -> None:
         """All backends of the process begin together."""
@@ -277,7 +276,7 @@ def _target(backend: Backend) -> str:
 
 
 def _plain_config(backend: Backend) -> dict[str, Any]:
-    config: dict[str, Any] = {}
+    config: dict[str, Any] = backend.filter.plain()
     for key in backend.config.__struct_fields__:
         value = getattr(backend.config, key)
         try:

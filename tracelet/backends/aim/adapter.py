@@ -16,6 +16,7 @@ from tracelet.backends.aim import process, remote
 from tracelet.backends.aim.config import KEPT, AimConfig, redacted, secrets
 from tracelet.backends.aim.errors import Translated
 from tracelet.backends.aim.note import Note
+from tracelet.backends.aim.places import PLACES
 from tracelet.backends.aim.run import OpenRun
 from tracelet.backends.base import AdoptedArtifact, Backend, Batch, Probe, Status
 from tracelet.errors import BackendUnavailable
@@ -35,6 +36,7 @@ class AimBackend(Backend):
     name: ClassVar[str] = "aim"
     Config = AimConfig
     kept = KEPT
+    places = PLACES
 
     def __init__(self, config: Any = None) -> None:
         super().__init__(config)
@@ -270,15 +272,20 @@ class AimBackend(Backend):
         return None if self._run is None else redacted(self._address)
 
     @classmethod
-    def probe(cls) -> Probe:
-        """Whether a run could be begun in the repository that Aim would choose here."""
+    def probe(cls, config: Any = None) -> Probe:
+        """Whether a run could be begun in the repository that is named, or that Aim would choose here."""
         if importlib.util.find_spec("aim") is None:
             return Probe(False, _NOT_INSTALLED)
-        folder = Path.cwd()
+        config = config or AimConfig()
+        repo = _absolute(config.repo or config.repo_path or config.backend_url)
+        if repo is not None and repo.startswith(remote.SCHEME):
+            return _probe_remote(repo)
+        folder = Path.cwd() if repo is None else Path(repo)
         found = next((one for one in (folder, *folder.parents) if (one / ".aim").is_dir()), folder)
         place = found / ".aim" if (found / ".aim").is_dir() else found
-        if not os.access(place, os.W_OK):
-            return Probe(False, f"{place} cannot be written")
+        there = next(one for one in (place, *place.parents) if one.exists())
+        if not os.access(there, os.W_OK):
+            return Probe(False, f"{there} cannot be written")
         return Probe(True, f"repository {found}")
 
     @classmethod
@@ -288,6 +295,14 @@ class AimBackend(Backend):
         if module is None or not isinstance(obj, module.Artifact):
             return None
         return AdoptedArtifact(name=obj.name, files={obj.name: obj.path}, type="file", metadata={"uri": obj.uri})
+
+
+def _probe_remote(repo: str) -> Probe:
+    try:
+        remote.find(repo)
+    except BackendUnavailable as error:
+        return Probe(False, error.reason.removeprefix("aim: "), reachable=error.__cause__ is None)
+    return Probe(True, f"server {redacted(repo)}", reachable=True)
 
 
 def _import() -> None:

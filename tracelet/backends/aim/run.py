@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tracelet.backends.aim import objects
+from tracelet.backends.aim.logs import Logs
 from tracelet.backends.aim.series import Ask, Series
 from tracelet.backends.aim.shelf import Shelf
-from tracelet.backends.aim.values import flat, nested
+from tracelet.backends.aim.values import flat, nested, plain
 from tracelet.records import (
+    Alert,
     Artifact,
     Audio,
     Histogram,
@@ -18,13 +21,15 @@ from tracelet.records import (
     PRCurve,
     Record,
     Scalar,
+    Summary,
+    Tags,
     Text,
     Video,
     kind,
     shown_step,
 )
 
-PARAMS = "hparams"
+PARAMS, SUMMARY = "hparams", "summary"
 ABOUT = "tracelet"
 
 
@@ -40,6 +45,7 @@ class OpenRun:
         self._ask = ask
         self._series = Series(run, ask)
         self._shelf = Shelf(run, uri, ask)
+        self._logs = Logs(run, ask)
         self._marks = run.meta_run_tree.subtree(("tracelet", "journals", journal))
         self.done: int = ask(lambda: self._marks.get("done", 0))
         self._begun: int = ask(lambda: self._marks.get("begun", 0))
@@ -69,7 +75,13 @@ class OpenRun:
                 # float() even so: an int makes a series of another type.
                 self._series.put(float(value), "scalar", tag, writer, shown_step(step), wall_time, replayed)
             case Params(values):
-                self.add_params(values)
+                self._merge(PARAMS, values)
+            case Summary(values):
+                self._merge(SUMMARY, values)
+            case Tags(tags):
+                self.add_tags(tags)
+            case Alert():
+                self._logs.put(record, replayed)
             case Artifact():
                 self._shelf.put_artifact(record)
             case _:
@@ -98,10 +110,17 @@ class OpenRun:
                 return objects.curve(record)
         return None
 
-    def add_params(self, values: Mapping[str, Any]) -> None:
-        """Merge into `run["hparams"]`; the later wins, also over what the program set there itself."""
-        held = self._ask(lambda: self.native.get(PARAMS, {}))
-        self.native[PARAMS] = nested({**(flat(held) if isinstance(held, Mapping) else {}), **values})
+    def _merge(self, name: str, values: Mapping[str, Any]) -> None:
+        """Merge into `run[name]`; the later wins, also over what the program set there itself."""
+        held = self._ask(lambda: self.native.get(name, {}))
+        self.native[name] = nested({**(flat(held) if isinstance(held, Mapping) else {}), **values})
+
+    def add_tags(self, tags: Iterable[str]) -> None:
+        """Those that the run does not have."""
+        held = set(self._ask(lambda: self.native.tags))
+        for tag in dict.fromkeys(map(plain, tags)):
+            if tag not in held:
+                self._ask(functools.partial(self.native.add_tag, tag))
 
     def describe(self, facts: Mapping[str, Any]) -> None:
         """Set `run["tracelet"]`: who this run is, and how it ended, which Aim has no field for."""

@@ -12,15 +12,15 @@ from typing import Any, ClassVar
 
 from tracelet.backends.base import Backend, Batch, Probe, Status
 from tracelet.backends.clearml import config as told
-from tracelet.backends.clearml import program, surroundings, values
+from tracelet.backends.clearml import connection, program, surroundings, values
 from tracelet.backends.clearml.beginning import Beginning
 from tracelet.backends.clearml.config import ClearmlConfig
-from tracelet.backends.clearml.connection import Connection, connect
+from tracelet.backends.clearml.connection import Connection
 from tracelet.backends.clearml.errors import translated
 from tracelet.backends.clearml.events import Events
 from tracelet.backends.clearml.handover import HandOver
+from tracelet.backends.clearml.places import PLACES
 from tracelet.backends.clearml.session_file import NOTE, Note, NoteFile, SessionFile
-from tracelet.backends.clearml.surroundings import Server
 from tracelet.backends.clearml.task import OpenTask
 from tracelet.errors import BackendUnavailable, RecordRejected
 from tracelet.records import RunInfo, Scalar
@@ -34,6 +34,7 @@ class ClearmlBackend(Backend):
     name: ClassVar[str] = "clearml"
     Config = ClearmlConfig
     kept = told.KEPT
+    places = PLACES
     foreign = ("CLEARML_PROC_MASTER_ID", "TRAINS_PROC_MASTER_ID")
 
     def __init__(self, config: Any = None) -> None:
@@ -191,20 +192,17 @@ class ClearmlBackend(Backend):
         return str(folder) if folder is not None else str(self._task.native.get_output_log_web_page())
 
     @classmethod
-    def probe(cls) -> Probe:
-        """Whether a task could be begun here and now, with what the environment and clearml.conf say."""
+    def probe(cls, config: Any = None) -> Probe:
+        """Whether a task could be begun here and now."""
         if importlib.util.find_spec("clearml") is None:
             return Probe(False, _NOT_INSTALLED)
+        config = config or ClearmlConfig()
         with program.as_before():
             clearml = _import()
-            if surroundings.wants_offline(clearml, None):
+            if surroundings.wants_offline(clearml, config.mode):
                 return Probe(True, "offline sessions: nothing is sent")
-            try:
-                with surroundings.offline_mode(False):
-                    connect(Server())
-                    return Probe(True, f"signed in to {_api_host()}")
-            except BackendUnavailable as error:
-                return Probe(False, error.reason.removeprefix("clearml: "))
+            with surroundings.offline_mode(False):
+                return connection.probe(config.server)
 
 
 def _import() -> Any:
@@ -213,12 +211,6 @@ def _import() -> Any:
     except ImportError as error:
         raise BackendUnavailable(f"clearml: {_NOT_INSTALLED}") from error
     return clearml
-
-
-def _api_host() -> str:
-    from clearml.backend_api import Session
-
-    return str(Session.get_api_server_host())
 
 
 @contextlib.contextmanager

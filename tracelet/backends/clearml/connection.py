@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from tracelet.backends.base import Probe
 from tracelet.backends.clearml.sessions import hurried_session, login_error
 from tracelet.backends.clearml.surroundings import Server, not_configured
 from tracelet.backends.retry_after import THROTTLED, seconds
@@ -18,14 +19,17 @@ _MOMENT = 1.0
 _EVENTS_PER_REQUEST = 1000
 _OK, _ACCEPTED = 200, 202
 _REFUSED = (400, 413, 422)
+_SIGN_IN = (401, 403)
 
 
 class _Patience:
-    """How long the server asked to be left alone, in its last answer."""
+    """How long the server asked to be left alone, in its last answer, and with which number it answered."""
 
     asked: float | None = None
+    status: int | None = None
 
     def heard(self, answer: Any) -> None:
+        self.status = answer.status_code
         self.asked = seconds(answer.headers.get("Retry-After")) if answer.status_code in THROTTLED else None
 
 
@@ -188,9 +192,29 @@ def connect(server: Server) -> Connection:
     Raises:
         BackendUnavailable: nobody is there, or the keys are missing or wrong.
     """
+    return _sign_in(server, _Patience())
+
+
+def probe(server: Server) -> Probe:
+    """Whether a task could be begun there."""
+    from clearml.backend_api import Session
     from clearml.backend_api.session.defs import MissingConfigError
 
     patience = _Patience()
+    try:
+        _sign_in(server, patience)
+    except BackendUnavailable as error:
+        told = error.reason.removeprefix("clearml: ")
+        if isinstance(error.__cause__, MissingConfigError):
+            return Probe(False, told, signed_in=False)
+        signed_in = False if patience.status in _SIGN_IN else None
+        return Probe(False, told, reachable=patience.status is not None, signed_in=signed_in)
+    return Probe(True, f"signed in to {server.api or Session.get_api_server_host()}", reachable=True, signed_in=True)
+
+
+def _sign_in(server: Server, patience: _Patience) -> Connection:
+    from clearml.backend_api.session.defs import MissingConfigError
+
     try:
         session = hurried_session(server.api, server.access_key, server.secret_key, patience.heard)
     except MissingConfigError as error:

@@ -10,9 +10,10 @@ from typing import Any
 
 from tracelet.backends.clearml import plots, values
 from tracelet.backends.clearml.task import OpenTask
-from tracelet.backends.presentation import content, entries, files
+from tracelet.backends.presentation import alert_page, content, entries, files
 from tracelet.errors import RecordRejected
 from tracelet.records import (
+    Alert,
     Artifact,
     Audio,
     File,
@@ -22,7 +23,9 @@ from tracelet.records import (
     Payload,
     PRCurve,
     Record,
+    Summary,
     Table,
+    Tags,
     Text,
     Video,
     kind,
@@ -30,6 +33,7 @@ from tracelet.records import (
 )
 
 _IMAGE, _PLOT = "training_debug_image", "plot"
+_ALERTS = "alerts/"
 
 
 class Events:
@@ -47,6 +51,16 @@ class Events:
             case Params(params):
                 self._task.set_params(params)
                 return []
+            case Summary(figures):
+                self._task.set_summary(figures)
+                return values.figure_events(self._task.id, record)
+            case Tags(tags):
+                self._task.add_tags(tags)
+                return []
+            case Alert(title=title, wall_time=wall_time):
+                # Not a line of the console: a batch that is told to a server again would double it.
+                page = Text(_ALERTS + title, alert_page(record), None, wall_time)
+                return [self._medium(page, page.text.encode("utf-8", "backslashreplace"), ".md")]
             case Artifact():
                 for path, data in entries(record).items():
                     self._task.upload_artifact(path, data, _facts(record))

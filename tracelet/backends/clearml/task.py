@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from tracelet.backends.clearml import program
 from tracelet.backends.clearml.connection import Connection, ended
 from tracelet.backends.clearml.session_file import DESCRIPTION as _TASK
 from tracelet.backends.clearml.uploads import Uploads
-from tracelet.backends.clearml.values import EXACT_PARAMS, parameters
+from tracelet.backends.clearml.values import EXACT_PARAMS, EXACT_SUMMARY, parameters
 from tracelet.errors import BackendUnavailable, RecordRejected
 from tracelet.records import File, Payload
 
@@ -42,7 +42,7 @@ class OpenTask:
         self._folder = folder
         self._connection = connection
         self.uploads = Uploads()
-        self._params: dict[str, Any] | None = None
+        self._exact: dict[str, dict[str, Any]] = {}
         self._stage = itertools.count()
 
     @property
@@ -93,13 +93,29 @@ class OpenTask:
 
     def set_params(self, values: Mapping[str, Any]) -> None:
         """Merge: what was there stays, a name given again takes the new value."""
-        if self._params is None:
-            self._params = json.loads(self.native.get_configuration_object(EXACT_PARAMS) or "{}")
-        merged = self._params | dict(values)
-        with self._edited():
+        with self._merged(EXACT_PARAMS, values):
             self.native.update_parameters(parameters(dict(values)))
-            self.native.set_configuration_object(EXACT_PARAMS, config_text=json.dumps(merged), config_type="json")
-        self._params = merged
+
+    def set_summary(self, values: Mapping[str, Any]) -> None:
+        """Merge, as `set_params` does."""
+        with self._merged(EXACT_SUMMARY, values):
+            pass
+
+    @contextlib.contextmanager
+    def _merged(self, name: str, values: Mapping[str, Any]) -> Iterator[None]:
+        """Values of which the task keeps the exact last ones, as JSON in the configuration object `name`."""
+        if name not in self._exact:
+            self._exact[name] = json.loads(self.native.get_configuration_object(name) or "{}")
+        merged = self._exact[name] | dict(values)
+        with self._edited():
+            yield
+            self.native.set_configuration_object(name, config_text=json.dumps(merged), config_type="json")
+        self._exact[name] = merged
+
+    def add_tags(self, tags: Iterable[str]) -> None:
+        held = list(self.native.data.tags or ())
+        with self._edited():
+            self.native.set_tags(list(dict.fromkeys([*held, *tags])))
 
     def _need_server(self) -> None:
         """ClearML's uploads try a dead server for many minutes."""

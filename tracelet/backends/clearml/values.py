@@ -8,11 +8,11 @@ import math
 import re
 from typing import Any
 
-from tracelet.records import Scalar, shown_step
+from tracelet.records import Scalar, Summary, shown_step
 
 SECTION = "General"
 """The section of the hyper-parameters that `task.connect` uses too."""
-EXACT_PARAMS = "tracelet_params"
+EXACT_PARAMS, EXACT_SUMMARY = "tracelet_params", "tracelet_summary"
 NOTE = "tracelet point: "
 """What a console line begins with that tells a point no chart can hold."""
 
@@ -25,6 +25,8 @@ _ESCAPE = re.compile(r"%u([0-9A-F]{4})|%([0-9A-F]{2})")
 _UNSAFE = re.compile(r"[^\w.\-+=@()\[\] ]")
 _PART = 80
 _STEPS = range(-(2**63), 2**63)
+# Where ClearML's own `report_single_value` puts a number.
+_SINGLE_PLOT, _SINGLE_STEP = "Summary", -(2**31)
 
 
 def title_series(tag: str) -> tuple[str, str]:
@@ -114,6 +116,23 @@ def scalar_event(task: str, scalar: Scalar, name: tuple[str, str]) -> Event:
         "variant": name[1],
         "value": scalar.value,
     }
+
+
+def figure_events(task: str, summary: Summary) -> list[Event]:
+    """The numbers of a summary as ClearML's single values, as far as a server takes them."""
+    return [
+        {
+            "type": "training_stats_scalar",
+            "task": task,
+            "timestamp": milliseconds(summary.wall_time),
+            "iter": _SINGLE_STEP,
+            "metric": _SINGLE_PLOT,
+            "variant": visible(name),
+            "value": float(value),
+        }
+        for name, value in summary.values.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    ]
 
 
 def console_event(task: str, wall_time: float, message: str) -> Event:

@@ -6,7 +6,7 @@ import csv
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,13 @@ import msgspec
 
 from tracelet.backends.base import Backend, Batch, Status
 from tracelet.backends.csvfile.ledger import Ledger, claim, replace
+from tracelet.backends.csvfile.places import PLACES
 from tracelet.backends.csvfile.rows import read_lines, read_rows, write_table
 from tracelet.backends.csvfile.shelf import Shelf, copy, safe_path
 from tracelet.backends.csvfile.wide import write_wide
 from tracelet.errors import BackendUnavailable, RecordRejected
 from tracelet.records import (
+    Alert,
     Artifact,
     Audio,
     Embedding,
@@ -36,7 +38,9 @@ from tracelet.records import (
     Record,
     RunInfo,
     Scalar,
+    Summary,
     Table,
+    Tags,
     Tensor,
     Text,
     Video,
@@ -44,12 +48,14 @@ from tracelet.records import (
     shown_step,
 )
 
-_SCALARS, _MEDIA, _ARTIFACTS = "scalars.csv", "media.csv", "artifacts.jsonl"
+_SCALARS, _MEDIA, _ARTIFACTS, _ALERTS = "scalars.csv", "media.csv", "artifacts.jsonl", "alerts.jsonl"
+_RUN, _PARAMS, _SUMMARY = "run.json", "config.json", "summary.json"
 _LINES: dict[type[Record], str] = {Text: "texts.jsonl", Histogram: "histograms.jsonl", PRCurve: "pr_curves.jsonl"}
 _FILES = {
     _SCALARS: "tag,step,wall_time,value\r\n",
     _MEDIA: "kind,tag,step,wall_time,path,details\r\n",
     _ARTIFACTS: "",
+    _ALERTS: "",
     **dict.fromkeys(_LINES.values(), ""),
 }
 # What a medium's row in the index says elsewhere, or what lies in its file.
@@ -76,6 +82,7 @@ class CsvBackend(Backend):
     name = "csv"
     Config = CsvConfig
     kept = ("dir",)
+    places = PLACES
 
     def __init__(self, config: Any = None) -> None:
         super().__init__(config)
@@ -99,22 +106,23 @@ class CsvBackend(Backend):
                 self.folder = claim(self._wanted, owner, run.run_id, _FILES)
             self._ledger = Ledger(self.folder, owner, _FILES)
             self._recall(self._ledger)
-            self._run = msgspec.to_builtins(run)
-            self._write_json("run.json", self._run | {"status": "running", "exit_code": None})
+            self._run = msgspec.to_builtins(run) | {"status": "running", "exit_code": None}
+            self._add_tags(self._read_json(_RUN).get("tags", ()))  # those of an earlier process
+            self._write_json(_RUN, self._run)
 
     def write(self, batch: Batch) -> None:
         with _translated():
             ledger = self._restored()
             self._whole = False
-            merged = False
+            merged: dict[str, dict[str, Any]] = {}
             for record in batch:
                 if type(record) is Scalar:
                     self._scalar_row((record.tag, shown_step(record.step), record.wall_time, float(record.value)))
                 else:
                     self._write_one(ledger, record)
-                    merged |= type(record) is Params
-            if merged:
-                self._write_json("config.json", self._params)
+                    merged |= self._merge(record)
+            for name, values in merged.items():
+                self._write_json(name, values)
             ledger.commit(batch.last)
             self._whole = True
 
@@ -137,7 +145,7 @@ class CsvBackend(Backend):
             ledger = self._restored()
             ledger.sync()
             ledger.close()
-            self._write_json("run.json", self._run | {"status": status, "exit_code": exit_code})
+            self._write_json(_RUN, self._run | {"status": status, "exit_code": exit_code})
             if (self.folder / _SCALARS).exists():
                 write_wide(self.folder / _SCALARS, self.folder / "metrics.csv")
         self._written, self._ledger = self.confirm(), None
@@ -157,10 +165,10 @@ class CsvBackend(Backend):
         return self._ledger
 
     def _recall(self, ledger: Ledger) -> None:
-        """Learn from the folder which names are taken, and what was in `config.json`."""
+        """Learn from the folder which names are taken, and what was in its merged files."""
         self._scalar_row = csv.writer(ledger.pending[_SCALARS]).writerow
         self._media_row = csv.writer(ledger.pending[_MEDIA]).writerow
-        self._params = self._read_config()
+        self._params, self._summary = self._read_json(_PARAMS), self._read_json(_SUMMARY)
         self._tables = Shelf(self.folder / "tables", ".csv")
         self._artifacts = Shelf(self.folder / "artifacts")
         self._media = 0
@@ -172,8 +180,8 @@ class CsvBackend(Backend):
             for file in json.loads(line)["files"]:
                 self._artifacts.claim(file["name"])
 
-    def _read_config(self) -> dict[str, Any]:
-        path = self.folder / "config.json"
+    def _read_json(self, name: str) -> dict[str, Any]:
+        path = self.folder / name
         try:
             return dict(json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError:
@@ -183,14 +191,31 @@ class CsvBackend(Backend):
                 f"csv: {path} was changed and cannot be read ({error}); mend or move it"
             ) from error
 
+    def _merge(self, record: Record) -> dict[str, dict[str, Any]]:
+        """Take what has no line of its own: the file to write, and what is in it from now on."""
+        match record:
+            case Params(values):
+                self._params.update(values)
+                return {_PARAMS: self._params}
+            case Summary(values):
+                self._summary.update(values)
+                return {_SUMMARY: self._summary}
+            case Tags(tags):
+                self._add_tags(tags)
+                return {_RUN: self._run}
+        return {}
+
+    def _add_tags(self, tags: Iterable[str]) -> None:
+        self._run["tags"] = list(dict.fromkeys([*self._run["tags"], *tags]))
+
     def _write_one(self, ledger: Ledger, record: Record) -> None:
         match record:
             case Text() | Histogram() | PRCurve():
                 line = msgspec.structs.asdict(record) | {"step": shown_step(record.step)}
                 del line["writer"]
                 _write_line(ledger, _LINES[type(record)], line)
-            case Params(values):
-                self._params.update(values)
+            case Alert():
+                _write_line(ledger, _ALERTS, msgspec.structs.asdict(record))
             case Table():
                 draft = self.folder / ".new"
                 write_table(record, _path(record.data), draft)

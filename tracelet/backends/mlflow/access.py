@@ -27,10 +27,10 @@ _QUIET = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true", "MLFLOW_ENABLE_ARTIF
 class Access:
     """From `open` to `close`, for the server at `uri`; a database or a folder has nothing to do with it."""
 
-    def __init__(self, uri: str, config: MlflowConfig) -> None:
+    def __init__(self, uri: str, config: MlflowConfig, timeout: float | None = None) -> None:
         self._base = urlsplit(uri)
         self._headers = _headers(config)
-        self._timeout = config.timeout
+        self._timeout = config.timeout if timeout is None else timeout
         self._name = f"tracelet-{id(self)}"
         self._calling = threading.local()
         self._undo = contextlib.ExitStack()

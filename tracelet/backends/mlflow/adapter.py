@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,6 +15,8 @@ from tracelet.backends.mlflow.config import KEPT, MlflowConfig, redacted
 from tracelet.backends.mlflow.errors import translated
 from tracelet.backends.mlflow.outbox import Outbox
 from tracelet.backends.mlflow.place import absolute, check, look
+from tracelet.backends.mlflow.places import PLACES
+from tracelet.backends.mlflow.probe import probe
 from tracelet.backends.mlflow.program import Fluent
 from tracelet.backends.mlflow.run import Target, connect
 from tracelet.errors import BackendUnavailable
@@ -31,6 +33,8 @@ class MlflowBackend(Backend):
     name: ClassVar[str] = "mlflow"
     Config = MlflowConfig
     kept = KEPT
+    places = PLACES
+    quiet: ClassVar[Mapping[str, str]] = {"MLFLOW_DISABLE_TELEMETRY": "true"}
 
     def __init__(self, config: Any = None) -> None:
         super().__init__(config)
@@ -127,11 +131,7 @@ class MlflowBackend(Backend):
         )
 
     @classmethod
-    def probe(cls) -> Probe:
-        """Whether a run could be begun here and now, with what the environment says."""
-        place = look(MlflowConfig())
-        try:
-            check(place)
-        except BackendUnavailable as error:
-            return Probe(False, error.reason.removeprefix("mlflow: "))
-        return Probe(True, redacted(place.uri))
+    def probe(cls, config: Any = None) -> Probe:
+        """Whether a run could be begun here and now."""
+        config = config or MlflowConfig()
+        return probe(look(config), config)

@@ -78,6 +78,11 @@ def _asked(error: Exception, wait: Wait) -> float | None:
     return wait() if any(f"too many {code} error responses" in str(error) for code in THROTTLED) else None
 
 
+def asks_to_sign_in(error: BaseException | None) -> bool:
+    """Whether an error of MLflow's stands for a server that does not know who asks."""
+    return isinstance(error, Exception) and _status(error) in _SIGN_IN
+
+
 def is_missing(error: Exception) -> bool:
     """Whether an MLflow error says that a run or experiment is not there."""
     return getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST"

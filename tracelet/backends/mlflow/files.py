@@ -16,8 +16,17 @@ from typing import Any
 import msgspec
 
 from tracelet.backends.mlflow.values import artifact_path, digest, file_key, image_stem, stem, strict
-from tracelet.backends.presentation import content, curve_png, entries, files, histogram_facts, histogram_png
+from tracelet.backends.presentation import (
+    alert_page,
+    content,
+    curve_png,
+    entries,
+    files,
+    histogram_facts,
+    histogram_png,
+)
 from tracelet.records import (
+    Alert,
     Artifact,
     Histogram,
     Image,
@@ -54,6 +63,10 @@ class Stage:
             case Artifact():
                 self._artifact(record)
                 return []
+            case Alert():
+                place = f"tracelet/alert/{stem(record.title, 0, record.wall_time, record.level, record.text)}"
+                self._link(f"{place}.md", alert_page(record).encode("utf-8", "backslashreplace"))
+                self._write(f"{place}.facts.json", msgspec.structs.asdict(record))
             case Image(data=data, format=form) if form in _VIEWED:
                 self._view(file_key(record.tag), record, form, content(data))
             case Image(data=data):

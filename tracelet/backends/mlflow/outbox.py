@@ -18,11 +18,13 @@ import msgspec
 from tracelet.backends.base import Batch
 from tracelet.backends.mlflow.access import Access
 from tracelet.backends.mlflow.errors import Refused, translated
+from tracelet.backends.mlflow.figures import SUMMARY_FILE, Figures, is_number, name_of, tag_text
 from tracelet.backends.mlflow.files import Stage
 from tracelet.backends.mlflow.params import LENGTHS, PARAMS_FILE, Parameters
 from tracelet.backends.mlflow.repeats import Repeats
-from tracelet.backends.mlflow.run import Target
+from tracelet.backends.mlflow.run import Target, word_tags
 from tracelet.backends.mlflow.values import (
+    clean,
     digest,
     file_key,
     int64,
@@ -34,7 +36,7 @@ from tracelet.backends.mlflow.values import (
     weight,
 )
 from tracelet.errors import BackendUnavailable, RecordRejected
-from tracelet.records import Params, Scalar, shown_step
+from tracelet.records import Alert, Params, Record, Scalar, Summary, Tags, shown_step
 
 _logger = logging.getLogger("tracelet")
 
@@ -44,6 +46,7 @@ _MOST = {"metrics": 1000, "params": 100, "tags": 100}
 _MOST_BYTES = 900_000
 _OVERHEAD = 120
 _TABLES_TAG, _IMAGES_TAG = "mlflow.loggedArtifacts", "mlflow.loggedImages"
+_ALERT_TAG = "tracelet.alert"
 _TABLES_MOST = 4500  # older servers end a tag at 5000 characters
 _NAMES_KEPT = 100_000
 
@@ -70,6 +73,7 @@ class Outbox:
         self._tables: list[Any] = json.loads(tags.get(_TABLES_TAG, "[]"))
         self._images = _IMAGES_TAG in tags
         self.params = Parameters(target)
+        self.figures = Figures(target)
 
     def send(self, batch: Batch, folder: Path) -> None:
         """All of the batch, or an error that says how far it came."""
@@ -92,11 +96,13 @@ class _Sending:
         self._points: list[_Point] = []
         self._inexact: list[str] = []
         self._params: dict[str, Any] = {}
+        self._figures: dict[str, tuple[int, Any, float]] = {}
         self._tags: dict[str, str] = {}
         self._filed: int | None = None
 
     def run(self, batch: Batch) -> None:
         rejected = self._sort(batch)
+        self._add_figures()
         try:
             self._send_tags()
             try:
@@ -104,6 +110,7 @@ class _Sending:
             except RecordRejected as error:  # the others are sent all the same
                 rejected = error if rejected is None or error.written < rejected.written else rejected
             self._send_params()
+            self._keep_figures()
             self._send_files()
         except BackendUnavailable as error:
             error.written = self._first_unsent(len(batch))
@@ -121,14 +128,36 @@ class _Sending:
                 continue
             try:
                 self._note_file(index)
-                if isinstance(record, Params):
-                    self._params |= record.values
-                    continue
-                for tag in self._stage.put(record):
-                    self._name(file_key(tag), tag)
+                self._sort_other(index, record)
             except (OSError, ValueError, KeyError, TypeError, SyntaxError) as error:
                 return RecordRejected(f"mlflow: {error}", written=index)
         return None
+
+    def _sort_other(self, index: int, record: Record) -> None:
+        match record:
+            case Params(values=values):
+                self._params |= values
+            case Summary(values=values, wall_time=wall_time):
+                # The last of each alone: of two within a millisecond MLflow would show the larger.
+                self._figures |= {name: (index, value, wall_time) for name, value in values.items()}
+            case Tags(tags=tags):
+                self._tags |= word_tags(tags)
+            case _:
+                if isinstance(record, Alert):
+                    self._tags[_ALERT_TAG] = clean(tag_text(f"{record.level}: {record.title}"))
+                for tag in self._stage.put(record):
+                    self._name(file_key(tag), tag)
+
+    def _add_figures(self) -> None:
+        box = self._box
+        for name, (index, value, wall_time) in self._figures.items():
+            key = key_of(name_of(name))
+            self._name(key, name_of(name))
+            if not is_number(value):
+                self._tags[key] = clean(tag_text(value))
+                continue
+            time = box._repeats.place(index, key, 0, milliseconds(wall_time), float(value))
+            self._points.append(_Point(index, box._metric(key, float(value), time, 0), weight(key) + _OVERHEAD))
 
     def _note_file(self, index: int) -> None:
         self._filed = index if self._filed is None else self._filed
@@ -219,6 +248,12 @@ class _Sending:
             self._in_pieces("params", piece, lambda one, why: refused.add(one.key))
         self._box.params.shown |= {key: text for key, text in texts.items() if key not in refused}
         return refused
+
+    def _keep_figures(self) -> None:
+        if self._figures:
+            with self._calls():
+                exact = self._box.figures.took({name: value for name, (_, value, _) in self._figures.items()})
+            self._stage.json(SUMMARY_FILE, exact)
 
     def _send_files(self) -> None:
         if self._inexact:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+from tracelet.backends.mlflow.figures import kept_json
 from tracelet.backends.mlflow.run import Target
 from tracelet.backends.mlflow.values import PARAM_TAG, key_of, param_tag, param_text
 
@@ -29,16 +27,7 @@ class Parameters:
         self._tags = {name: text for name, text in target.run.data.tags.items() if name.startswith(PARAM_TAG)}
         self._said = False
         self.most = LENGTHS[0]
-        self.exact: dict[str, Any] = self._read() if self.shown else {}
-
-    def _read(self) -> dict[str, Any]:
-        """What an earlier session left in the run."""
-        listed = self._target.client.list_artifacts(self._target.id, "tracelet")
-        if not any(one.path == PARAMS_FILE for one in listed):
-            return {}
-        with tempfile.TemporaryDirectory() as folder:
-            path = self._target.client.download_artifacts(self._target.id, PARAMS_FILE, folder)
-            return dict(json.loads(Path(path).read_text(encoding="utf-8")))
+        self.exact: dict[str, Any] = kept_json(target, PARAMS_FILE) if self.shown else {}
 
     def look(self) -> None:
         """Learn what the program itself, or another process, made of the run's parameters."""

@@ -6,7 +6,7 @@ import contextlib
 import json
 import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -119,20 +119,33 @@ def _tags(place: Place, info: RunInfo, config: MlflowConfig) -> dict[str, str]:
     """MLflow's own about user, source and git, and what the user said about the run."""
     from mlflow.tracking.context.registry import resolve_tags
 
-    words = dict(word.partition("=")[::2] for word in info.tags)
     given = config.tags
-    words |= given if isinstance(given, dict) else dict(word.partition("=")[::2] for word in given or ())
+    words = _split(info.tags) | (given if isinstance(given, dict) else _split(given or ()))
     if info.group:
         words["group"] = info.group
+    made = _named(words)
+    note = config.description or info.notes
+    parent = config.parent_run_id or (place.run_id if config.nested else None)
+    own = {"mlflow.note.content": note, "mlflow.parentRunId": parent, _RUN_TAG: info.run_id}
+    return dict(resolve_tags(made | {key: clean(value) for key, value in own.items() if value}))
+
+
+def word_tags(words: Iterable[str]) -> dict[str, str]:
+    """The run tags of words: `word=value` is the tag `word`, a word alone is `true`."""
+    return _named(_split(words))
+
+
+def _split(words: Iterable[str]) -> dict[str, str]:
+    return dict(word.partition("=")[::2] for word in words)
+
+
+def _named(words: Mapping[str, str]) -> dict[str, str]:
     made: dict[str, str] = {}
     for word, value in words.items():
         key = key_of(word)
         made[key] = clean(value or "true")
         made |= dict(name_tags(key, word)) if key != word else {}
-    note = config.description or info.notes
-    parent = config.parent_run_id or (place.run_id if config.nested else None)
-    own = {"mlflow.note.content": note, "mlflow.parentRunId": parent, _RUN_TAG: info.run_id}
-    return dict(resolve_tags(made | {key: clean(value) for key, value in own.items() if value}))
+    return made
 
 
 def _remember(folder: Path, run_id: str, owned: bool) -> None:

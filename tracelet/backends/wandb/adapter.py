@@ -8,7 +8,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,14 +19,16 @@ from tracelet.backends.wandb.connect import FLUSH_INTERVAL, Connection, exit_hoo
 from tracelet.backends.wandb.errors import dead_service, end_service, imported, translated
 from tracelet.backends.wandb.handover import HandOver
 from tracelet.backends.wandb.ledger import Ledger, Piece, Remainder, Sign
-from tracelet.backends.wandb.probe import adopt, probe
+from tracelet.backends.wandb.places import PLACES
+from tracelet.backends.wandb.probe import adopt, own_capture, probe
 from tracelet.backends.wandb.recordings import Note, Recording, at_work
 from tracelet.backends.wandb.rows import ROW_SPAN, OpenRows
 from tracelet.backends.wandb.run import OpenRun, is_up
 from tracelet.backends.wandb.server import OFFLINE, secrets
 from tracelet.backends.wandb.transaction_log import TransactionLog, row_count
+from tracelet.backends.wandb.values import tag_word
 from tracelet.errors import BackendUnavailable
-from tracelet.records import Record, RunInfo, Scalar, shown_step
+from tracelet.records import Record, RunInfo, Scalar, Tags, shown_step
 
 _logger = logging.getLogger("tracelet")
 
@@ -41,7 +43,9 @@ class WandbBackend(Backend):
     name: ClassVar[str] = "wandb"
     Config = WandbConfig
     kept = KEPT
+    places = PLACES
     foreign = ("WANDB_SERVICE",)
+    quiet: ClassVar[Mapping[str, str]] = {"WANDB_ERROR_REPORTING": "false"}
 
     def __init__(self, config: Any = None) -> None:
         super().__init__(config)
@@ -58,6 +62,7 @@ class WandbBackend(Backend):
         self._rows = OpenRows(self._ledger.add, self._hand_over, self._send_row)
         self._renamed: dict[str, str] = {}
         self._read_at = 0.0
+        self._warned = False
 
     def remembered(self) -> dict[str, Any]:
         """With the folder's own path, whatever the working directory is by then."""
@@ -80,10 +85,20 @@ class WandbBackend(Backend):
             native = active or connection.begin(run)
             self._watch_exit(undo)
             self._owned = active is None
+            self._warn_of_own_capture()
             self._recording = connection.record(native, begun_here=self._owned)
             self._claim(undo)
             self._run = self._opened(native, known, shared=True)
             self._undo = undo.pop_all()
+
+    def _warn_of_own_capture(self) -> None:
+        """What wandb itself reads of TensorBoard lands in whatever run there is: only the program can leave it out."""
+        if getattr(self._wandb, "patched", {}).get("tensorboard") and not self._warned:
+            self._warned = True
+            _logger.warning(
+                "tracelet: wandb's own capture of TensorBoard is on: each point arrives twice in this run. "
+                "Leave sync_tensorboard=True and wandb.tensorboard.patch() out"
+            )
 
     def _opened(self, native: Any, known: Remainder, *, shared: bool) -> OpenRun:
         return OpenRun(self._wandb, native, self._renamed, known, self._check, shared=shared)
@@ -359,6 +374,10 @@ class WandbBackend(Backend):
             self._ledger.send(piece)
 
     def _send(self, record: Record) -> Sign:
+        if isinstance(record, Tags) and self._connection is not None:
+            note = self._connection.note
+            note.tags = list(dict.fromkeys([*note.tags, *map(tag_word, record.tags)]))
+            self._save()
         return self._to.send(record)  # where records go by then: the run may have been reopened
 
     def _send_row(self, values: dict[str, float], step: int, wall_time: float) -> Sign:
@@ -371,13 +390,18 @@ class WandbBackend(Backend):
 
     @property
     def url(self) -> str | None:
-        """The run's page; an offline run has none."""
-        return None if self._run is None else self._run.native.url or None
+        """The run's page; an offline run has none, and wandb says so each time that it is asked."""
+        return None if self._run is None or self._run.native.offline else self._run.native.url or None
 
     @classmethod
-    def probe(cls) -> Probe:
-        """Whether a run could be begun here and now, with what the environment says."""
-        return probe()
+    def probe(cls, config: Any = None) -> Probe:
+        """Whether a run could be begun here and now."""
+        return probe(config or WandbConfig())
+
+    @classmethod
+    def own_capture(cls) -> str | None:
+        """`WANDB_SYNC_TENSORBOARD`."""
+        return own_capture()
 
     @classmethod
     def adopt(cls, obj: Any) -> AdoptedArtifact | None:

@@ -41,11 +41,12 @@ class Connection:
     def begin(self, run: RunInfo) -> Any:
         """`wandb.init` with what the user gave, and nothing else."""
         config, note = self._config, self.note
+        wanted = config.tags if config.tags is not None else run.tags
         given = {
             "entity": note.entity or config.entity,
             "project": note.project or run.project,
             "name": config.name or run.name,
-            "tags": config.tags if config.tags is not None else run.tags or None,
+            "tags": list(dict.fromkeys([*wanted, *note.tags])) if wanted or note.tags else config.tags,
             "notes": config.notes if config.notes is not None else run.notes,
             "group": config.group or run.group,
             "job_type": config.job_type,

@@ -134,6 +134,7 @@ class Remainder:
     def __init__(self, records: Iterable[Any] = ()) -> None:
         self._points: dict[tuple[Any, str, str], list[float]] = {}
         self._artifacts: list[Sign] = []
+        self._alerts: list[Sign] = []
         for record in records:
             match sign_of(record):
                 case ("row", step, wall_time, row):
@@ -141,6 +142,8 @@ class Remainder:
                         self._points.setdefault((step, key, _plain(value)), []).append(wall_time)
                 case ("artifact", *_) as sign:
                     self._artifacts.append(sign)
+                case ("alert", *_) as sign:
+                    self._alerts.append(sign)
 
     def has_point(self, step: int, key: str, value: float, wall_time: float, within: float) -> bool:
         """Whether this scalar is there; each is found once. A row has one time, that of its first scalar."""
@@ -157,6 +160,13 @@ class Remainder:
     def has_artifact(self, name: str, digest: str) -> bool:
         return ("artifact", name, digest) in self._artifacts
 
+    def has_alert(self, sign: Sign) -> bool:
+        """Whether this alert is there; each is found once."""
+        found = sign in self._alerts
+        if found:
+            self._alerts.remove(sign)
+        return found
+
 
 def sign_of(record: Any) -> Sign | None:
     """The sign of a record of the file; None for what is none of ours."""
@@ -167,6 +177,12 @@ def sign_of(record: Any) -> Sign | None:
             return "row", json.loads(row[AXIS]), json.loads(row["_timestamp"]), row
     elif kind == "config":
         return "config", {_label(item): json.loads(item.value_json) for item in record.config.update}
+    elif kind == "summary":
+        return "summary", {_label(item): json.loads(item.value_json) for item in record.summary.update}
+    elif kind == "run":
+        return "tags", tuple(record.run.tags)
+    elif kind == "alert":
+        return "alert", record.alert.title, record.alert.text, record.alert.level, None
     elif kind == "artifact":
         return "artifact", record.artifact.name, record.artifact.digest
     return None
@@ -184,6 +200,10 @@ def _agrees(kind: str, expected: Any, found: Any) -> bool:
         return expected in found
     if kind == "config":  # keys that a sweep has locked are left out by wandb
         return all(key in expected and expected[key] == value for key, value in found.items())
+    if kind == "summary":
+        return all(key in found and found[key] == value for key, value in expected.items())
+    if kind == "tags":
+        return set(expected) <= set(found)
     return bool(expected == found)
 
 

@@ -7,32 +7,57 @@ import os
 import sys
 from typing import Any
 
+import msgspec
+
 from tracelet.backends.base import AdoptedArtifact, Probe
 from tracelet.backends.wandb.config import WandbConfig
 from tracelet.backends.wandb.errors import NOT_INSTALLED, imported
-from tracelet.backends.wandb.server import OFFLINE, the_server
+from tracelet.backends.wandb.server import OFFLINE, NotSignedIn, the_server
 from tracelet.errors import BackendUnavailable
 
 _TIMEOUT = 3.0
+_OWN_CAPTURE = "WANDB_SYNC_TENSORBOARD"
 
 
-def probe() -> Probe:
-    """Whether a run could be begun here and now, with what the environment says."""
+def probe(config: WandbConfig) -> Probe:
+    """Whether a run could be begun here and now."""
     if importlib.util.find_spec("wandb") is None:
         return Probe(False, NOT_INSTALLED)
     wandb = imported()
+    settings = _settings(wandb)
+    mode = config.mode or settings.mode
+    if mode in OFFLINE:
+        return Probe(True, f"mode {mode}: nothing is sent")
+    url = config.backend_url or str(settings.base_url)
+    try:
+        server = the_server(wandb, msgspec.structs.replace(config, backend_url=url))
+    except wandb.Error as error:
+        return Probe(False, f"{url}: {error}", signed_in=False)
+    except BackendUnavailable as error:
+        return Probe(False, _told(error), signed_in=False)
+    try:
+        server.check(_TIMEOUT)
+    except NotSignedIn as error:
+        return Probe(False, _told(error), reachable=True, signed_in=False)
+    except BackendUnavailable as error:  # what came over the network has no cause
+        return Probe(False, _told(error), reachable=error.__cause__ is None)
+    return Probe(True, f"signed in to {server.url}", reachable=True, signed_in=True)
+
+
+def own_capture() -> str | None:
+    """wandb's own capture, if the environment or a file of wandb's settings asks for it."""
+    settings = _settings(imported())
+    return f"{_OWN_CAPTURE}={os.environ.get(_OWN_CAPTURE, 'true')}" if settings.sync_tensorboard else None
+
+
+def _settings(wandb: Any) -> Any:
     settings = wandb.Settings()
     settings.update_from_env_vars(dict(os.environ))
-    if settings.mode in OFFLINE:
-        return Probe(True, f"mode {settings.mode}: nothing is sent")
-    try:
-        server = the_server(wandb, WandbConfig(backend_url=str(settings.base_url)))
-        server.check(_TIMEOUT)
-    except wandb.Error as error:
-        return Probe(False, f"{settings.base_url}: {error}")
-    except BackendUnavailable as error:
-        return Probe(False, error.reason.removeprefix("wandb: "))
-    return Probe(True, f"signed in to {server.url}")
+    return settings
+
+
+def _told(error: BackendUnavailable) -> str:
+    return error.reason.removeprefix("wandb: ")
 
 
 def adopt(obj: Any) -> AdoptedArtifact | None:

@@ -47,6 +47,8 @@ class Note(msgspec.Struct, kw_only=True):
     id: str = ""
     project: str | None = None
     entity: str | None = None
+    tags: list[str] = []
+    """What the run was given beside the tags it began with: the next recording has to say them again."""
     recordings: list[Recording] = []
 
     @classmethod

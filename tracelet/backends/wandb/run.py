@@ -29,7 +29,9 @@ from tracelet.backends.wandb.program import ProgramLog, environment
 from tracelet.backends.wandb.transaction_log import TransactionLog
 from tracelet.backends.wandb.values import (
     AXIS,
+    LEVELS,
     MAX_BINS,
+    alert_words,
     artifact_name,
     artifact_type,
     file_name,
@@ -37,8 +39,10 @@ from tracelet.backends.wandb.values import (
     param_name,
     plain,
     strict,
+    tag_word,
 )
 from tracelet.records import (
+    Alert,
     Artifact,
     Audio,
     File,
@@ -48,7 +52,9 @@ from tracelet.records import (
     Payload,
     PRCurve,
     Record,
+    Summary,
     Table,
+    Tags,
     Text,
     Video,
     kind,
@@ -130,6 +136,9 @@ class OpenRun:
             return
         self._define_metric(key, step_metric=AXIS, step_sync=False)
         self._defined.add(key)
+        self._tell_names()
+
+    def _tell_names(self) -> None:
         if self._names_told < len(self._renamed):
             self._names_told = len(self._renamed)
             self.native.config.update({"tracelet_names": dict(self._renamed)}, allow_val_change=True)
@@ -171,6 +180,18 @@ class OpenRun:
                 update = {param_name(str(name)): plain(value) for name, value in values.items()}
                 self.native.config.update(update, allow_val_change=True)
                 return "config", update
+            case Summary(values=values):
+                figures = {self.key(name): plain(value) for name, value in values.items()}
+                self._tell_names()
+                self.native.summary.update(figures)
+                return "summary", figures
+            case Tags(tags=tags):
+                held = tuple(self.native.tags or ())
+                words = list(dict.fromkeys(map(tag_word, tags)))
+                self.native.tags = (*held, *(word for word in words if word not in held))
+                return "tags", words
+            case Alert():
+                return self._send_alert(record)
             case Artifact():
                 facts = {"name": record.name, "type": record.type, "wall_time": record.wall_time}
                 if (artifact_name(record.name), artifact_type(record.type)) == (record.name, record.type):
@@ -178,6 +199,14 @@ class OpenRun:
                 return self._send_artifact(record.name, record.type, entries(record), {**facts, **record.metadata})
             case _:
                 return self._send_files(record)
+
+    def _send_alert(self, alert: Alert) -> Sign:
+        title, text = alert_words(alert.title, alert.text)
+        sign = ("alert", title, text, LEVELS.get(alert.level, "INFO"), None)
+        if self.known.has_alert(sign):
+            return KNOWN
+        self.native.alert(title, text, sign[3])
+        return sign
 
     def _send_value(self, record: Any, value: Any) -> Sign:
         return self._send_once({self._file_key(record.tag): value}, record)

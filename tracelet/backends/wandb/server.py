@@ -16,11 +16,16 @@ from tracelet.backends.wandb.config import WandbConfig
 from tracelet.errors import BackendUnavailable
 
 OFFLINE = ("offline", "dryrun", "disabled")
+_SIGN_IN = (401, 403)
 _VIEWER = "query Viewer { viewer { id entity username } }"
 # What wandb itself asks before it goes on with a run; a run that does not exist is none, and no error.
 _LINES = """query RunResumeStatus($project: String, $entity: String, $name: String!) {
   model(name: $project, entityName: $entity) { bucket(name: $name, missingOk: true) { id historyLineCount } }
 }"""
+
+
+class NotSignedIn(BackendUnavailable):
+    """The server answers, and does not take the key."""
 
 
 class Server:
@@ -33,7 +38,7 @@ class Server:
     def check(self, timeout: float) -> None:
         """Raise `BackendUnavailable` if a run could not be begun there now."""
         if self.key is not None and not (self._ask("Viewer", _VIEWER, {}, timeout) or {}).get("viewer"):
-            raise BackendUnavailable(f"wandb: {self.url} does not know this API key")
+            raise NotSignedIn(f"wandb: {self.url} does not know this API key")
 
     def rows(self, project: str | None, entity: str | None, run_id: str, timeout: float) -> int | None:
         """How many rows of history the server has of this run; None where it cannot be asked."""
@@ -55,13 +60,14 @@ class Server:
             with error:
                 after = error.headers.get("Retry-After", "")
                 wait = float(after) if after.isdigit() else None
-                raise BackendUnavailable(f"wandb: {self._refusal(error)}", retry_after=wait) from None
+                trouble = NotSignedIn if error.code in _SIGN_IN else BackendUnavailable
+                raise trouble(f"wandb: {self._refusal(error)}", retry_after=wait) from None
         except (OSError, ValueError) as error:
             reason = getattr(error, "reason", None) or error or type(error).__name__
             raise BackendUnavailable(f"wandb: {self.url}: {reason}") from error
 
     def _refusal(self, error: urllib.error.HTTPError) -> str:
-        hint = "; is the API key the right one for it?" if error.code in (401, 403) else ""
+        hint = "; is the API key the right one for it?" if error.code in _SIGN_IN else ""
         return f"{self.url} answers {error.code} {error.reason}{hint}"
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 AXIS = "global_step"
 MAX_BINS = 512
+MAX_TAG = 64
+LEVELS = {"info": "INFO", "warning": "WARN", "error": "ERROR"}
 # wandb 0.31 drops "", "_step" and "_runtime" from a row without a word, reads "_timestamp" as its wall time, keeps
 # its own data in "_wandb", and its service dies of a definition named "\" (index out of range).
 _RESERVED = frozenset({"", "_step", "_runtime", "_timestamp", "_wandb", AXIS, "\\"})
@@ -63,6 +65,18 @@ def artifact_type(kind: str) -> str:
     """A type without "/" and ":"; "job", "run_table", "code" and "wandb-..." are wandb's own."""
     plain = re.sub(r"[/:]", "-", kind)[:128] or "file"
     return f"tracelet-{plain}" if plain in ("job", "run_table", "code") or plain.startswith("wandb-") else plain
+
+
+def tag_word(tag: str) -> str:
+    """A tag of at most 64 characters, beyond which wandb takes none; a longer one ends in a hash."""
+    return tag if len(tag) <= MAX_TAG else f"{tag[: MAX_TAG - 9]}~{_digest(tag)}"
+
+
+def alert_words(title: str, text: str) -> tuple[str, str]:
+    """A title of less than 64 characters, beyond which wandb sends none; a longer one stands in the text whole."""
+    if len(title) < MAX_TAG:
+        return title, text
+    return f"{title[: MAX_TAG - 2]}…", f"{title}\n\n{text}" if text else title
 
 
 def param_name(key: str) -> str:

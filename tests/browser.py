@@ -1,0 +1,228 @@
+"""A headless Chromium, spoken to over a pipe: no port is opened, and no driver is needed beside the browser itself."""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import json
+import os
+import select
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+DEADLINE = 60.0
+# What a browser does of its own accord, and every name and address beyond this machine.
+OPTIONS = (
+    "--headless",
+    "--no-sandbox",  # which needs rights that a container has not
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-extensions",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-default-apps",
+    "--disable-sync",
+    "--no-first-run",
+    "--no-default-browser-check",
+    "--password-store=basic",
+    "--hide-scrollbars",
+    "--force-color-profile=srgb",
+    "--host-resolver-rules=MAP * ~NOTFOUND",
+    "--proxy-server=http://127.0.0.1:9",
+    "--remote-debugging-pipe",
+)
+
+
+def installed() -> str | None:
+    """The browser's path; None where there is none."""
+    return next((path for path in map(shutil.which, NAMES) if path), None)
+
+
+class Browser:
+    """One browser process with a profile of its own; ended, by its own process id, at the end of the block."""
+
+    def __init__(self, program: str, profile: Path) -> None:
+        theirs_in, self._out = os.pipe()
+        self._in, theirs_out = os.pipe()
+        # Far from 3 and 4, which are to become these two in the browser.
+        far_in, far_out = (fcntl.fcntl(one, fcntl.F_DUPFD_CLOEXEC, 50) for one in (theirs_in, theirs_out))
+
+        def connect() -> None:
+            os.dup2(far_in, 3)
+            os.dup2(far_out, 4)
+
+        profile.mkdir(parents=True)
+        places = {name: str(profile) for name in ("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "TMPDIR")}
+        self._process = subprocess.Popen(
+            [program, *OPTIONS, f"--user-data-dir={profile / 'data'}", "about:blank"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, **places},
+            close_fds=False,  # Python's own are closed at exec all the same
+            preexec_fn=connect,
+            start_new_session=True,
+        )
+        for one in (theirs_in, theirs_out, far_in, far_out):
+            os.close(one)
+        self._buffer = b""
+        self._number = 0
+        self._events: list[dict[str, Any]] = []
+
+    def __enter__(self) -> Browser:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self.call("Browser.close")
+            self._process.wait(10)
+        except (AssertionError, OSError, subprocess.TimeoutExpired):
+            self._process.kill()
+            self._process.wait()
+        finally:
+            os.close(self._in)
+            os.close(self._out)
+
+    def open(self, path: Path, *, width: int = 1280, height: int = 900, dark: bool = False) -> Page:
+        """The page in a tab of its own, loaded."""
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        page = Page(self, target, session)
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            page.call(f"{domain}.enable")
+        page.resize(width, height)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        page.call("Emulation.setEmulatedMedia", features=[scheme])
+        page.call("Page.navigate", url=path.absolute().as_uri())
+        self.wait(lambda event: event["method"] == "Page.loadEventFired" and event.get("sessionId") == session)
+        return page
+
+    def call(self, method: str, session: str | None = None, **params: Any) -> dict[str, Any]:
+        self._number += 1
+        number = self._number
+        message = {"id": number, "method": method, "params": params} | ({"sessionId": session} if session else {})
+        os.write(self._out, json.dumps(message).encode() + b"\0")
+        answer = self._until(lambda told: told.get("id") == number)
+        assert "error" not in answer, (method, answer)
+        return dict(answer["result"])
+
+    def wait(self, is_it: Any) -> dict[str, Any]:
+        """The first event that is it, of those that came already or come in time."""
+        for event in self._events:
+            if is_it(event):
+                return event
+        return self._until(lambda told: "method" in told and is_it(told))
+
+    def events(self, session: str) -> list[dict[str, Any]]:
+        return [event for event in self._events if event.get("sessionId") == session]
+
+    def _until(self, is_it: Any) -> dict[str, Any]:
+        deadline = time.monotonic() + DEADLINE
+        while True:
+            told = self._receive(deadline)
+            if "method" in told:
+                self._events.append(told)
+            if is_it(told):
+                return told
+
+    def _receive(self, deadline: float) -> dict[str, Any]:
+        while b"\0" not in self._buffer:
+            ready, _, _ = select.select([self._in], [], [], max(0.0, deadline - time.monotonic()))
+            assert ready, "the browser does not answer"
+            piece = os.read(self._in, 1 << 16)
+            assert piece, f"the browser ended with {self._process.poll()}"
+            self._buffer += piece
+        message, _, self._buffer = self._buffer.partition(b"\0")
+        return dict(json.loads(message))
+
+
+class Page:
+    """One tab."""
+
+    def __init__(self, browser: Browser, target: str, session: str) -> None:
+        self._browser, self._target, self._session = browser, target, session
+
+    def call(self, method: str, **params: Any) -> dict[str, Any]:
+        return self._browser.call(method, self._session, **params)
+
+    def evaluate(self, expression: str) -> Any:
+        """The value of a JavaScript expression, as JSON can tell it."""
+        told = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in told, told
+        return told["result"].get("value")
+
+    def put(self, selector: str, value: object) -> None:
+        """Give a control a value, as a person would."""
+        told = f"{{ value: {json.dumps(value)} }}"
+        self.evaluate(f"Object.assign(document.querySelector('{selector}'), {told}).dispatchEvent(new Event('input'))")
+
+    def resize(self, width: int, height: int = 900) -> None:
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
+        )
+        self.settle()
+
+    def settle(self) -> None:
+        """Until what was asked for is laid out and drawn."""
+        self.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(0))))")
+
+    def key(self, key: str) -> None:
+        for kind in ("keyDown", "keyUp"):
+            text = {"text": key} if len(key) == 1 and kind == "keyDown" else {}
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, **text)
+
+    def drag(self, begin: tuple[float, float], end: tuple[float, float]) -> None:
+        self._mouse("mouseMoved", begin, 0)
+        self._mouse("mousePressed", begin, 1)
+        self._mouse("mouseMoved", end, 1)
+        self._mouse("mouseReleased", end, 0)
+
+    def move(self, place: tuple[float, float]) -> None:
+        self._mouse("mouseMoved", place, 0)
+
+    def _mouse(self, kind: str, place: tuple[float, float], buttons: int) -> None:
+        self.call(
+            "Input.dispatchMouseEvent",
+            type=kind,
+            x=place[0],
+            y=place[1],
+            button="none" if kind == "mouseMoved" and not buttons else "left",
+            buttons=buttons,
+            clickCount=0 if kind == "mouseMoved" else 1,
+        )
+
+    def screenshot(self, path: Path, *, whole: bool = False) -> None:
+        shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
+        path.write_bytes(base64.b64decode(shot["data"]))
+
+    def complaints(self) -> list[Any]:
+        """What the browser's console has: messages, exceptions, refused loads; and dialogs that opened."""
+        self.settle()
+        kinds = (
+            "Runtime.consoleAPICalled",
+            "Runtime.exceptionThrown",
+            "Log.entryAdded",
+            "Page.javascriptDialogOpening",
+        )
+        return [event["params"] for event in self._browser.events(self._session) if event["method"] in kinds]
+
+    def requests(self) -> list[str]:
+        """What was asked for, but for what stands in the page itself."""
+        self.settle()
+        told = self._browser.events(self._session)
+        asked = [one["params"]["request"]["url"] for one in told if one["method"] == "Network.requestWillBeSent"]
+        return [url for url in asked if not url.startswith("data:")]
+
+    def refused(self) -> set[str]:
+        """The reasons for which requests came to nothing."""
+        told = [
+            one["params"] for one in self._browser.events(self._session) if one["method"] == "Network.loadingFailed"
+        ]
+        return {one.get("blockedReason") or one["errorText"] for one in told}
+
+    def close(self) -> None:
+        self._browser.call("Target.closeTarget", targetId=self._target)

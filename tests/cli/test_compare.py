@@ -1,0 +1,152 @@
+"""tracelet compare"""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+import tracelet
+from tracelet import comparison, report
+
+
+@pytest.fixture
+def made(tmp_path):
+    """`made(run_id, points, params, ...)`: a run that ended."""
+
+    def make(run_id, points=None, params=None, **arguments):
+        with tracelet.start_logging(run_id=run_id, dir=tmp_path, **arguments) as run:
+            run.log_params(params or {})
+            for name, values in (points or {}).items():
+                for step, value in enumerate(values):
+                    run.log_metric(name, value, step)
+        return run
+
+    return make
+
+
+def lines(text):
+    return [" ".join(line.split()) for line in text.splitlines()]
+
+
+def test_what_differs_and_what_became_of_it(call, made):
+    """Parameters that differ, with their values; of each common series the last, lowest and highest value."""
+    made("run-a", {"loss": [3.0, 1.0, 2.0], "only a": [1.0]}, {"lr": 0.1, "batch": 64, "extra": "x"}, exp_name="small")
+    made("run-b", {"loss": [4.0, 0.5], "acc": [0.5]}, {"lr": 0.01, "batch": 64}, exp_name="large")
+    made("run-c", {"loss": [7.0], "acc": [0.25]}, {"lr": 0.1, "batch": 64, "extra": None})
+
+    result = call("compare", "run-a", "run-b", "run-c")
+    found = lines(result.stdout)
+
+    assert (0, "") == (result.exit_code, result.stderr)
+    assert "parameter small large run-c" in found
+    assert "lr 0.1 0.01 0.1" in found
+    assert "extra x - None" in found
+    assert "The same in all of them: 1 of 3 parameters." in found
+    assert "loss 2 (1 to 3) 0.5 (0.5 to 4) 7 (7 to 7)" in found
+    assert "acc - 0.5 (0.5 to 0.5) 0.25 (0.25 to 0.25)" in found
+    assert "In one of the runs alone: 1 of 3 scalars." in found
+
+
+@pytest.mark.parametrize("width", [40, 70])
+def test_a_narrow_terminal_loses_nothing(call, made, width):
+    """Where there is no room for columns, each run has a line."""
+    for run_id in ("run-a", "run-b", "run-c"):
+        made(run_id, {"loss": [1.0]}, {"lr": run_id})
+    text = call("compare", "run-a", "run-b", "run-c", width=width).stdout
+
+    assert width >= max(map(len, text.splitlines()))
+    assert "run-b: 1 (1 to 1)" in lines(text)
+    assert "run-c: run-c" in lines(text)
+
+
+def test_runs_of_one_name_are_told_apart(made):
+    runs = [made(run_id, exp_name="same", project="digits") for run_id in ("run-a", "run-b")]
+    found = comparison.compare([run.folder for run in runs])
+
+    assert ("same (digits/run-a)", "same (digits/run-b)") == found.labels
+
+
+@pytest.mark.parametrize(
+    ("values", "differs"),
+    [
+        ([1, 1], False),
+        ([1, 1.0], True),
+        ([math.nan, math.nan], False),
+        ([None, comparison.ABSENT], True),
+        (["", comparison.ABSENT], True),
+        ([[1, 2], [1, 2]], False),
+        ([True, 1], True),
+    ],
+)
+def test_values_differ_where_a_person_sees_it(values, differs):
+    assert differs == comparison.Line("x", tuple(values)).differs
+
+
+@pytest.mark.parametrize("runs", [["run-a"], ["run-a", "run-a"], ["run-a", "digits/run-a"]])
+def test_a_run_is_not_compared_with_itself(call, made, runs):
+    made("run-a", project="digits")
+    result = call("compare", *runs)
+
+    assert (1, 1) == (result.exit_code, result.stderr.count("\n"))
+    assert "two runs or more" in result.stderr
+
+
+def test_an_unknown_run_is_one_line(call, made):
+    made("run-a")
+    result = call("compare", "run-a", "nobody")
+
+    assert (1, "") == (result.exit_code, result.stdout)
+    assert result.stderr.startswith("tracelet: no run 'nobody' under ")
+
+
+def test_json_is_strict_and_in_the_order_of_the_runs(call, made):
+    """Nothing but JSON is printed; what a run does not have is null, and told from a null that was given."""
+    made("run-a", {"loss": [math.nan]}, {"lr": None})
+    made("run-b", {"loss": [1.0], "acc": [math.inf]}, {})
+
+    def refuse(word):
+        raise AssertionError(f"{word} is no JSON")
+
+    told = json.loads(call("compare", "run-b", "run-a", "--json").stdout, parse_constant=refuse)
+
+    assert ["run-b", "run-a"] == [one["label"] for one in told["runs"]]
+    assert {"differs": True, "values": [None, None], "has": [False, True]} == told["params"]["lr"]
+    assert [1.0, "NaN"] == [one["last"] for one in told["scalars"]["loss"]]
+    assert ["Infinity", None] == [one and one["max"] for one in told["scalars"]["acc"]]
+
+
+def test_a_plot_has_a_chart_for_each_common_series(call, made, tmp_path):
+    for run_id in ("run-a", "run-b"):
+        made(run_id, {"loss": [1.0, 2.0], run_id: [1.0]})
+    result = call("compare", "run-a", "run-b", "--plot", tmp_path / "both.png")
+
+    assert (tmp_path / "both.png").read_bytes().startswith(b"\x89PNG")
+    assert f"Plot: {tmp_path / 'both.png'}" in result.stdout
+    found = comparison.compare([tmp_path / "default" / "run-a", tmp_path / "default" / "run-b"])
+    assert [("loss", ["run-a", "run-b"])] == [(one.title, [c.name for c in one.curves]) for one in found.charts()]
+
+
+def test_a_page_has_the_curves_of_all_runs(call, made, tmp_path):
+    """One chart for each common series, one curve in it for each run, of one colour throughout."""
+    for run_id, more in (("run-a", {"first": [1.0]}), ("run-b", {}), ("run-c", {"first": [2.0]})):
+        made(run_id, {"loss": [1.0, 2.0], **more}, {"lr": run_id})
+    result = call("compare", "run-a", "run-b", "run-c", "--html", tmp_path / "both.html")
+    text = (tmp_path / "both.html").read_text(encoding="utf-8")
+    data = json.loads(text.partition('<script type="application/json" id="charts">')[2].partition("</script>")[0])
+
+    assert 0 == result.exit_code
+    assert {
+        "loss": [("run-a", "c0 d0"), ("run-b", "c1 d0"), ("run-c", "c2 d0")],
+        "first": [("run-a", "c0 d0"), ("run-c", "c2 d0")],
+    } == {chart["title"]: [(one["name"], one["style"]) for one in chart["curves"]] for chart in data}
+
+
+def test_many_runs_keep_as_many_points_as_one(made):
+    """The more runs, the fewer points of each: a chart stays as large as that of one run."""
+    runs = [made(f"run-{number}", {"loss": [float(step % 97) for step in range(3000)]}) for number in range(4)]
+    together = sum(len(points) for points in comparison.compare([run.folder for run in runs]).charts()[0].points())
+    alone = len(report.read(runs[0].folder).scalars["loss"].points())
+
+    assert together < 1.5 * alone

@@ -1,0 +1,61 @@
+"""`TraceletCallback` for the Trainer of Hugging Face Transformers.
+
+Not needed with `report_to="tensorboard"`: that is captured as it is. With both, every point is there twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from transformers import TrainerCallback
+from transformers.integrations.integration_utils import rewrite_logs
+
+from tracelet.backends.base import Backend
+from tracelet.integrations.hook import HookRun
+
+
+class TraceletCallback(TrainerCallback):  # type: ignore[misc]
+    """Log to the active run, or to one that is begun by `start_logging` with the arguments given here.
+
+    Metrics have the names that the Trainer's TensorBoardCallback gives them (`train/loss`, `eval/loss`), steps are
+    `state.global_step`. The training arguments are parameters under their own names, the model's configuration below
+    `model`. A run that the callback began ends with the program, with `tracelet.stop_logging()`, or when another
+    callback begins one: `evaluate` after `train` belongs to the same run. Each trial of a search is a run of its own.
+
+    Args:
+        exp_name: The run's name; left out, `TrainingArguments.run_name`, or the name of the trial.
+        project: The run's project.
+        backend: As in `start_logging`.
+        arguments: Any other of `start_logging`.
+    """
+
+    def __init__(
+        self,
+        exp_name: str | None = None,
+        project: str | None = None,
+        backend: str | Backend | Sequence[str | Backend] | None = None,
+        **arguments: Any,
+    ) -> None:
+        own = {"exp_name": exp_name, "project": project, "backend": backend}
+        self._run = HookRun("TraceletCallback", own | arguments)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        """Begin the run if none is active, and log the parameters."""
+        if not state.is_world_process_zero:
+            return
+        if args.run_name != args.output_dir:  # what older releases make of a name that was not given
+            self._run.default_name = args.run_name
+        if state.is_hyper_param_search:
+            self._run.leave()
+            self._run.default_name = state.trial_name or self._run.default_name
+        config = getattr(model, "config", None)
+        params = dict(args.to_dict())
+        if config is not None:
+            params["model"] = config if isinstance(config, Mapping) else config.to_dict()
+        self._run.experiment.log_params(params)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+        """Log what the Trainer logs."""
+        if state.is_world_process_zero and logs:
+            self._run.log(rewrite_logs(logs), state.global_step)

@@ -1,0 +1,178 @@
+"""The command line of `tracelet run`. It imports neither the library nor the other commands: the program is waiting.
+
+Nothing of the program runs in this interpreter. It is replaced by a new one that gets the program's words as they are,
+so that what CPython does for `python train.py` (`__main__`, tracebacks, exit codes, signals) is done by CPython.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+
+from tracelet.launcher import PLAN, PYTHONPATH_BEFORE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any, NoReturn
+
+FIRST = os.path.join(os.path.dirname(os.path.abspath(__file__)), "first")
+
+SETTINGS: tuple[tuple[str, str, str | tuple[str, ...], str], ...] = (
+    ("--backend", "backend", "NAMES", "one name, or several with commas; without any, the journal alone"),
+    ("--project", "project", "NAME", "the run's project"),
+    ("--name", "exp_name", "NAME", "the run's name"),
+    ("--tags", "tags", "WORDS", "words to find the run by, with commas"),
+    ("--notes", "notes", "TEXT", "a sentence about the run"),
+    ("--group", "group", "NAME", "runs that belong together"),
+    ("--mode", "mode", ("online", "offline", "disabled"), "offline: the journal alone, no socket; disabled: nothing"),
+    ("--delivery", "delivery", ("thread", "process"), "where backends work: in the program, or in a process beside it"),
+    ("--events", "events", ("sync", "async", "off"), "event files: as ever, encoded behind the program, or none"),
+    ("--collect", "collect", "SOURCES", "what is collected besides: environment,git,git-diff,system,console, or none"),
+    ("--system-interval", "system_interval", "SECONDS", "from one sample of the system's figures to the next"),
+    ("--dir", "dir", "FOLDER", "where run folders are made"),
+    ("--root-logdir", "root_logdir", "FOLDER", "the log directory whose tags have no prefix"),
+    ("--backend-url", "backend_url", "URL", "the one backend's server"),
+    ("--flush-timeout", "flush_timeout", "SECONDS", "how long the end of the run may wait for its backends"),
+    ("--connect-timeout", "connect_timeout", "SECONDS", "how long the beginning may wait for its backends"),
+)
+"""(option, setting, what it takes, help). An option is the variable TRACELET_<SETTING>, for this program alone."""
+# A command line is readable by everybody on the machine: there is no option for a credential.
+_DESCRIPTION = """\
+Run a Python program with everything that it tells TensorBoard carried to the run's journal and backends, without
+changing a line of it. It gets the arguments after its name, and runs as `python PROGRAM` would run it."""
+_EPILOG = """\
+Options of the interpreter: python -X dev -m tracelet run train.py. What stands after `--` goes to python as it is.
+The credential of a backend is taken from TRACELET_API_KEY, or from the vendor's own variable."""
+
+
+def main(words: Sequence[str]) -> NoReturn:
+    """Become the interpreter of the program that `words` (what stands after `tracelet run`) ask for."""
+    own, program = _split(words)
+    parser = _parser()
+    told = parser.parse_args(own)
+    if not program:
+        parser.error("which program? For example: tracelet run --backend csv train.py")
+    options = _interpreter_options(sys.orig_argv, len(sys.argv))
+    if options and (sys.flags.isolated or sys.flags.ignore_environment or sys.flags.no_site):
+        parser.error("under python's -I, -E and -S no run can begin by itself; use `import tracelet.auto`")
+    plan = {"verbose": told.verbose, "arguments": _arguments(told, parser)}
+    environment = _environment(os.environ, vars(told), json.dumps(plan))
+    os.execve(sys.executable, [sys.executable, *options, *program], environment)
+
+
+def _split(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What is ours, and python's words for the program: from the first one that is no option, `-m`, or after `--`."""
+    at = 0
+    while at < len(words):
+        word = words[at]
+        if word == "--":
+            return list(words[:at]), list(words[at + 1 :])
+        if word.startswith("-m"):
+            rest = list(words[at + 1 :])
+            return list(words[:at]), ["-m", word[2:], *rest] if word[2:] else ["-m", *rest]
+        if word == "-" or not word.startswith("-"):
+            return list(words[:at]), list(words[at:])
+        at += 2 if word in _TAKING_A_VALUE else 1
+    return list(words), []
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tracelet run",
+        usage="tracelet run [options] [-m] PROGRAM [ARGUMENTS]",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        allow_abbrev=False,
+    )
+    for option, setting, takes, help in SETTINGS:
+        if isinstance(takes, tuple):
+            parser.add_argument(option, dest=setting, choices=takes, help=help)
+        else:
+            kind = float if takes == "SECONDS" else str
+            parser.add_argument(option, dest=setting, metavar=takes, type=kind, help=help)
+    parser.add_argument(
+        "--no-wait", dest="wait", action="store_const", const="false", help="connect behind the program"
+    )
+    parser.add_argument("--run-id", metavar="ID", help="of a run to begin, or of one to go on with")
+    parser.add_argument(
+        "--resume", action=argparse.BooleanOptionalAction, help="the run --run-id must, or must not, be there already"
+    )
+    parser.add_argument(
+        "--config",
+        action="append",
+        metavar="KEY=VALUE",
+        help="a key of the backend's config; with several backends BACKEND.KEY=VALUE. Repeatable",
+    )
+    loudness = parser.add_mutually_exclusive_group()
+    loudness.add_argument(
+        "-v",
+        "--verbose",
+        action="store_true",
+        default=None,
+        help="say on stderr where the run is, and what became of it, also where stderr is no terminal",
+    )
+    loudness.add_argument(
+        "-q", "--quiet", dest="verbose", action="store_false", help="say what goes wrong alone, also on a terminal"
+    )
+    return parser
+
+
+_TAKING_A_VALUE = {option for option, *_ in SETTINGS} | {"--run-id", "--config"}
+
+
+def _arguments(told: argparse.Namespace, parser: argparse.ArgumentParser) -> dict[str, Any]:
+    """The arguments of start_logging that are no settings."""
+    config: dict[str, Any] = {}
+    for pair in told.config or ():
+        name, equals, value = pair.partition("=")
+        backend, dot, key = name.partition(".")
+        if not equals:
+            parser.error(f"--config {pair!r}: say KEY=VALUE, or BACKEND.KEY=VALUE")
+        if dot:
+            config.setdefault(backend, {})[key] = value
+        else:
+            config[name] = value
+    arguments = {"run_id": told.run_id, "resume": told.resume, "config": config or None}
+    return {name: value for name, value in arguments.items() if value is not None}
+
+
+def _environment(environ: Mapping[str, str], told: Mapping[str, Any], plan: str) -> dict[str, str]:
+    environment = dict(environ)
+    if _locale_is_pythons(environ):
+        del environment["LC_CTYPE"]
+    for setting in [setting for _, setting, *_ in SETTINGS] + ["wait"]:
+        if told[setting] is not None:
+            variable = f"TRACELET_{setting.upper()}"
+            environment.pop(variable, None)
+            environment[variable] = str(told[setting])  # the last: it also wins over the setting's other name
+    before = environment.get("PYTHONPATH")
+    if before is not None:
+        environment[PYTHONPATH_BEFORE] = before
+    environment["PYTHONPATH"] = os.pathsep.join([FIRST, before] if before else [FIRST])
+    environment[PLAN] = plan
+    return environment
+
+
+def _locale_is_pythons(environ: Mapping[str, str]) -> bool:
+    """Whether nobody set a locale, and this interpreter took UTF-8 (PEP 538, 540). The program's own does it again: it
+    would not turn to UTF-8 mode for a locale that it finds set."""
+    asked_for = environ.get("PYTHONUTF8") or "utf8" in sys._xoptions
+    return bool(sys.flags.utf8_mode and not asked_for and environ.get("LC_CTYPE") in ("C.UTF-8", "C.utf8", "UTF-8"))
+
+
+def _interpreter_options(words: Sequence[str], given: int) -> list[str]:
+    """What stands before `-m tracelet` on this interpreter's command line: the program's is to have it, too.
+
+    `given` is the length of sys.argv. Options in the first line of a console script are not the program's.
+    """
+    match words[1 : len(words) - given + 1]:
+        case [*options, last, "tracelet"] if last.startswith("-") and last.endswith("m"):
+            cluster = last[:-1]  # python -um tracelet
+        case [*options, last] if last.startswith("-") and last.endswith("mtracelet"):
+            cluster = last.removesuffix("mtracelet")
+        case _:
+            return []
+    return [*options, *([cluster] if cluster != "-" else [])]

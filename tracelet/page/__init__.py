@@ -1,0 +1,45 @@
+"""A run, or several side by side, as one HTML page that needs nothing from elsewhere and sends nothing anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from tracelet.comparison import Comparison
+from tracelet.errors import ConfigurationError, TraceletError
+from tracelet.gallery import Gallery
+from tracelet.page.compared import comparison_page
+from tracelet.page.shown import run_page
+from tracelet.report import RunReport
+
+__all__ = ["write_comparison", "write_run"]
+
+
+def write_run(report: RunReport, gallery: Gallery, path: Path) -> None:
+    """Write the page of a run; `gallery` has seen its records.
+
+    Raises:
+        ConfigurationError: `path` is no HTML file.
+        TraceletError: the file cannot be written.
+    """
+    _write(path, run_page(report, gallery))
+
+
+def write_comparison(comparison: Comparison, path: Path) -> None:
+    """Write the page of several runs side by side.
+
+    Raises:
+        ConfigurationError: `path` is no HTML file.
+        TraceletError: the file cannot be written.
+    """
+    _write(path, comparison_page(comparison))
+
+
+def _write(path: Path, parts: Iterable[str]) -> None:
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise ConfigurationError(f"the page is an HTML file; give a name that ends in .html, not {str(path)!r}")
+    try:
+        with open(path, "w", encoding="utf-8", newline="\n") as file:
+            file.writelines(parts)
+    except OSError as error:
+        raise TraceletError(f"cannot write the page: {error}") from error
