@@ -162,7 +162,7 @@ def _cost(found: Any, kind: str, label: str) -> Figure | None:
     chart.set_yscale("log")
     chart.yaxis.set_major_formatter("{x:g}")
     chart.yaxis.set_minor_formatter(NullFormatter())
-    chart.set_ylim(1, chart.get_ylim()[1] * 3)  # room for the legend
+    chart.set_ylim(bottom=1)
     if kind != "backends":
         chart.set_xscale("log")
         chart.xaxis.set_major_formatter("{x:,.0f}")
@@ -170,7 +170,7 @@ def _cost(found: Any, kind: str, label: str) -> Figure | None:
         chart.xaxis.set_major_locator(MaxNLocator(integer=True))
     chart.set_xlabel(label, fontsize=9)
     _finish(chart, "us a record", "y")
-    chart.legend(fontsize=8, frameon=False, ncols=2)
+    figure.legend(loc="outside lower center", fontsize=8, frameon=False, ncols=3)
     return figure
 
 

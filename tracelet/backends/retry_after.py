@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import email.utils
 import time
 
 THROTTLED = (429, 503)
@@ -11,10 +10,10 @@ THROTTLED = (429, 503)
 
 def seconds(header: str | None) -> float | None:
     """The seconds from now that a header's number or date means; None where it says nothing."""
+    from email.utils import parsedate_to_datetime  # here: few answers have one
+
     text = (header or "").strip()
     try:
-        return max(
-            0.0, float(text) if text.isdigit() else email.utils.parsedate_to_datetime(text).timestamp() - time.time()
-        )
+        return max(0.0, float(text) if text.isdigit() else parsedate_to_datetime(text).timestamp() - time.time())
     except (ValueError, TypeError, OverflowError):
         return None

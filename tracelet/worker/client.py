@@ -45,6 +45,7 @@ class RemoteDelivery(Standing):
         super().__init__(backend.name, cursor)
         self._worker = worker
         self._asked = 0
+        self._order: tuple[Status, int, float] | None = None
 
     def start(self) -> None:
         """All backends of the process begin together."""
@@ -57,11 +58,14 @@ class RemoteDelivery(Standing):
         self._worker.send(Confirm(self.name, last))
 
     def repeat(self) -> None:
-        """Ask a new process what the one before did not answer."""
+        """Ask a new process what none answered before."""
         if self._asked > self.position:
             self.ask_confirmed(self._asked)
+        if self._order is not None:
+            self.finish(*self._order)
 
     def finish(self, status: Status, exit_code: int, deadline: float) -> None:
+        self._order = status, exit_code, deadline
         self._worker.finish(Finish(self.name, status, exit_code, max(0.0, deadline - time.monotonic())))
 
     def stands(self, news: Stands) -> None:
@@ -139,23 +143,33 @@ class Worker:
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: Any = None
         self._sending = threading.Lock()
+        self._spawning = threading.Lock()
+        self._given_up = False
+        self._began = 0
         self._ending = threading.Event()
         self._listener = threading.Thread(target=self._listen, name="tracelet-deliveries", daemon=True)
 
     def start(self) -> None:
         """Start the process; it imports vendors and connects behind this call. Where none can be had, records wait."""
-        self._guard.call(self._spawn)
+        self._began = self._last()
         self._listener.start()
 
-    def _spawn(self) -> None:
-        from multiprocessing.connection import Connection
+    def _spawn(self, began: int) -> None:
+        with self._spawning:
+            self._process = None
+            if not self._given_up:
+                self._process = self._popen(began)
+        for delivery in self.deliveries.values():
+            delivery.repeat()
 
-        self._process = None
+    def _popen(self, began: int) -> subprocess.Popen[bytes]:
+        from multiprocessing.connection import Connection  # here: off the program's own thread
+
         ours, theirs = socket.socketpair()
         lock = self._lock
         command = _PROGRAM.format(path=sys.path, channel=theirs.fileno(), lock=lock)
         with ours, theirs, self._log() as log:
-            self._process = subprocess.Popen(
+            process = subprocess.Popen(
                 [sys.executable, "-c", command],
                 env=environment_without(self._foreign),
                 stdin=subprocess.DEVNULL,
@@ -168,21 +182,22 @@ class Worker:
                 if self._channel is not None:
                     self._channel.close()
                 self._channel = Connection(ours.detach())
+                with contextlib.suppress(OSError):  # its end is seen where its news are
+                    self._channel.send_bytes(messages.encode(self._begin(began)))  # before anything else
+        return process
+
+    def _begin(self, began: int) -> Begin:
         wanted = [
             Wanted(target, config, self.deliveries[name].cursor) for name, (target, config) in self._wanted.items()
         ]
-        self.send(
-            Begin(
-                info=self._info,
-                wanted=wanted,
-                began=self._last(),
-                secrets=self._secrets.values(),
-                program=os.getpid(),
-                argv=sys.argv,
-            )
+        return Begin(
+            info=self._info,
+            wanted=wanted,
+            began=began,
+            secrets=self._secrets.values(),
+            program=os.getpid(),
+            argv=sys.argv,
         )
-        for delivery in self.deliveries.values():
-            delivery.repeat()
 
     def _log(self) -> contextlib.AbstractContextManager[IO[bytes] | int]:
         try:
@@ -203,8 +218,11 @@ class Worker:
     def end(self) -> None:
         """Let the process go, whose deliveries have ended or are given up; what it says until then is heard."""
         self._ending.set()
-        process = self._process
+        with self._spawning:
+            self._given_up = True
+            process = self._process
         if process is None:
+            self._listener.join(_LAST_WORDS)
             return
         try:
             if all(one.ended for one in self.deliveries.values()):
@@ -220,6 +238,7 @@ class Worker:
     # The listening thread.
 
     def _listen(self) -> None:
+        self._guard.call(self._spawn, self._began)
         for pause in (*_RESTARTS, None):
             while (news := self._receive()) is not None:
                 self._guard.call(self._hear, news)
@@ -237,7 +256,7 @@ class Worker:
                 self._folder / LOG_NAME,
             )
             if not self._ending.wait(pause):
-                self._guard.call(self._spawn)
+                self._guard.call(self._spawn, self._last())
 
     def _receive(self) -> bytes | None:
         if self._process is None:

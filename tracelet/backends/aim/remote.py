@@ -6,14 +6,10 @@ Aim's client hands everything to a queue, waits for the server without a deadlin
 from __future__ import annotations
 
 import contextlib
-import http.client
 import socket
-import ssl
 import struct
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -34,6 +30,9 @@ _NOT_AN_ANSWER = (AssertionError, AttributeError, LookupError, TypeError, ValueE
 
 def find(repo: str) -> None:
     """Raise BackendUnavailable where no server answers within seconds: Aim itself would wait for half a minute."""
+    import http.client  # here: an HTTP client takes as long to import as the rest of the backend
+    import urllib.error
+
     rest = repo.removeprefix(SCHEME).rstrip("/")
     parts = urlsplit(f"//{rest}")
     try:
@@ -54,6 +53,11 @@ def find(repo: str) -> None:
 
 
 def _ask_status(address: str) -> None:
+    import http.client
+    import ssl
+    import urllib.error
+    import urllib.request
+
     try:
         urllib.request.urlopen(f"http://{address}/status/", timeout=_PROBE).close()
     except urllib.error.HTTPError as error:

@@ -8,8 +8,6 @@ import os
 import re
 import socket
 import sys
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -110,6 +108,9 @@ def knock(uri: str) -> None:
     Raises:
         BackendUnavailable: it is not, and what is wrong with it.
     """
+    import urllib.error  # here: an HTTP client takes as long to import as the rest of the backend
+    import urllib.request
+
     parts = urlsplit(uri)
     port = f":{parts.port}" if parts.port else ""
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname

@@ -6,9 +6,6 @@ import base64
 import inspect
 import json
 import os
-import ssl
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
@@ -33,7 +30,7 @@ class Server:
 
     def __init__(self, url: str, key: str | None, *, insecure: bool = False) -> None:
         self.url, self.key = url.rstrip("/"), key
-        self._tls = ssl._create_unverified_context() if insecure else None
+        self._insecure = insecure
 
     def check(self, timeout: float) -> None:
         """Raise `BackendUnavailable` if a run could not be begun there now."""
@@ -49,26 +46,32 @@ class Server:
         return int(bucket.get("historyLineCount") or 0)
 
     def _ask(self, name: str, query: str, variables: dict[str, Any], timeout: float) -> Any:
+        import ssl  # here: an HTTP client takes as long to import as the rest of the backend
+        import urllib.error
+        import urllib.request
+
         body = json.dumps({"operationName": name, "query": query, "variables": variables}).encode()
         signed = base64.b64encode(f"api:{self.key}".encode()).decode()
         headers = {"Content-Type": "application/json", "Authorization": f"Basic {signed}", "User-Agent": "tracelet"}
         request = urllib.request.Request(f"{self.url}/graphql", body, headers)
+        tls = ssl._create_unverified_context() if self._insecure else None
         try:
-            with urllib.request.urlopen(request, timeout=max(timeout, 0.1), context=self._tls) as answer:
+            with urllib.request.urlopen(request, timeout=max(timeout, 0.1), context=tls) as answer:
                 return json.load(answer).get("data")
         except urllib.error.HTTPError as error:
             with error:
                 after = error.headers.get("Retry-After", "")
                 wait = float(after) if after.isdigit() else None
                 trouble = NotSignedIn if error.code in _SIGN_IN else BackendUnavailable
-                raise trouble(f"wandb: {self._refusal(error)}", retry_after=wait) from None
+                refusal = self._refusal(error.code, error.reason)
+                raise trouble(f"wandb: {refusal}", retry_after=wait) from None
         except (OSError, ValueError) as error:
             reason = getattr(error, "reason", None) or error or type(error).__name__
             raise BackendUnavailable(f"wandb: {self.url}: {reason}") from error
 
-    def _refusal(self, error: urllib.error.HTTPError) -> str:
-        hint = "; is the API key the right one for it?" if error.code in _SIGN_IN else ""
-        return f"{self.url} answers {error.code} {error.reason}{hint}"
+    def _refusal(self, code: int, reason: str) -> str:
+        hint = "; is the API key the right one for it?" if code in _SIGN_IN else ""
+        return f"{self.url} answers {code} {reason}{hint}"
 
 
 def the_server(wandb: Any, config: WandbConfig) -> Server:
