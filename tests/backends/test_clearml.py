@@ -729,7 +729,7 @@ def test_everything_arrives_at_a_server(tmp_path: Path, server: ClearmlServer) -
     assert 0.001 == (found.params or {})["lr"]
     assert {"plots/a.png", "models/m.pth", "models/sub/empty.txt"} == (found.artifacts or {}).keys()
     task = server.the_task()
-    assert ("completed", "a run", ["exam"]) == (task["status"], task["name"], task["tags"])
+    assert ("completed", "a run", ["exam", "sample", "two words"]) == (task["status"], task["name"], task["tags"])
     kept = [path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()]
     assert not any(b"SECRET" in data for data in kept)
 
