@@ -423,6 +423,20 @@ def test_multiprocessing_workers_leave_the_run_alone():
     assert "forked process" not in ended.err
 
 
+def test_a_worker_that_is_ended_as_it_begins_ends():
+    """SIGTERM may come between the fork and a child's first line: it is not lost there, or the pool waits for ever."""
+    source = program(
+        "import multiprocessing, signal",
+        "before = signal.pthread_sigmask(signal.SIG_BLOCK, ())",
+        "for _ in range(300):",
+        "    with multiprocessing.get_context('fork').Pool(2) as pool:",
+        "        assert list(range(3)) == pool.map(abs, range(3))",
+        "assert before == signal.pthread_sigmask(signal.SIG_BLOCK, ())",
+    )
+    ended = run_program(source, deadline=60)
+    assert 0 == ended.returncode, ended.err
+
+
 def test_a_forked_child_may_have_a_run_of_its_own():
     """start_logging in a child begins another run, and leaves the parent's alone."""
     source = program(

@@ -109,17 +109,32 @@ class ProgramEnd:
 
 
 _watching: weakref.WeakSet[ProgramEnd] = weakref.WeakSet()
+_forking = threading.local()
+
+
+def _before_fork() -> None:
+    # What comes between the fork and the moment at which the child has the handler of before would be lost there.
+    if _watching:
+        _forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
 
 def _after_fork() -> None:
+    mask = getattr(_forking, "mask", None)
+    if mask is not None:
+        _forking.mask = None
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _after_fork_in_child() -> None:
     # A forked child's end is not the run's. And a worker that multiprocessing's Pool ends by SIGTERM must die of it at
     # once: with a handler in Python that comes a moment before it waits for a semaphore, it waits for ever (measured).
     for one in list(_watching):
         one.unwatch()
+    _after_fork()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)
 
 
 def _last_error() -> BaseException | None:
