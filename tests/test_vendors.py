@@ -51,6 +51,7 @@ def test_a_package_that_is_too_old(name, tmp_path, monkeypatch):
     """Said on the line of `start_logging`: what is there, what is needed, and how to get it."""
     entry = _BUILTIN[name]
     monkeypatch.syspath_prepend(package(tmp_path / "old", entry.package, version="0.0.1"))
+    monkeypatch.delitem(sys.modules, entry.package, raising=False)  # what is imported already is what counts
 
     with pytest.raises(MissingDependency) as error:
         tracelet.start_logging(backend=name)
