@@ -145,13 +145,12 @@ class Worker:
         self._sending = threading.Lock()
         self._spawning = threading.Lock()
         self._given_up = False
-        self._began = 0
+        self._began = last()
         self._ending = threading.Event()
         self._listener = threading.Thread(target=self._listen, name="tracelet-deliveries", daemon=True)
 
     def start(self) -> None:
         """Start the process; it imports vendors and connects behind this call. Where none can be had, records wait."""
-        self._began = self._last()
         self._listener.start()
 
     def _spawn(self, began: int) -> None:
