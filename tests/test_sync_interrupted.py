@@ -9,17 +9,22 @@ from tracelet.backends.memory import MemoryBackend
 from tracelet.journal import JournalReader
 
 RECORDS = 30_000
-# Told of its progress, it says so and waits: it is killed, or another one comes, while it is at work.
+# Between two batches it says so and waits: it is killed, or another one comes, while it is at work.
 SYNC = """
     import pathlib, sys
     from tracelet import sync
+    from tracelet.backends.csvfile.adapter import CsvBackend
 
-    def tell(name, done, total):
-        if 0 < done < total:
-            print(f"at {done}", flush=True)
-            sys.stdin.readline()
+    taken = CsvBackend.write
 
-    assert sync.deliver(pathlib.Path(sys.argv[1]), ["csv"], tell=tell).complete
+    def write(backend, batch):
+        taken(backend, batch)
+        backend.flush()
+        print(f"at {batch.last}", flush=True)
+        sys.stdin.readline()
+
+    CsvBackend.write = write
+    assert sync.deliver(pathlib.Path(sys.argv[1]), ["csv"]).complete
     print("done", flush=True)
 """
 
