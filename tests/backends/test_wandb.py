@@ -21,9 +21,9 @@ from typing import Any
 import msgspec
 import pytest
 import wandb
-from programs import run_program
 
 from tests.backends import wandb_store as store
+from tests.programs import run_program
 from tracelet.backends.base import Batch
 from tracelet.backends.wandb import WandbBackend, WandbConfig
 from tracelet.errors import BackendUnavailable, RecordRejected

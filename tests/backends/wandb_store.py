@@ -93,10 +93,15 @@ def _value(text: str) -> Any:
 
 
 def _put(target: dict[str, Any], item: Any) -> None:
-    """An item under its key; a nested key (a picture's path, size, ...) makes nested dictionaries."""
+    """An item under its key; a nested key (a picture's path, size, ...) makes nested dictionaries.
+
+    The summary of a key that meets a number first and a picture later is the picture.
+    """
     *outer, last = item.nested_key or [item.key]
     for key in outer:
-        target = target.setdefault(key, {})
+        if not isinstance(target.get(key), dict):
+            target[key] = {}
+        target = target[key]
     target[last] = _value(item.value_json)
 
 
