@@ -32,7 +32,6 @@ from tracelet.redaction import Secrets, of_url
 from tracelet.settings import Settings
 from tracelet.spool import Spool
 from tracelet.standing import DeliveryStats
-from tracelet.worker.client import Elsewhere, RemoteDelivery
 
 logger = logging.getLogger("tracelet")
 
@@ -115,8 +114,7 @@ class Experiment(LogCalls, VendorRuns):
         self._expected = [one.name for one in expected]
         orchestrator.expect({one.name: kept_config(one, secrets) for one in (*backends, *expected)})
         orchestrator.start(backends, self._program.come_first, place=settings.delivery, at_once=settings.wait)
-        remote = [one for one in orchestrator.deliveries.values() if isinstance(one, RemoteDelivery)]
-        self._backends |= {one.name: Elsewhere(one) for one in remote}
+        self._backends |= orchestrator.elsewhere()
         self._program.watch()
         self._interceptor.install()
         if settings.wait:

@@ -7,6 +7,7 @@ checksum. One thread writes the file; readers open connections of their own.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sqlite3
 import time
@@ -43,8 +44,12 @@ CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRI
 _LAST = "SELECT coalesce((SELECT last FROM batches ORDER BY first DESC LIMIT 1), 0)"
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode_records = msgspec.msgpack.Decoder(list[Record]).decode
-_decode_record = msgspec.msgpack.Decoder(Record).decode
+
+
+@functools.cache
+def _decoder(wanted: Any) -> msgspec.msgpack.Decoder[Any]:
+    """Made where something is first read: it looks at every kind of record, which would take a start milliseconds."""
+    return msgspec.msgpack.Decoder(wanted)
 
 
 class Cursor(msgspec.Struct, kw_only=True):
@@ -209,7 +214,7 @@ class JournalReader:
             return _missing(begin, first - 1)
         if data and zlib.crc32(data) == checksum:
             try:
-                records = _decode_records(data)
+                records = _decoder(list[Record]).decode(data)
             except msgspec.DecodeError as error:
                 return self._lost(begin, first, last, f"are damaged ({error})")
             last = first + len(records) - 1  # the checksum vouches for these, and not for the number beside them
@@ -253,7 +258,7 @@ class JournalReader:
             rows = self._db.execute(
                 "SELECT seq, reason, data FROM rejections WHERE backend = ? ORDER BY seq", (backend,)
             ).fetchall()
-        return [Rejection(seq, reason, _decode_record(data)) for seq, reason, data in rows]
+        return [Rejection(seq, reason, _decoder(Record).decode(data)) for seq, reason, data in rows]
 
     def info(self) -> RunInfo:
         with _translated("read", self.path):

@@ -14,7 +14,6 @@ seen second gets its `escaped_name`, which spells the directory and the tag apar
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import re
 from collections.abc import Container, Iterator, Sequence
@@ -64,6 +63,8 @@ def safe_filename(name: str, *, limit: int = 100) -> str:
     clean = _UNSAFE_IN_FILE.sub("_", name)[:limit].strip(" .")
     if clean == name and clean == clean.lower() and clean and not _DEVICE.match(clean):
         return clean
+    import hashlib  # here and not at `import tracelet`: OpenSSL takes milliseconds, and few names need it
+
     stem = f"_{clean}" if not clean or _DEVICE.match(clean) else clean
     return f"{stem}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
 

@@ -10,7 +10,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tracelet.backends.base import Backend, Status
 from tracelet.delivery import Delivery
@@ -22,7 +22,9 @@ from tracelet.records import Record, RunInfo
 from tracelet.redaction import Secrets
 from tracelet.settings import Place
 from tracelet.standing import DeliveryStats, Standing
-from tracelet.worker.client import Worker
+
+if TYPE_CHECKING:
+    from tracelet.worker.client import Worker
 
 # A commit is at most 100 ms behind the call, also beside a loop that never gives up the interpreter: half of that for
 # the interval, half for the few switch intervals (5 ms each) that the commit itself waits for.
@@ -74,6 +76,8 @@ class Orchestrator:
         """
         cursors = self._known_cursors()
         if place == "process" and backends:
+            from tracelet.worker.client import Worker  # sockets and subprocesses, which no other run's start waits for
+
             self._worker = Worker(
                 self._folder,
                 self._info,
@@ -95,6 +99,10 @@ class Orchestrator:
             delivery.start()
         if at_once:
             self.begin()
+
+    def elsewhere(self) -> Mapping[str, Backend]:
+        """For each backend that a process beside this one has, what stands in for it here; by name."""
+        return self._worker.stand_ins() if self._worker else {}
 
     def _on_thread(self, backend: Backend, cursor: Cursor, opened: Callable[[], None]) -> Delivery:
         return Delivery(

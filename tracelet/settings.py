@@ -16,11 +16,6 @@ import msgspec
 
 from tracelet.errors import ConfigurationError
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 Mode: TypeAlias = Literal["online", "offline", "disabled"]
 Events: TypeAlias = Literal["sync", "async", "off"]
 Place: TypeAlias = Literal["thread", "process"]
@@ -195,6 +190,10 @@ def _from_file(environ: Mapping[str, str]) -> dict[str, Any]:
     path = _file(environ)
     if not environ.get(_FILE_VARIABLE) and not path.is_file():
         return {}
+    if sys.version_info >= (3, 11):  # here: where no file is, nobody waits for the parser
+        import tomllib
+    else:
+        import tomli as tomllib
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -15,6 +15,12 @@ from tracelet.errors import JournalError
 from tracelet.records import Artifact, File, Record, Scalar, kind
 
 _CHUNK = 1 << 20
+
+
+def _sha256(data: bytes = b"") -> Any:
+    import hashlib  # here and not at `import tracelet`: OpenSSL takes milliseconds
+
+    return hashlib.sha256(data)
 
 
 class Spool:
@@ -29,7 +35,7 @@ class Spool:
         Raises:
             JournalError: the folder cannot be written.
         """
-        digest = hashlib.sha256(data).hexdigest()
+        digest = _sha256(data).hexdigest()
         name = f"{digest}{suffix}"
         if not self._path(name).exists():
             with self._draft() as draft:
@@ -44,7 +50,7 @@ class Spool:
             JournalError: the folder cannot be written.
             OSError: `source` cannot be read.
         """
-        hasher, size = hashlib.sha256(), 0
+        hasher, size = _sha256(), 0
         with open(source, "rb") as original, self._draft() as draft:
             while chunk := original.read(_CHUNK):
                 hasher.update(chunk)

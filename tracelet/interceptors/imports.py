@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.abc
 import sys
 from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:  # at run time it would bring half the standard library
+    from importlib.abc import Loader
 
 
-class ImportWatcher(importlib.abc.MetaPathFinder):
+class ImportWatcher:
     """Calls `after[name](module)` each time module `name` was executed, from `install` to `uninstall`."""
 
     def __init__(self, after: dict[str, Callable[[ModuleType], None]]) -> None:
@@ -34,12 +36,12 @@ class ImportWatcher(importlib.abc.MetaPathFinder):
             spec = finder.find_spec(fullname, path, target)
             if spec is not None:
                 if spec.loader is not None:
-                    spec.loader = _Loader(spec.loader, self._after[fullname])
+                    spec.loader = cast("Loader", _Loader(spec.loader, self._after[fullname]))
                 return spec
         return None
 
 
-class _Loader(importlib.abc.Loader):
+class _Loader:
     """The module's own loader, with one call after it."""
 
     def __init__(self, loader: Any, after: Callable[[ModuleType], None]) -> None:

@@ -149,6 +149,10 @@ class Worker:
         self._ending = threading.Event()
         self._listener = threading.Thread(target=self._listen, name="tracelet-deliveries", daemon=True)
 
+    def stand_ins(self) -> dict[str, Backend]:
+        """For each backend, what the program sees of it."""
+        return {name: Elsewhere(delivery) for name, delivery in self.deliveries.items()}
+
     def start(self) -> None:
         """Start the process; it imports vendors and connects behind this call. Where none can be had, records wait."""
         self._listener.start()
