@@ -279,6 +279,30 @@ def test_an_installed_package_can_bring_a_backend(tmp_path):
     assert "shelved 1\n" == ended.out, ended.err
 
 
+def test_the_url_is_known_after_the_end():
+    """A vendor forgets the page with the run; who looks at the run then wants it all the more."""
+
+    class Paged(MemoryBackend):
+        name = "paged"
+        page = None
+
+        def open(self, run):
+            super().open(run)
+            self.page = f"https://example.org/{run.run_id}"
+
+        def close(self, status, exit_code):
+            super().close(status, exit_code)
+            self.page = None
+
+        @property
+        def url(self):
+            return self.page
+
+    with tracelet.start_logging(backend=Paged(), run_id="r1") as experiment:
+        experiment.log_metric("loss", 1.0)
+    assert "https://example.org/r1" == experiment.url
+
+
 def test_the_url_of_a_broken_backend_is_none(swallowed):
     """A backend whose `url` raises does not stop the start."""
 

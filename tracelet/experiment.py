@@ -149,9 +149,15 @@ class Experiment(LogCalls, VendorRuns):
 
     @property
     def url(self) -> str | None:
-        """Where a person can look at the run: the first backend's page that has one."""
-        urls = (self._guard.call(getattr, backend, "url") for backend in self._backends.values())
-        return next((url for url in urls if url), None)
+        """Where a person can look at the run, also after its end: the first backend's page that has one."""
+        return next((url for url in self._urls().values() if url), None)
+
+    def _urls(self) -> dict[str, str | None]:
+        """Each backend's page, as it says now or said last: a vendor's run that has ended may know it no more."""
+        said = self._orchestrator.urls
+        return {
+            name: self._guard.call(getattr, backend, "url") or said.get(name) for name, backend in self._backends.items()
+        }
 
     def get_backend(self, name: str) -> Backend:
         """A backend of this run; `.native` is the vendor's own run object.
@@ -186,9 +192,8 @@ class Experiment(LogCalls, VendorRuns):
         from tracelet.notebook import run_html  # no start pays for it
 
         state = "stopped" if self._stopped.is_set() else "running"
-        urls = {name: self._guard.call(getattr, backend, "url") for name, backend in self._backends.items()}
         stats = self.stats()
-        return run_html(self._info, state, urls, stats.submitted, stats.backends)
+        return run_html(self._info, state, self._urls(), stats.submitted, stats.backends)
 
     # What it takes, beside the calls of `LogCalls`.
 

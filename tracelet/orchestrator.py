@@ -58,7 +58,8 @@ class Orchestrator:
         )
         self.submit, self.drop = self._intake.submit, self._intake.drop
         self._deliveries: dict[str, Standing] = {}
-        self._urls: dict[str, str] = {}
+        self.urls: dict[str, str] = {}
+        """The backends' last known pages, by name; they outlive the backends."""
         self._worker: Worker | None = None
         self._may_begin = threading.Event()
         self._closing = threading.Event()
@@ -122,8 +123,8 @@ class Orchestrator:
         """Keep a cursor, and where a person can look at what it counts."""
         self._keeper.set_cursor(name, cursor, rejections)
         url = self._deliveries[name].url
-        if url is not None and url != self._urls.get(name):
-            self._urls[name] = url
+        if url is not None and url != self.urls.get(name):
+            self.urls[name] = url
             self._keeper.annotate(f"url {name}", self._secrets.hide(str(url)))
 
     def begin(self) -> None:
