@@ -56,8 +56,13 @@ def as_told(memory):
     return dict(found)
 
 
+def _numbers_as_such(path):
+    """The tenth file of a process is later than its ninth."""
+    return [int(part) if part.isdigit() else part for part in path.name.split(".")]
+
+
 def _events(folder):
-    for path in sorted(folder.glob("events.out.tfevents.*")):
+    for path in sorted(folder.glob("events.out.tfevents.*"), key=_numbers_as_such):
         yield from map(Event.FromString, RawEventFileLoader(str(path)).Load())
 
 
