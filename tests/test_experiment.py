@@ -19,6 +19,7 @@ from PIL import Image as Picture
 from support import our_threads
 
 import tracelet
+from tracelet.backends.memory import MemoryBackend
 from tracelet.records import Audio, Histogram, Image, Scalar, Table, Text, Video
 
 
@@ -419,3 +420,43 @@ def test_no_generator_is_touched(experiment):
         call(experiment)
     assert experiment.flush(10)
     assert states == (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())
+
+
+# What is said at the end.
+
+
+def test_the_end_tells_of_a_page_that_the_start_did_not(caplog):
+    """A backend that connected behind the start has its page by then; one that was told of is not told of again."""
+
+    class Paged(MemoryBackend):
+        name = "paged"
+        may_open = threading.Event()
+
+        def open(self, run):
+            assert self.may_open.wait(30)
+            super().open(run)
+
+        @property
+        def url(self):
+            return "https://example.org/run" if self.may_open.is_set() else None
+
+    caplog.set_level("INFO", "tracelet")
+    for _ in range(2):
+        caplog.clear()
+        experiment = tracelet.start_logging(backend=Paged(), wait=Paged.may_open.is_set())
+        Paged.may_open.set()
+        experiment.log_metric("loss", 1.0)
+        experiment.stop()
+        first, last = caplog.messages[0], caplog.messages[-1]
+        assert "paged: 1 delivered" in last
+        assert 1 == sum("https://example.org/run" in line for line in (first, last))
+
+
+def test_nothing_is_called_safe_that_is_lost(tmp_path, caplog):
+    """Where the folder took nothing, and the backend that needs it neither, no command could deliver anything."""
+    (tmp_path / "file").write_bytes(b"")
+    with tracelet.start_logging(backend="csv", dir=tmp_path / "file") as experiment:
+        experiment.log_metric("loss", 1.0)
+    assert (0, 1) == (experiment.stats().backends["csv"].pending, experiment.stats().backends["csv"].dropped)
+    assert "1 records are lost" in caplog.text
+    assert "safe in the journal" not in caplog.text

@@ -77,6 +77,8 @@ class Experiment(LogCalls, VendorRuns):
         self._stopped = threading.Event()
         self._stopper: threading.Thread | None = None
         self._final: Stats | None = None
+        self._told_of: str | None = None
+        """The page that the first line on stderr told of."""
         self._orchestrator: Orchestrator | None = None
         if settings.mode == "disabled":
             self._stopping.acquire()
@@ -317,24 +319,27 @@ class Experiment(LogCalls, VendorRuns):
             self._say_goodbye(orchestrator.status or status)
 
     def _say_hello(self) -> None:
+        self._told_of = self.url
         logger.info(
             "tracelet: %s run %s in %s%s",
             "going on with" if self._info.resumed else "new",
             self.run_id,
             self.folder,
-            f" ({self.url})" if self.url else "",
+            f" ({self._told_of})" if self._told_of else "",
         )
 
     def _say_goodbye(self, status: Status) -> None:
         assert self._final is not None
-        parts, left = [f"{self._final.submitted} records"], []
+        parts, left, urls = [f"{self._final.submitted} records"], [], self._urls()
         for name, one in self._final.backends.items():
             told = [f"{one.delivered} delivered"]
             for key in ("pending", "rejected", "filtered", "dropped"):
                 if count := getattr(one, key):
                     told.append(f"{count} {'waiting' if key == 'pending' else key}")
-            parts.append(f"{name}: {', '.join(told)}")
-            if one.pending or one.state.startswith("waiting"):
+            url = urls.get(name)
+            page = f" ({url})" if url and url != self._told_of else ""  # one that connected behind the start
+            parts.append(f"{name}: {', '.join(told)}{page}")
+            if one.pending or (one.state.startswith("waiting") and not one.dropped):
                 left.append(name)
         if self._final.submitted:  # nothing of the offline mode is anywhere but in the journal
             parts += [f"{name}: {self._final.submitted} waiting" for name in self._expected]
