@@ -7,7 +7,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 
 VENDORS := aim clearml mlflow wandb
 
-.PHONY: demo test check docs bench bench-long clean test-long test-oldest $(VENDORS:%=test-oldest-%)
+.PHONY: demo test test-quick check docs bench bench-long clean test-long test-oldest $(VENDORS:%=test-oldest-%)
 
 $(VENV)/base: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -24,6 +24,10 @@ demo: $(VENV)/base
 
 test: $(VENV)/dev
 	$(BIN)/python -m pytest
+
+# While you work: the suite without what `tests/conftest.py` calls heavy.
+test-quick: $(VENV)/dev
+	$(BIN)/python -m pytest -m 'not heavy'
 
 # Ten thousand examples of each model (a quarter of an hour each), and fifty kills (twenty minutes).
 test-long: $(VENV)/dev

@@ -32,6 +32,21 @@ _FOREIGN = ("TRACELET_", "WANDB_", "MLFLOW_", "CLEARML_", "AIM_", "TORCHELASTIC_
 _RANKS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "NODE_RANK")
 
 
+# Whole frameworks, vendors' servers, programs that are killed: `make test-quick` leaves these out.
+_HEAVY = (
+    *("frameworks/", "scripts/", "interceptors/test_lifecycle.py", "cli/test_run.py", "cli/test_doctor.py"),
+    *(f"backends/test_{name}.py" for name in ("aim", "clearml", "mlflow", "mlflow_server", "wandb", "wandb_server")),
+    *("test_every_backend.py", "test_process_everywhere.py", "test_sync_everywhere.py", "test_faults.py", "test_kill.py"),
+    *("test_journal_model.py", "test_delivery_model.py", "test_page_browser.py", "test_power_cut.py", "test_docs.py"),
+)
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.relative_to(Path(__file__).parent).as_posix().startswith(_HEAVY):
+            item.add_marker(pytest.mark.heavy)
+
+
 @pytest.fixture(scope="session")
 def _fonts(tmp_path_factory):
     """Where matplotlib keeps its font list: it takes seconds to make, so it is made once."""
