@@ -43,6 +43,37 @@ class Odd:
         return "an odd one"
 
 
+class Speechless:
+    def __str__(self):
+        raise ValueError("no words")
+
+
+@dataclasses.dataclass
+class Tree:
+    child: object = None
+
+
+def of_itself(kind):
+    """A thing that holds itself."""
+    match kind:
+        case "dict":
+            found = {"a": 1}
+            found["me"] = found
+        case "list":
+            found = [1]
+            found.append([found, 2])
+        case "dataclass":
+            found = Tree()
+            found.child = [found]
+        case "namespace":
+            found = argparse.Namespace()
+            found.me = found
+    return found
+
+
+SHARED = [1, 2]
+META = torch.empty(2, device="meta")
+SPARSE = torch.eye(2).to_sparse()
 LONG = "x" * 20_000
 
 CASES = {
@@ -72,6 +103,17 @@ CASES = {
     "bytes": ({"raw": b"abc\xff"}, {"raw": "abc\\xff"}),
     "an object": ({"odd": Odd()}, {"odd": "an odd one"}),
     "a class": ({"loss": Odd}, {"loss": str(Odd)}),
+    "classes of numpy and torch": ({"a": np.float32, "b": torch.Tensor, "c": [np.ndarray]},
+                                   {"a": str(np.float32), "b": str(torch.Tensor), "c": [str(np.ndarray)]}),
+    "a dataclass itself": ({"model": Model}, {"model": str(Model)}),
+    "tensors that are no lists": ({"meta": META, "sparse": SPARSE}, {"meta": str(META), "sparse": str(SPARSE)}),
+    "no words": ({"it": Speechless(), Odd(): 1}, {"it": "Speechless", "an odd one": 1}),
+    "a dict in itself": ({"it": of_itself("dict")}, {"it.a": 1, "it.me": "..."}),
+    "a list in itself": ({"it": of_itself("list")}, {"it": [1, ["...", 2]]}),
+    "a dataclass in itself": ({"it": of_itself("dataclass")}, {"it.child": ["..."]}),
+    "a namespace in itself": (of_itself("namespace"), {"me": "..."}),
+    "the same twice": ({"a": SHARED, "b": [SHARED, SHARED]}, {"a": [1, 2], "b": [[1, 2], [1, 2]]}),
+    "more digits than Python spells": ({"it": 2**20_000}, {"it": hex(2**20_000)}),
     "device and dtype": ({"device": torch.device("cpu"), "dtype": torch.float32}, {"device": "cpu",
                                                                                    "dtype": "torch.float32"}),
 }  # fmt: skip
@@ -128,6 +170,14 @@ def test_what_holds_no_params_is_refused(wrong, experiment):
     """A thing without names is the caller's mistake, said at once."""
     with pytest.raises(tracelet.TraceletError, match="log_params takes a dict, dataclass or Namespace"):
         experiment.log_params(wrong)
+
+
+def test_what_is_too_deep_is_refused(experiment):
+    deep = []
+    for _ in range(5000):
+        deep = [deep]
+    with pytest.raises(tracelet.TraceletError, match="nested this deeply"):
+        experiment.log_params({"deep": deep})
 
 
 def test_many_params(experiment, records):

@@ -56,6 +56,7 @@ def test_figures_are_plain_values(experiment, records):
             "inf": -math.inf,
             "none": None,
             "path": Path("a/b"),
+            "kind": np.float32,
         }
     )
     experiment.summary["nan"] = math.nan
@@ -69,6 +70,7 @@ def test_figures_are_plain_values(experiment, records):
         "inf": -math.inf,
         "none": None,
         "path": "a/b",
+        "kind": str(np.float32),
     } == dict(first.values)
     assert math.isnan(second.values["nan"])
 

@@ -257,6 +257,14 @@ def test_an_empty_parameter_has_no_histogram(experiment, records):
     assert ["gradients/weight", "parameters/weight"] == [one.tag for one in records()]
 
 
+def test_a_parameter_without_values_is_left_out(experiment, records):
+    """On torch's meta device; what else is watched is logged."""
+    model = alone(weight=torch.ones(2), later=torch.ones(2, device="meta"))
+    experiment.watch(model, log="all")
+    give(model.weight, torch.ones(2))
+    assert ["gradients/weight", "parameters/weight"] == [one.tag for one in records()]
+
+
 def test_a_frozen_parameter_has_values_alone_until_it_is_thawed(experiment, records):
     """Looked at again in each pass that is logged."""
     model = net()
@@ -408,6 +416,47 @@ def test_a_distributed_model(experiment, records, tmp_path):
         distributed.destroy_process_group()
 
 
+@pytest.fixture
+def one_process(tmp_path):
+    """A group of one process, over gloo."""
+    from torch import distributed
+
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'meet'}", rank=0, world_size=1)
+    yield distributed
+    distributed.destroy_process_group()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_sharded_tensor_is_this_processs_part(one_process, experiment, records):
+    """Spread by the program itself, as for tensor parallelism: its gradients are."""
+    from torch.distributed.tensor import Shard, distribute_tensor, init_device_mesh
+
+    mesh = init_device_mesh("cpu", (1,))
+    model = alone(weight=nn.Parameter(distribute_tensor(torch.arange(3.0), mesh, [Shard(0)])))
+    experiment.watch(model, log="all")
+    model.weight.square().sum().backward()
+    assert [("gradients/weight", 6.0), ("parameters/weight", 3.0)] == [(one.tag, one.total) for one in records()]
+    model.double()
+    assert 1 == len(hooks_of(model))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_fully_sharded_model_is_spoken_of(one_process, experiment, caplog):
+    """FSDP trains tensors of its own: what is not logged is said."""
+    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.tensor import init_device_mesh
+
+    model = net()
+    experiment.watch(model)
+    assert "FSDP" not in caplog.text
+    fully_shard(model[0], mesh=init_device_mesh("cpu", (1,)))
+    for _ in range(2):
+        experiment.watch(model)
+    assert 1 == caplog.text.count("the Sequential is sharded by FSDP")
+    fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
+    backward(model)
+
+
 # What the training notices: nothing.
 
 
@@ -483,6 +532,30 @@ def test_a_model_is_not_kept_alive(experiment):
     gc.collect()
     assert (None, None) == (gone(), parameter())
     experiment.unwatch()
+
+
+@pytest.mark.parametrize("change", ["to", "load_state_dict"])
+def test_torch_may_swap_the_insides_of_a_parameter(change, experiment, records):
+    """As it does with some tensors on their way to another device or number. It asks no hook from before afterwards,
+    whosever it is; watched again, the model is."""
+    model = net()
+    experiment.watch(model, log_freq=1)
+    torch.__future__.set_swap_module_params_on_conversion(True)
+    try:
+        if change == "to":
+            model.double()
+            model.float()
+        else:
+            model.load_state_dict(net(seed=1).state_dict())
+    finally:
+        torch.__future__.set_swap_module_params_on_conversion(False)
+    experiment.watch(model, log_freq=1)
+    for _ in range(2):
+        backward(model)
+    assert {(f"gradients/{name}", step) for name in NAMES for step in (0, 1)} == set(told(records()))
+    assert 4 == len(hooks_of(model))
+    experiment.unwatch(model)
+    assert [] == hooks_of(model)
 
 
 def test_a_watched_model_is_copied_and_saved_as_ever(experiment):

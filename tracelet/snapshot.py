@@ -14,45 +14,69 @@ from tracelet.errors import TraceletError
 from tracelet.records import Histogram
 
 _INT64 = 2**63
+_CHANNELS = range(1, 5)
+_REFUSALS = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
+"""What a value's own methods raise where it cannot be told as something else."""
 
 
 def plain(value: Any) -> Any:
     """A value as str, int, float, bool, None, or a list of those; what it cannot be told as is its `str`.
 
-    Numbers keep their value: an int beyond 64 bits becomes its decimal text, a 0-d array or tensor its one number.
+    Numbers keep their value: an int beyond 64 bits becomes its decimal text, a 0-d array or tensor its one number. What
+    is within itself is "..." there.
+
+    Raises:
+        TraceletError: nested deeper than Python goes.
     """
+    try:
+        return _plain(value, ())
+    except RecursionError as error:
+        raise TraceletError(f"a {type(value).__name__} that is nested this deeply cannot be told") from error
+
+
+def _plain(value: Any, above: tuple[int, ...]) -> Any:
+    """`above`: by their `id`, the values that this one is within."""
     match value:
         case None | bool() | float():
             return value
         case enum.Enum():
-            return plain(value.value)
+            return _plain(value.value, above)
         case int():
-            return int(value) if -_INT64 <= value < _INT64 else str(int(value))
+            return int(value) if -_INT64 <= value < _INT64 else _digits(int(value))
         case str():
             return _text(value)
         case bytes():
             return value.decode("utf-8", "backslashreplace")
         case os.PathLike():
-            return _text(os.fspath(value))
+            return _plain(os.fspath(value), above)
+        case type():  # its methods are for its instances
+            return _said(value)
+    if id(value) in above:
+        return "..."
+    within = (*above, id(value))
+    match value:
         case Mapping():
-            return {_text(str(key)): plain(one) for key, one in value.items()}
+            return {_said(key): _plain(one, within) for key, one in value.items()}
         case list() | tuple():
-            return [plain(one) for one in value]
+            return [_plain(one, within) for one in value]
         case set() | frozenset():
-            return sorted((plain(one) for one in value), key=repr)
+            return sorted((_plain(one, within) for one in value), key=repr)
     # Told by their marks: importing dataclasses and argparse would cost every start, whether they are used or not.
-    if hasattr(value, "__dataclass_fields__") and not isinstance(value, type):
-        return {name: plain(getattr(value, name)) for name in value.__dataclass_fields__ if hasattr(value, name)}
+    if hasattr(value, "__dataclass_fields__"):
+        fields = value.__dataclass_fields__
+        return {name: _plain(getattr(value, name), within) for name in fields if hasattr(value, name)}
     if "argparse" in sys.modules and isinstance(value, sys.modules["argparse"].Namespace):
-        return plain(vars(value))
+        return _plain(vars(value), within)
     # numpy, torch, jax: anything that can say itself as a list or a number
     for method in ("tolist", "item"):
-        convert = getattr(value, method, None)
-        if callable(convert):
-            told = convert()
-            if told is not value:
-                return plain(told)
-    return _text(str(value))
+        try:
+            convert = getattr(value, method, None)
+            told = convert() if callable(convert) else value
+        except _REFUSALS:  # torch's, for a tensor that is sparse, or has no values
+            continue
+        if told is not value:
+            return _plain(told, within)
+    return _said(value)
 
 
 def params(values: Any) -> dict[str, Any]:
@@ -78,6 +102,25 @@ def number(value: Any) -> float:
 
 
 def integer_step(step: Any) -> int | None:
+    """A step as it was meant: a whole number within 64 bits, whatever holds it.
+
+    Raises:
+        TraceletError: not a whole number, or beyond 64 bits.
+    """
+    if type(step) is int and -_INT64 <= step < _INT64:
+        return step
+    item = getattr(step, "item", None)
+    try:
+        number = item() if callable(item) else step
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TraceletError(f"step {step!r} is not a whole number: {error}") from error
+    whole = cut_step(number)
+    if isinstance(number, float) and number != whole:
+        raise TraceletError(f"step {number!r} is not a whole number: int(step) cuts it, round(step) rounds it")
+    return whole
+
+
+def cut_step(step: Any) -> int | None:
     """A step as TensorBoard takes it: `int(step)` within 64 bits.
 
     Raises:
@@ -87,7 +130,7 @@ def integer_step(step: Any) -> int | None:
         return None
     try:
         whole = int(step)
-    except (TypeError, ValueError, OverflowError) as error:
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # torch's own is a RuntimeError
         raise TraceletError(f"step {step!r} is not a whole number: {error}") from error
     if not -_INT64 <= whole < _INT64:
         raise TraceletError(f"step {whole} does not fit into 64 bits")
@@ -96,18 +139,31 @@ def integer_step(step: Any) -> int | None:
 
 def histogram(values: Any, bins: int, np_histogram: tuple[Any, Any] | None) -> Histogram:
     """Values, or numpy's (counts, edges), as buckets with TensorBoard's right limits; the first bucket is empty
-    and gives the left edge. Values that are not finite are in no bucket and in no sum, as in TensorBoard."""
+    and gives the left edge. Values that are not finite are in no bucket and in no sum, as in TensorBoard.
+
+    Raises:
+        TraceletError: what is given cannot be put into buckets.
+    """
+    try:
+        return _histogram(values, bins, np_histogram)
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # numpy's, and torch's
+        raise TraceletError(
+            f"log_histogram takes numbers in any shape, or np_histogram=(counts, edges): {error}"
+        ) from error
+
+
+def _histogram(values: Any, bins: int, np_histogram: tuple[Any, Any] | None) -> Histogram:
     import numpy as np
 
     if np_histogram is not None:
-        counts, edges = (np.asarray(part, dtype=float) for part in np_histogram)
+        counts, edges = (_reals(part) for part in np_histogram)
         if len(edges) != len(counts) + 1:
             raise TraceletError("np_histogram is (counts, edges) with one edge more than counts, as numpy gives it")
         middle = (edges[1:] + edges[:-1]) / 2
         low, high = float(edges[0]), float(edges[-1])
         total, squares = float(counts @ middle), float(counts @ middle**2)
     else:
-        array = np.asarray(_host(values), dtype=float).reshape(-1)
+        array = _reals(values).reshape(-1)
         array = array[np.isfinite(array)]
         if array.size == 0:
             raise TraceletError("log_histogram needs at least one finite value")
@@ -156,8 +212,8 @@ def gif(video: Any, fps: float, dataformats: str = "NTCHW") -> tuple[bytes, int,
     array = np.asarray(_host(video))
     if array.ndim == 5:
         array = _tiled(array.transpose([dataformats.upper().index(axis) for axis in "NTCHW"]))
-    if array.ndim != 4:
-        raise TraceletError(f"a video has the axes [T, C, H, W]; this one has the shape {array.shape}")
+    if array.ndim != 4 or array.shape[1] not in _CHANNELS:
+        raise TraceletError(f"a video has the axes [T, C, H, W], C from 1 to 4; this one has the shape {array.shape}")
     frames = [Image.fromarray(_pixels(frame, "CHW")).convert("RGB") for frame in array]
     out = io.BytesIO()
     frames[0].save(
@@ -212,6 +268,21 @@ def _flatten(prefix: str, values: Mapping[str, Any], flat: dict[str, Any]) -> No
             flat[name] = value
 
 
+def _said(value: Any) -> str:
+    """A value's `str`; what cannot say even that is called by the name of its class."""
+    try:
+        return _text(str(value))
+    except _REFUSALS:
+        return type(value).__name__
+
+
+def _digits(whole: int) -> str:
+    try:
+        return str(whole)
+    except ValueError:  # Python spells thousands of digits only in a base that is a power of two
+        return hex(whole)
+
+
 def _text(text: str) -> str:
     """Text without lone surrogates, which UTF-8 has no bytes for."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
@@ -225,6 +296,15 @@ def _host(values: Any) -> Any:
             values = values.float()
         return values.numpy()
     return values
+
+
+def _reals(values: Any) -> Any:
+    import numpy as np
+
+    array = np.asarray(_host(values))
+    if array.dtype.kind == "c":
+        raise TypeError("complex numbers have no order; log their real parts, or their sizes")
+    return array.astype(float, copy=False)
 
 
 def _tiled(videos: Any) -> Any:
@@ -243,11 +323,14 @@ def _pixels(image: Any, dataformats: str) -> Any:
     import numpy as np
 
     array = np.asarray(_host(image))
-    axes = dataformats.upper()
+    axes, shape = dataformats.upper(), array.shape
     if sorted(axes) not in (sorted("CHW"), sorted("HW")) or array.ndim != len(axes):
-        raise TraceletError(f"an image of shape {array.shape} does not have the axes {dataformats!r} (CHW, HWC or HW)")
+        raise TraceletError(f"an image of shape {shape} does not have the axes {dataformats!r} (CHW, HWC or HW)")
     if len(axes) == 3:
         array = array.transpose([axes.index(axis) for axis in "HWC"])
+        if array.shape[2] not in _CHANNELS:
+            hint = '. Where the channels come last it is dataformats="HWC"' if shape[-1] in _CHANNELS else ""
+            raise TraceletError(f"an image of shape {shape} has {array.shape[2]} channels as {axes}, not 1 to 4{hint}")
         if array.shape[2] == 1:
             array = array[:, :, 0]
     if array.dtype != np.uint8:

@@ -73,6 +73,13 @@ class Watching:
                 "is to be trained (and, if it is lazy, has run once)",
                 type(model).__name__,
             )
+        if _is_fully_sharded(model):
+            self._guard.say(
+                f"fully sharded {type(model).__name__}",
+                "tracelet: the %s is sharded by FSDP, which trains tensors of its own in the parameters' place: watch "
+                "meets few of its passes, or none, and logs as little",
+                type(model).__name__,
+            )
 
     def end(self, model: Any = None) -> None:
         """Watch one model no longer, or none any more."""
@@ -132,7 +139,9 @@ class _Watch:
         self._due = False
         self._taken: list[_Taken] = []
         self._beginning = threading.Lock()
-        self.hooks: dict[int, tuple[Callable[[], Any], Any]] = {}
+        self.hooks: dict[int, Any] = {}
+        """What takes the hook of a parameter away, by the parameter's `id`. No weak reference beside it: torch does not
+        swap the insides of a tensor that has one, and `Module.to` and `load_state_dict` would fail."""
         self._look(model)
 
     def tags(self) -> set[str]:
@@ -143,8 +152,7 @@ class _Watch:
     def end(self) -> None:
         self.measures = self._due = False
         while self.hooks:
-            _, (_, handle) = self.hooks.popitem()
-            handle.remove()
+            self.hooks.popitem()[1].remove()
         self._taken.clear()
 
     def _look(self, model: Any) -> None:
@@ -152,9 +160,11 @@ class _Watch:
         is_lazy = self._torch.nn.parameter.is_lazy
         for name, parameter in named_parameters(self._torch, model):
             known = self.hooks.get(id(parameter))
-            if parameter.requires_grad and not is_lazy(parameter) and (known is None or known[0]() is not parameter):
-                handle = parameter.register_hook(_Hook(self, name))
-                self.hooks[id(parameter)] = weakref.ref(parameter), handle
+            is_hooked = known is not None and known.id in (parameter._backward_hooks or ())  # or another's former id
+            if parameter.requires_grad and not is_lazy(parameter) and not is_hooked:
+                if parameter._backward_hooks == {}:  # left by former hooks: after such a swap torch asks none of them
+                    parameter._backward_hooks = None
+                self.hooks[id(parameter)] = parameter.register_hook(_Hook(self, name))
 
     # In the threads of autograd.
 
@@ -186,7 +196,7 @@ class _Watch:
                 if not is_lazy(parameter):
                     self.guard.call(self._measure, f"parameters/{self._prefix}{name}", parameter)
         taken, self._taken = self._taken, []
-        step = self.passes - 1 if self._step is None else snapshot.integer_step(self._step())
+        step = self.passes - 1 if self._step is None else snapshot.cut_step(self._step())
         for record in _records(self._torch, taken, step):
             self._submit(_under(record, self._named))
         self._look(model)
@@ -194,7 +204,7 @@ class _Watch:
     def _measure(self, tag: str, tensor: Any) -> None:
         with self._torch.no_grad():
             values = _flat(self._torch, tensor.detach())
-            if values.numel():
+            if values.numel() and not values.is_meta:  # what has no values yet
                 self._taken.append(_Taken(tag, values.numel(), measured(self._torch, values)))
 
 
@@ -210,6 +220,12 @@ def named_parameters(torch: Any, model: Any) -> Iterator[tuple[str, Any]]:
             break
     for name, parameter in model.named_parameters():
         yield name.replace("_orig_mod.", ""), parameter
+
+
+def _is_fully_sharded(model: Any) -> bool:
+    fsdp = sys.modules.get("torch.distributed.fsdp")  # nothing is sharded where nobody has imported it
+    kinds = tuple(getattr(fsdp, name) for name in ("FSDPModule", "FullyShardedDataParallel") if hasattr(fsdp, name))
+    return any(isinstance(one, kinds) for one in model.modules())
 
 
 def measured(torch: Any, values: Any) -> Any:

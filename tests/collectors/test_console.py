@@ -195,9 +195,35 @@ def test_what_waits_is_bounded(make, monkeypatch):
     console.write()
     print("later")
     lines = kept(console).splitlines()
-    assert "line 0" == lines[0]
-    assert len(lines) < 300
-    assert ["[tracelet: more was printed here than could be kept]", "later"] == lines[-2:]
+    assert "[tracelet: more was printed here than could be kept]" == lines[0]
+    assert ["line 998", "line 999", "later"] == lines[-3:]
+    assert 100 < len(lines) < 300
+
+
+def test_one_text_is_kept_however_long(make, monkeypatch):
+    """The program has it in memory as a whole."""
+    console = make()
+    monkeypatch.setattr(console_module, "_MOST_WAITING", 1000)
+    console.install()
+    sys.stdout.write("a line\n")
+    sys.stdout.write("." * 5000 + "\n")
+    assert ["[tracelet: more was printed here than could be kept]", "." * 5000] == kept(console).splitlines()
+
+
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_a_line_of_many_pieces_is_put_together_once(end, make, monkeypatch):
+    """Not at each of its pieces, which would take the training's time by their square; both streams by turns."""
+    shown = []
+    original = console_module._shown
+    monkeypatch.setattr(console_module, "_shown", lambda text: shown.append(len(text)) or original(text))
+    console = make()
+    console.install()
+    for number in range(2000):
+        sys.stdout.write(str(number % 10))
+        sys.stderr.write(".")
+    sys.stdout.write(end)
+    assert sorted(["0123456789" * 200, "." * 2000]) == sorted(kept(console).splitlines())
+    assert sum(shown) <= 3 * 4000
 
 
 def test_a_line_without_an_end_is_cut(make):

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +17,7 @@ def facts():
 
 
 def test_interpreter_and_machine(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["train.py", "--lr", "0.1", "--token", "abc"])
+    monkeypatch.setattr(sys, "argv", [Path("train.py"), "--lr", "0.1", "--token", "abc"])  # some put paths there
     told = facts()
     assert (platform.python_version(), sys.executable, platform.node(), os.cpu_count()) == (
         told["python"],

@@ -235,6 +235,43 @@ def test_a_diff_can_be_applied(repository, tmp_path):
         assert f"changed {name!r}\n" == (tmp_path / "clone" / name).read_text()
 
 
+@pytest.fixture
+def binaries(repository):
+    """A text and a binary file that are others now."""
+    for name, data in (("a.bin", bytes(range(256))), ("a.py", b"one\n")):
+        (repository.folder / name).write_bytes(data)
+    repository.commit()
+    for name, data in (("a.bin", bytes(range(255, 0, -1))), ("a.py", b"two\n")):
+        (repository.folder / name).write_bytes(data)
+    return repository
+
+
+def applied(repository, diff, *more):
+    """A clone with the diff applied to it."""
+    clone = repository.folder.parent / "clone"
+    repository.git("clone", "--quiet", str(repository.folder), str(clone))
+    subprocess.run(["git", "apply", *more, "-"], cwd=clone, input=diff, timeout=60, check=True)
+    return clone
+
+
+def test_a_diff_of_a_binary_file_can_be_applied(binaries):
+    diff = git.read(binaries.folder, minute, diff=True).files["git.diff"]
+    clone = applied(binaries, diff)
+    for name in ("a.bin", "a.py"):
+        assert (binaries.folder / name).read_bytes() == (clone / name).read_bytes()
+
+
+@pytest.mark.parametrize("limit", ["_MOST_PACKED", "MOST_DIFF"])
+def test_of_large_binary_files_the_names_are_told(limit, binaries, monkeypatch):
+    """git would work on them for long, and no text would have room beside them: it can be applied without them."""
+    monkeypatch.setattr(git, limit, 500)
+    diff = git.read(binaries.folder, minute, diff=True).files["git.diff"]
+    assert diff.startswith(b"# Changes of binary files are not in it: `git apply --exclude=FILE` takes the rest.\n")
+    assert b"\nBinary files a/a.bin and b/a.bin differ\n" in diff
+    clone = applied(binaries, diff, "--exclude=a.bin")
+    assert ("two\n", bytes(range(256))) == ((clone / "a.py").read_text(), (clone / "a.bin").read_bytes())
+
+
 def test_no_change_is_no_diff(repository):
     assert {} == git.read(repository.folder, minute, diff=True).files
 

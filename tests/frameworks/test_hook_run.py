@@ -4,7 +4,9 @@ import ast
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from programs import run_program
 
 import tracelet
@@ -95,3 +97,18 @@ def test_leave_begins_another():
     first = run.experiment.run_id
     run.leave()
     assert first != run.experiment.run_id
+
+
+def test_what_cannot_be_logged_is_left_out_and_said_once(experiment, records, caplog):
+    """A name that is no str, of a number and of a text; a step that is a mean is cut, as TensorBoard does."""
+    run = HookRun("TheHook", {})
+    for _ in range(2):
+        run.log({2: "text", 3: 0.5, "loss": 0.1, "note": "a text"}, 1.5)
+    assert [("loss", 1), ("note", 1)] * 2 == [(one.tag, one.step) for one in records()]
+    assert 2 == caplog.text.count("TheHook: a name is a str")
+
+
+@pytest.mark.parametrize("value", [np.float32, torch.Tensor, torch.empty(2, device="meta")], ids=str)
+def test_no_parameter_ends_a_training(value, experiment, records):
+    HookRun("hook", {}).experiment.log_params({"value": value})
+    assert [{"value": str(value)}] == [one.values for one in records()]

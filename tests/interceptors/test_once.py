@@ -171,6 +171,13 @@ def test_an_embedding_again_has_no_files_of_the_one_before(writer, records):
     assert [("tensors.tsv", "metadata.tsv"), ("tensors.tsv",)] == [one.names for one in records()]
 
 
+def test_a_step_between_two_is_cut_as_the_library_does(writer, records):
+    """What a writer is given is no mistake to us: `log_metric` refuses such a step."""
+    writer.add_scalar("loss", 0.5, 1.7)
+    writer.add_embedding(np.eye(3), global_step=1.7)
+    assert [1, 1] == [one.step for one in records()]
+
+
 def test_a_refused_embedding_is_not_carried(writer, records):
     with pytest.raises(AssertionError):
         writer.add_embedding(np.eye(3), metadata=["too", "few"])

@@ -10,7 +10,7 @@ import contextlib
 import functools
 import os
 import sys
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,8 @@ class Console:
         self._missed = False
         self._open = False
         self._undo: list[Callable[[], None]] = []
-        self._rest: dict[str, str] = {}
+        self._rest: defaultdict[str, list[str]] = defaultdict(list)
+        """Of each stream the pieces of its last line."""
 
     def install(self) -> None:
         self._open = True
@@ -86,40 +87,57 @@ class Console:
         """Any thread, also in a signal handler: no lock, and no file."""
         if not isinstance(text, str) or os.getpid() != self._pid:
             return
-        if self._waiting > _MOST_WAITING:
-            self._missed = True
-            return
         self._waiting += len(text)
         self._taken.append((name, str.__str__(text)))
+        if self._waiting > _MOST_WAITING:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """The oldest goes: what is printed last tells more, and often why it is the last."""
+        with contextlib.suppress(IndexError):  # another thread was faster
+            while self._waiting > _MOST_WAITING and len(self._taken) > 1:
+                self._missed = True
+                self._waiting -= len(self._taken.popleft()[1])
 
     # On the collecting thread.
 
     def write(self) -> None:
         """Bring the lines that are complete to the file."""
-        lines: list[str] = []
-        while self._taken:
-            name, text = self._taken.popleft()
-            *whole, rest = (self._rest.get(name, "") + text).split("\n")
-            lines += whole
-            rest = _shown(rest)
-            if len(rest) > _LONGEST_LINE:
-                lines.append(rest)
-                rest = ""
-            self._rest[name] = rest
+        taken, lines = [], []
+        with contextlib.suppress(IndexError):
+            while True:
+                taken.append(self._taken.popleft())
         self._waiting = 0
         if self._missed:
             self._missed = False
-            lines += self._rest.values()
-            self._rest.clear()
+            lines += self._unfinished()
             lines.append("[tracelet: more was printed here than could be kept]")
+        for name, text in taken:
+            first, *more = text.split("\n")
+            self._rest[name].append(first)
+            if more:
+                lines.append("".join(self._rest[name]))
+                lines += more[:-1]
+                self._rest[name] = more[-1:]
+        for name, pieces in self._rest.items():
+            rest = _shown("".join(pieces))
+            if len(rest) > _LONGEST_LINE:
+                lines.append(rest)
+                rest = ""
+            self._rest[name] = [rest]
         self._append(lines)
 
     def finish(self) -> bool:
         """Bring all to the file; whether there is one."""
         self.write()
-        self._append([rest for rest in self._rest.values() if rest.strip()])
-        self._rest.clear()
+        self._append([rest for rest in self._unfinished() if rest.strip()])
         return self.path.exists()
+
+    def _unfinished(self) -> list[str]:
+        """The lines that have no end yet, which are let go."""
+        unfinished = ["".join(pieces) for pieces in self._rest.values()]
+        self._rest.clear()
+        return unfinished
 
     def _append(self, lines: list[str]) -> None:
         if not lines:

@@ -52,7 +52,7 @@ def read() -> Found:
             "python": platform.python_version(),
             "implementation": platform.python_implementation(),
             "executable": sys.executable,
-            "argv": redacted(sys.argv),
+            "argv": redacted([str(one) for one in sys.argv]),
             "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
             "distribution": _distribution(),
             "hostname": platform.node(),

@@ -41,11 +41,13 @@ _SAID = {
 }
 _CONFIGURED = r"^(remote\..*\.url|branch\..*\.remote|filter\..*\.(clean|process))$"
 _SUBMODULES = "--ignore-submodules=dirty"  # git would begin another git in each, with that one's configuration
+_BINARY = re.compile(rb"^Binary files .* differ$", re.MULTILINE)  # what stands in a file has a sign before it
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 _MOST_OUTPUT = 4 << 20
 MOST_DIFF = 4 << 20
 """Bytes that are kept of a diff."""
+_MOST_PACKED = 16 << 20
 MOST_FILES = 200
 """Changed files that are looked at one by one, and that a diff holds."""
 _LOOK_EVERY = 0.05
@@ -157,9 +159,26 @@ class _Git:
         notes = []
         if len(changed) > MOST_FILES:
             notes.append(f"# The first {MOST_FILES} of {len(changed)} changed files.\n")
+        if _BINARY.search(found):
+            whole = self._with_binaries(own, named, changed[:MOST_FILES])
+            if whole is None:
+                notes.append("# Changes of binary files are not in it: `git apply --exclude=FILE` takes the rest.\n")
+            else:
+                found = whole
         if len(found) > MOST_DIFF:
             notes.append(f"# Cut after {MOST_DIFF} bytes.\n")
         return "".join(notes).encode() + found[:MOST_DIFF]
+
+    def _with_binaries(self, own: Sequence[str], named: Sequence[str], changed: Sequence[str]) -> bytes | None:
+        """Not of large files: git packs each as a whole, in seconds and gigabytes, before it says the first byte."""
+        with contextlib.suppress(_Unanswered, OSError):
+            before = _text(self._run("ls-tree", "-z", "-l", "HEAD", "--", *changed)).split("\0")
+            sizes = [int(words[3]) for words in map(str.split, before) if len(words) > 3 and words[3].isdecimal()]
+            sizes += [path.stat().st_size for path in (self.directory / one for one in changed) if path.is_file()]
+            if sum(sizes) <= _MOST_PACKED:
+                found = self._run("diff", "--binary", *own, *named, most=MOST_DIFF)
+                return found if len(found) <= MOST_DIFF else None
+        return None
 
     def _run(self, *command: str, may_fail: bool = False, most: int = _MOST_OUTPUT) -> bytes:
         """What the command prints; where that is more than `most` bytes, a little more than those."""

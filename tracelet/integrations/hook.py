@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 from weakref import WeakSet
 
-from tracelet import settings
+from tracelet import settings, snapshot
 from tracelet.api import get_active_experiment, start_logging
 from tracelet.backends.base import Status
 from tracelet.errors import TraceletError
@@ -77,11 +77,12 @@ class HookRun:
         """Numbers as metrics, words as texts, dicts as `name/key`; what is none of these is left out, and said once."""
         experiment = self.experiment
         for name, value in _members(values):
-            if isinstance(value, str):
-                experiment.log_text(name, value, step)
-                continue
             try:
-                experiment.log_metric(name, value, step, wall_time)
+                whole = snapshot.cut_step(step)  # a framework's may be a mean of steps
+                if isinstance(value, str):
+                    experiment.log_text(name, value, whole)
+                else:
+                    experiment.log_metric(name, value, whole, wall_time)
             except TraceletError as error:
                 self._say(name, "%s. It is left out", error)
 

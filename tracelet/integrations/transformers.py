@@ -52,7 +52,7 @@ class TraceletCallback(TrainerCallback):  # type: ignore[misc]
         config = getattr(model, "config", None)
         params = dict(args.to_dict())
         if config is not None:
-            params["model"] = config if isinstance(config, Mapping) else config.to_dict()
+            params["model"] = config.to_dict() if hasattr(config, "to_dict") else config
         self._run.experiment.log_params(params)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **kwargs: Any) -> None:

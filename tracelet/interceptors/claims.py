@@ -92,7 +92,7 @@ class VideoClaim(Claim):
             data, width, height = snapshot.gif(frames, fps, self.argument(5, "dataformats", "NTCHW"))
             directory = series[self.parent_dir]
             wall_time = time.time() if walltime is None else walltime
-            whole = snapshot.integer_step(step)
+            whole = snapshot.cut_step(step)
             yield Video(directory[self.tag], data, "gif", width, height, whole, wall_time, directory.namespace)
 
 
@@ -212,7 +212,7 @@ class EmbeddingClaim(Claim):
         given["sprite.png"] = self.argument(2, "label_img") is not None
         names = [name for name, wanted in given.items() if wanted and _has(folder, name)]
         parts = tuple(_read(os.path.join(folder, name)) for name in names)
-        whole = snapshot.integer_step(step)
+        whole = snapshot.cut_step(step)
         yield Embedding(directory[tag], tuple(names), parts, whole, time.time(), directory.namespace)
 
 
