@@ -58,7 +58,7 @@ def test_no_credential_reaches_the_disk_or_the_backend(keyed, caplog):
     """Parameters, texts, tables, what is said of an artifact and of the run, and refusals."""
     caplog.set_level(logging.INFO)
     experiment = tracelet.start_logging(
-        f"run {TOKEN}", backend=keyed, notes=f"with {KEY}", tags=["a", TOKEN], group=TOKEN
+        f"run {TOKEN}", f"project {TOKEN}", backend=keyed, notes=f"with {KEY}", tags=["a", TOKEN], group=TOKEN
     )
     experiment.log_params({"key": KEY, "nested": {"url": f"https://u:{TOKEN}@host"}, "list": [1, TOKEN], KEY: 1})
     experiment.log_text("note", f"signed in with {KEY}, and {TOKEN}")
@@ -79,6 +79,8 @@ def test_no_credential_reaches_the_disk_or_the_backend(keyed, caplog):
         assert ["no, ***"] == [one.reason for one in reader.rejections("keyed")]
         assert {"place": "here"} == reader.facts()["config keyed"]
     assert ("run ***", "with ***", ("a", "***"), "***") == (info.name, info.notes, info.tags, info.group)
+    assert "project ***" == info.project
+    assert TOKEN not in str(experiment.folder)
 
 
 def test_words_that_only_look_like_a_credential_stay(keyed):

@@ -1,5 +1,6 @@
 """Settings: arguments over variables over the file over defaults; what nobody knows is an error wherever it stands."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -67,10 +68,27 @@ def test_every_field_has_a_variable(field):
     assert getattr(load({}, {f"TRACELET_{field.upper()}": "7"}), field) in ("7", 7)
 
 
+def refusal(arguments, environ):
+    with pytest.raises(ConfigurationError) as caught:
+        load(arguments, environ)
+    return str(caught.value)
+
+
 def test_an_unknown_variable_is_an_error():
-    """A misspelt variable is not ignored; the message lists the known."""
-    with pytest.raises(ConfigurationError, match=r"TRACELET_PROJEKT.*TRACELET_PROJECT.*TRACELET_CONFIG"):
-        load({}, {"TRACELET_PROJEKT": "x"})
+    """A misspelt variable is not ignored; the message tells the one that was meant, or all that are known."""
+    told = refusal({}, {"TRACELET_PROJEKT": "x"})
+    assert "unknown environment variable TRACELET_PROJEKT. Did you mean TRACELET_PROJECT?" == told
+    told = refusal({}, {"TRACELET_COLOUR": "x"})
+    assert told.startswith("unknown environment variable TRACELET_COLOUR. Known: TRACELET_EXP_NAME, TRACELET_PROJECT")
+    assert told.endswith("TRACELET_CONFIG")
+
+
+def test_an_unknown_key_of_the_file_is_an_error():
+    Path("tracelet.toml").write_text("flsh_timeout = 5")
+    told = refusal({}, {})
+    assert "settings file tracelet.toml: unknown key 'flsh_timeout'. Did you mean flush_timeout?" == told
+    Path("tracelet.toml").write_text("colour = 5")
+    assert "unknown key 'colour'. Known: exp_name, project, backend" in refusal({}, {})
 
 
 def test_foreign_variables_are_not_ours():
@@ -92,6 +110,39 @@ def test_foreign_variables_are_not_ours():
 def test_a_variable_of_the_wrong_type_is_an_error(variable, text):
     with pytest.raises(ConfigurationError, match=variable.lower()):
         load({}, {f"TRACELET_{variable}": text})
+
+
+def test_a_mistake_is_told_with_where_it_stands(tmp_path):
+    """The setting, its value, where it comes from and what it takes, in one short sentence."""
+    told = refusal({"flush_timeout": "abc"}, {"TRACELET_FLUSH_TIMEOUT": "5"})
+    assert "flush_timeout 'abc' as an argument: give a number of seconds" == told
+    assert "wait 'maybe' from TRACELET_WAIT: give true or false" == refusal({}, {"TRACELET_WAIT": "maybe"})
+    told = refusal({}, {"TRACELET_CONNECT_TIMEOUT": "-1"})
+    assert "connect_timeout '-1' from TRACELET_CONNECT_TIMEOUT: give 0 or more" == told
+    told = refusal({}, {"TRACELET_SYSTEM_INTERVAL": "nan"})
+    assert "system_interval 'nan' from TRACELET_SYSTEM_INTERVAL: give more than 0 seconds" == told
+    (tmp_path / "mine.toml").write_text("exp_name = 5")
+    told = refusal({}, {"TRACELET_CONFIG": str(tmp_path / "mine.toml")})
+    assert f"exp_name 5 from {tmp_path / 'mine.toml'}: give a text" == told
+
+
+def test_a_mistake_in_a_credential_is_told_without_it():
+    assert "api_key as an argument: give a text" == refusal({"api_key": 12345678}, {})
+
+
+@pytest.mark.parametrize("key", ["flush_timeout", "connect_timeout", "queue_timeout", "system_interval"])
+def test_a_time_without_end(key):
+    """Infinity is as long as it takes: a number that clocks can still reckon with. No number is an error."""
+    for given in (math.inf, "inf", 1e300):
+        assert math.isfinite(getattr(load({key: given}, {}), key))
+        assert getattr(load({key: given}, {}), key) > 7 * 86400
+    assert key in refusal({key: math.nan}, {})
+
+
+@pytest.mark.parametrize("tags", [{"a": 1}, 5, [1], ["a", None]])
+def test_tags_are_words(tags):
+    """A dict of them would lose its values."""
+    assert f"tags {tags!r} as an argument: give words, as a list or with commas between" == refusal({"tags": tags}, {})
 
 
 def test_the_file():

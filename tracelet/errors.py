@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class TraceletError(Exception):
     """Everything that tracelet raises on purpose."""
@@ -73,3 +75,17 @@ class RecordRejected(BackendError):
     def __init__(self, reason: str, *, written: int = 0, whole: bool = False) -> None:
         super().__init__(reason, written=written)
         self.whole = whole
+
+
+def meant_or_known(word: str, known: Iterable[str], prefix: str = "") -> str:
+    """How an error about an unknown word ends: with the one that is nearest, or else with all that are known.
+
+    `prefix` is told before each, and not compared: what all names share makes none of them near.
+    """
+    from difflib import get_close_matches  # here: no start pays for it
+
+    names = {name.lower(): name for name in known}
+    near = get_close_matches(word.lower(), names, 1)
+    if near:
+        return f"Did you mean {prefix}{names[near[0]]}?"
+    return f"Known: {', '.join(prefix + name for name in names.values()) or 'none'}"

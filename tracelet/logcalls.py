@@ -52,7 +52,10 @@ class LogCalls:
         """Hyper-parameters: a dict, dataclass or Namespace, nested as you like. `{"model": {"dropout": 0.1}}` is
         `model.dropout` in every backend. May be called often; a name given again takes the new value."""
         if self._running:
-            self._submit(Params(snapshot.params(values), time.time()))
+            flat = snapshot.params(values)
+            if "" in flat:
+                raise TraceletError("a parameter has a name, which is not empty")
+            self._submit(Params(flat, time.time()))
 
     @property
     def summary(self) -> RunFigures:

@@ -69,7 +69,7 @@ class Secrets:
 
     def clean_info(self, info: RunInfo) -> RunInfo:
         """What is told about the run, without them."""
-        said = {"name": info.name, "notes": info.notes, "group": info.group, "tags": info.tags}
+        said = {"project": info.project, "name": info.name, "notes": info.notes, "group": info.group, "tags": info.tags}
         return msgspec.structs.replace(info, **{key: _walk(value, self.hide) for key, value in said.items()})
 
     def _changed(self, record: Record, **fields: Any) -> Record:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 import msgspec
 
-from tracelet.errors import ConfigurationError
+from tracelet.errors import ConfigurationError, meant_or_known
 
 Mode: TypeAlias = Literal["online", "offline", "disabled"]
 Events: TypeAlias = Literal["sync", "async", "off"]
@@ -27,6 +27,18 @@ _FILE_VARIABLE = "TRACELET_CONFIG"
 _ALIASES = {"EXPERIMENT_NAME": "exp_name"}
 
 _CHOICES = {"mode": get_args(Mode), "events": get_args(Events), "delivery": get_args(Place)}
+_TIMES = ("flush_timeout", "connect_timeout", "queue_timeout", "system_interval")
+# Eleven days are as long as it takes: with infinity a clock can do no sums.
+_LONGEST = 1e6
+_TAKES = {key: f"use one of {', '.join(choices)}" for key, choices in _CHOICES.items()} | {
+    **dict.fromkeys(_TIMES, "give a number of seconds"),
+    **dict.fromkeys(("backend", "tags"), "give words, as a list or with commas between"),
+    "collect": f"use {', '.join(get_args(Source))}, or none",
+    "queue_bytes": "give a whole number of bytes",
+    "wait": "give true or false",
+}
+# What may hold a credential is not told in an error.
+_UNTOLD = ("api_key", "backend_url")
 # `events=False`, and how the environment and a settings file spell it.
 _SWITCHES = {"false": "off", "0": "off", "no": "off", "true": "sync", "1": "sync", "yes": "sync"}
 _NOTHING, _ANYTHING = ("none", "off", "false", "0", "no"), ("on", "true", "1", "yes")
@@ -85,14 +97,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 def load(arguments: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Settings:
-    """The settings of one run. `arguments` that are None count as not given.
+    """The settings of one run. `arguments` that are None count as not given. A time may be infinite.
 
     Raises:
         ConfigurationError: an unknown key, a value of the wrong type, a settings file that cannot be read.
     """
     environ = os.environ if environ is None else environ
     values = _from_file(environ) | _from_environment(environ)
-    values |= {key: value for key, value in arguments.items() if value is not None}
+    given = {key: value for key, value in arguments.items() if value is not None}
+
+    def source(key: str) -> str:
+        return "as an argument" if key in given else f"from {origins(environ)[key]}"
+
+    return _checked(values | given, source)
+
+
+def _checked(values: dict[str, Any], source: Callable[[str], str]) -> Settings:
     for key in ("backend", "tags"):
         if isinstance(values.get(key), str):
             values[key] = [word.strip() for word in values[key].split(",") if word.strip()]
@@ -101,27 +121,41 @@ def load(arguments: Mapping[str, Any], environ: Mapping[str, str] | None = None)
     values["events"] = _SWITCHES.get(str(events).lower(), events)
     if "collect" in values:
         values["collect"] = _sources(values["collect"])
-    for key, choices in _CHOICES.items():
-        if key in values and values[key] not in choices:
-            raise ConfigurationError(f"{key} {values[key]!r}: use one of {', '.join(choices)}")
-    try:
-        settings = msgspec.convert(values, Settings, strict=False)
-    except msgspec.ValidationError as error:
-        raise ConfigurationError(f"{error}. Known settings: {_known()}") from error
+    for key, value in values.items():
+        if not _fits(key, value):
+            told = "" if key in _UNTOLD else f" {value!r}"
+            raise ConfigurationError(f"{key}{told} {source(key)}: {_TAKES.get(key, 'give a text')}")
+    settings = msgspec.convert(values, Settings, strict=False)
     for key in ("flush_timeout", "connect_timeout", "queue_bytes", "queue_timeout"):
         if not getattr(settings, key) >= 0:
-            raise ConfigurationError(f"{key} {getattr(settings, key)!r}: give 0 or more")
+            raise ConfigurationError(f"{key} {values[key]!r} {source(key)}: give 0 or more")
     if not settings.system_interval > 0:
-        raise ConfigurationError(f"system_interval {settings.system_interval!r}: give more than 0 seconds")
-    return settings
+        told = values["system_interval"]
+        raise ConfigurationError(f"system_interval {told!r} {source('system_interval')}: give more than 0 seconds")
+    return msgspec.structs.replace(settings, **{key: finite(getattr(settings, key)) for key in _TIMES})
+
+
+def _fits(key: str, value: Any) -> bool:
+    try:
+        msgspec.convert({key: value}, Settings, strict=False)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def finite(seconds: float) -> float:
+    """A time to wait that clocks can reckon with; infinity is as long as it takes.
+
+    Raises:
+        ConfigurationError: no number.
+    """
+    if seconds != seconds:
+        raise ConfigurationError("a time to wait is a number of seconds, not nan")
+    return min(seconds, _LONGEST)
 
 
 def _sources(collect: Any) -> list[Any]:
-    """`collect` as a list, from a list, a comma list, a word for nothing, or a bool.
-
-    Raises:
-        ConfigurationError: a name that nobody knows.
-    """
+    """`collect` as a list, from a list, a comma list, a word for nothing, or a bool."""
     match collect:
         case bool():
             return list(_USUAL) if collect else []
@@ -135,10 +169,7 @@ def _sources(collect: Any) -> list[Any]:
         return []
     if len(names) == 1 and str(names[0]).lower() in _ANYTHING:
         return list(_USUAL)
-    for name in names:
-        if name not in get_args(Source):
-            raise ConfigurationError(f"collect {name!r}: use {', '.join(get_args(Source))}, or none")
-    return list(dict.fromkeys(names))
+    return [name for at, name in enumerate(names) if name not in names[:at]]
 
 
 def origins(environ: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -176,8 +207,8 @@ def _variables(environ: Mapping[str, str]) -> dict[str, str]:
         key = variable.removeprefix(_PREFIX)
         field = _ALIASES.get(key, key.lower())
         if field not in Settings.__struct_fields__:
-            known = ", ".join(_PREFIX + name.upper() for name in Settings.__struct_fields__)
-            raise ConfigurationError(f"unknown environment variable {variable}. Known: {known}, {_FILE_VARIABLE}")
+            known = [*(name.upper() for name in Settings.__struct_fields__), *_ALIASES, "CONFIG"]
+            raise ConfigurationError(f"unknown environment variable {variable}. {meant_or_known(key, known, _PREFIX)}")
         found[field] = variable
     return found
 
@@ -200,9 +231,6 @@ def _from_file(environ: Mapping[str, str]) -> dict[str, Any]:
         raise ConfigurationError(f"settings file {path}: {error}") from error
     unknown = sorted(set(values) - set(Settings.__struct_fields__))
     if unknown:
-        raise ConfigurationError(f"settings file {path}: unknown key {unknown[0]!r}. Known settings: {_known()}")
+        near = meant_or_known(unknown[0], Settings.__struct_fields__)
+        raise ConfigurationError(f"settings file {path}: unknown key {unknown[0]!r}. {near}")
     return values
-
-
-def _known() -> str:
-    return ", ".join(Settings.__struct_fields__)

@@ -551,16 +551,19 @@ def test_trouble_is_told_all_the_same():
         ((), "which program?"),
         (("--backend", "csv"), "which program?"),
         (("--backend",), "expected one argument"),
-        (("--bakend", "csv", "train.py"), "--bakend"),
-        (("--proj", "x", "train.py"), "--proj"),
+        (("--bakend", "csv", "train.py"), "unknown option --bakend. Did you mean --backend?"),
+        (("--proj=x", "train.py"), "unknown option --proj. Did you mean --project?"),
+        (("--zzz", "train.py"), "unknown option --zzz. Known: --help, --backend, "),
         (("--mode", "onlin", "train.py"), "onlin"),
         (("--flush-timeout", "long", "train.py"), "long"),
         (("--config", "key", "train.py"), "KEY=VALUE"),
+        (("--config", "csv=1", "--config", "csv.dir=x", "train.py"), "--config 'csv.dir=x': 'csv' is said to be"),
+        (("--config", "csv.dir=x", "--config", "csv=1", "train.py"), "--config 'csv=1': 'csv' is said to be"),
         (("--quiet", "--verbose", "train.py"), "not allowed with"),
         (("--api-key", "x", "train.py"), "--api-key"),
         (("--backend", "wandbb", "train.py"), "unknown backend 'wandbb'"),
         (("--backend", "csv", "--config", "folder=x", "train.py"), "'folder'"),
-        (("--flush-timeout", "-1", "train.py"), "flush_timeout"),
+        (("--flush-timeout", "-1", "train.py"), "flush_timeout '-1.0' from TRACELET_FLUSH_TIMEOUT: give 0 or more"),
         (("--resume", "train.py"), "run_id"),
     ],
 )
@@ -577,7 +580,41 @@ def test_a_wrong_option_starts_nothing(words, said):
 def test_a_variable_that_nobody_knows_starts_nothing():
     code, out, err = launched(write("train.py", "print('trained')"), TRACELET_BAKEND="csv")
     assert (2, "") == (code, out)
-    assert err.startswith("tracelet run: unknown environment variable TRACELET_BAKEND")
+    assert "tracelet run: unknown environment variable TRACELET_BAKEND. Did you mean TRACELET_BACKEND?\n" == err
+
+
+@pytest.mark.parametrize(
+    "options", [("-I",), ("-E",), ("-S",), ("-uE",), ("-Ic",), ("-X", "dev", "-I"), ("-Wignore", "-uS")], ids=" ".join
+)
+def test_options_of_the_program_that_no_run_can_begin_under(options):
+    """The program is not started without a run, and with what the launcher left in its environment, in silence."""
+    code, out, err = launched("--", *options, write("train.py", "print('trained')"))
+    assert (2, "") == (code, out)
+    assert "import tracelet.auto" in err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("-X", "I"),
+        ("-XI",),
+        ("-W", "ignore:I"),
+        ("-WE",),
+        ("-uW", "error::ImportWarning"),
+        ("-uBX", "S", "-O"),
+        ("--check-hash-based-pycs", "always"),
+        ("-m", "-IES"),
+        ("-cI",),
+        ("-", "-I"),
+        ("--", "-I"),
+        ("train.py", "-I"),
+        (),
+    ],
+    ids=" ".join,
+)
+def test_what_only_looks_like_such_an_option(words):
+    """The value of another option, the program, and what stands after its name."""
+    assert not command._looks_at_nothing(words)
 
 
 @pytest.mark.parametrize("option", ["-I", "-E", "-S"])

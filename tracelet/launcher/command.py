@@ -52,11 +52,13 @@ def main(words: Sequence[str]) -> NoReturn:
     """Become the interpreter of the program that `words` (what stands after `tracelet run`) ask for."""
     own, program = _split(words)
     parser = _parser()
-    told = parser.parse_args(own)
+    told, unknown = parser.parse_known_args(own)
+    if unknown:
+        parser.error(_unknown(unknown[0], parser))
     if not program:
         parser.error("which program? For example: tracelet run --backend csv train.py")
     options = _interpreter_options(sys.orig_argv, len(sys.argv))
-    if options and (sys.flags.isolated or sys.flags.ignore_environment or sys.flags.no_site):
+    if _looks_at_nothing([*options, *program]):
         parser.error("under python's -I, -E and -S no run can begin by itself; use `import tracelet.auto`")
     plan = {"verbose": told.verbose, "arguments": _arguments(told, parser)}
     environment = _environment(os.environ, vars(told), json.dumps(plan))
@@ -77,6 +79,36 @@ def _split(words: Sequence[str]) -> tuple[list[str], list[str]]:
             return list(words[:at]), list(words[at:])
         at += 2 if word in _TAKING_A_VALUE else 1
     return list(words), []
+
+
+def _looks_at_nothing(words: Sequence[str]) -> bool:
+    """Whether python's options, which `words` begin with, are to leave out the environment or `site`: -I, -E, -S."""
+    rest = iter(words)
+    for word in rest:
+        if not word.startswith("-") or word in ("-", "--"):
+            return False
+        if word.startswith("--"):
+            if word == "--check-hash-based-pycs":
+                next(rest, None)
+            continue
+        for at, letter in enumerate(word[1:], 2):
+            if letter in "IES":
+                return True
+            if letter in "cm":  # what follows is the program
+                return False
+            if letter in "WX":  # what follows, here or in the next word, is its value
+                if not word[at:]:
+                    next(rest, None)
+                break
+    return False
+
+
+def _unknown(word: str, parser: argparse.ArgumentParser) -> str:
+    from tracelet.errors import meant_or_known  # here: most command lines have no mistake
+
+    option = word.partition("=")[0]
+    known = [one.removeprefix("--") for one in parser._option_string_actions if one.startswith("--")]
+    return f"unknown option {option}. {meant_or_known(option.lstrip('-'), known, '--')}"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -128,11 +160,14 @@ def _arguments(told: argparse.Namespace, parser: argparse.ArgumentParser) -> dic
     config: dict[str, Any] = {}
     for pair in told.config or ():
         name, equals, value = pair.partition("=")
-        backend, dot, key = name.partition(".")
+        first, dot, key = name.partition(".")
         if not equals:
             parser.error(f"--config {pair!r}: say KEY=VALUE, or BACKEND.KEY=VALUE")
+        before = config.get(first)
+        if before is not None and isinstance(before, dict) != bool(dot):
+            parser.error(f"--config {pair!r}: {first!r} is said to be a key, and to be a backend with keys")
         if dot:
-            config.setdefault(backend, {})[key] = value
+            config.setdefault(first, {})[key] = value
         else:
             config[name] = value
     arguments = {"run_id": told.run_id, "resume": told.resume, "config": config or None}
