@@ -118,6 +118,18 @@ def test_a_detour_is_pending_until_it_was_handed_over(caplog):
     assert [*range(100)] == SERVER["one"]
 
 
+def test_what_is_all_recorded_is_not_recorded_again(monkeypatch):
+    """While its server is away, a sync that could add nothing to the vendor's recording opens nothing for it."""
+    experiment = recorded(100)
+    monkeypatch.setattr(Detouring, "recorded", classmethod(lambda cls, folder: 100))
+    opened = []
+    monkeypatch.setattr(Detouring, "open", lambda self, run: opened.append(run))
+
+    (outcome,) = sync.deliver(experiment.folder).outcomes
+
+    assert ([], 100, "its server is still away") == (opened, outcome.waiting, outcome.reason)
+
+
 def test_what_came_after_the_recording_follows_it(monkeypatch):
     """Cut off in a detour: first what the vendor recorded, then the rest of the journal; all of it once."""
     original = Detouring.write

@@ -32,6 +32,14 @@ def _as_it_is(text: str) -> str:
     return text
 
 
+def translated(function: Callable[[], T], words: Callable[[Exception], Exception]) -> T:
+    """`function()`, which runs code that is neither ours nor the program's: what it raises is told as `words` say."""
+    try:
+        return function()
+    except Exception as error:
+        raise words(error) from error
+
+
 class Guard:
     """What one experiment swallowed or dropped, by cause. `hide` takes credentials out of what is said."""
 

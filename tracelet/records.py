@@ -311,3 +311,5 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     group: str | None = None
     created: float = 0.0
     resumed: bool = False
+    program: str | None = None
+    """The program's `sys.argv[0]`: what vendors call the run's source."""

@@ -5,10 +5,13 @@ A run that a process still writes is left to that process; so is one that anothe
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import msgspec
@@ -79,6 +82,7 @@ def deliver(
     config: Mapping[str, Mapping[str, Any]] | None = None,
     patience: float = 30.0,
     tell: Tell = lambda name, done, total: None,
+    stands_in: bool = False,
 ) -> Synced:
     """Deliver what waits of the run in `folder`, and hand over what vendors recorded offline.
 
@@ -87,6 +91,8 @@ def deliver(
         config: The backends' own keys, by their names, over what the journal kept of them.
         patience: Seconds without progress after which a backend is given up; the rest waits for the next time.
         tell: Told of the progress.
+        stands_in: This process does nothing else, and goes by the name of the run's program meanwhile: vendors then
+            note the same source as in a live run.
 
     Raises:
         JournalError: there is no readable journal.
@@ -113,16 +119,22 @@ def deliver(
         return Synced(folder=folder, skipped="another process is at it")
     orchestrator.expect({one.name: kept_config(one, secrets) for one in made})
     recorded = [one.name for one in made if one.offline_store(folder) is not None]
-    reasons = _hand_over(made, folder, info, guard)
-    # Also where a recording could not be handed over: in its vendor's offline mode the rest joins it.
-    lacking = [one for one in made if before.get(one.name, Cursor()).position < last]
-    try:
-        orchestrator.start(lacking, lambda: None)
-        for delivery in orchestrator.deliveries.values():
-            delivery.ask_confirmed(last)
-        _wait(orchestrator, last, patience, tell)
-    finally:  # also when Ctrl-C ends the wait: what is settled by now is noted
-        orchestrator.stop("finished", 0, _END)
+    with _named_as(info.program if stands_in else None):
+        reasons = _hand_over(made, folder, info, guard)
+        # Also where a recording could not be handed over: in its vendor's offline mode the rest joins it.
+        lacking = [
+            one
+            for one in made
+            if before.get(one.name, Cursor()).position < last
+            and not (one.name in reasons and one.recorded(folder) >= last)
+        ]
+        try:
+            orchestrator.start(lacking, lambda: None)
+            for delivery in orchestrator.deliveries.values():
+                delivery.ask_confirmed(last)
+            _wait(orchestrator, last, patience, tell)
+        finally:  # also when Ctrl-C ends the wait: what is settled by now is noted
+            orchestrator.stop("finished", 0, _END)
     for name, delivery in orchestrator.deliveries.items():
         if delivery.position < last:
             reasons.setdefault(name, delivery.trouble or "it did not take everything in time")
@@ -132,10 +144,25 @@ def deliver(
     left = [name for name in recorded if name in orchestrator.deliveries and name not in reasons]
     behind = [name for name in left if offline_store(name, folder)]
     if behind:  # what the vendor's offline recording got just now is handed over as well
-        again = deliver(folder, behind, config=config, patience=patience, tell=tell)
+        again = deliver(folder, behind, config=config, patience=patience, tell=tell, stands_in=stands_in)
         for one in again.outcomes:
             outcomes[one.backend] = msgspec.structs.replace(one, new=outcomes[one.backend].new)
     return Synced(folder=folder, outcomes=tuple(outcomes.values()))
+
+
+@contextlib.contextmanager
+def _named_as(program: str | None) -> Iterator[None]:
+    """Vendors take the source of a run from `sys.argv` and `__main__`. That has no `__file__` here, as in a delivery
+    process: where a file stands there, a process that a vendor starts would run it."""
+    if not program:
+        yield
+        return
+    argv, main = sys.argv[:], sys.modules["__main__"]
+    sys.argv[:], sys.modules["__main__"] = [program], ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.argv[:], sys.modules["__main__"] = argv, main
 
 
 def _backend(name: str, facts: Mapping[str, Any], config: Mapping[str, Mapping[str, Any]]) -> Backend:

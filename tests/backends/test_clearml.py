@@ -1069,13 +1069,17 @@ def test_credentials_are_known_by_value(tmp_path: Path, monkeypatch: pytest.Monk
     """From the config, the environment and clearml.conf; none of them is among the keys that a journal may hold."""
     conf = tmp_path / "clearml.conf"
     conf.write_text(
-        'api { credentials {"access_key" = "FROMFILEKEY"\n  "secret_key" = "from file"} }\nsdk.aws.s3.secret: s3'
+        'api { credentials {"access_key" = "FROMFILEKEY"\n  "secret_key" = "from file"}\n'
+        "api_server: http://me:inconf@host }\nsdk.aws.s3.secret: s3"
     )
     monkeypatch.setenv("CLEARML_CONFIG_FILE", str(conf))
     monkeypatch.setenv("CLEARML_API_SECRET_KEY", "from-env")
     backend = ClearmlBackend(ClearmlConfig(api_key="given-key:given-secret", backend_url="http://me:pass%20word@host"))
 
+    monkeypatch.setenv("CLEARML_API_HOST", "http://me:hosted@host")
+
     known = {"given-key", "given-secret", "from-env", "FROMFILEKEY", "s3", "pass%20word", "pass word"}
+    known |= {"hosted", "inconf"}
     assert known <= set(backend.secrets())
     assert not {"api_key", "access_key", "secret_key"} & set(ClearmlBackend.kept)
     assert "pass%20word" not in repr(backend.config)

@@ -5,12 +5,17 @@ import sqlite3
 from pathlib import Path
 
 import msgspec
+import pytest
 
 import tracelet
 from tracelet import backends
 from tracelet.backends.base import Backend
-from tracelet.errors import BackendUnavailable, RecordRejected
+from tracelet.backends.memory import MemoryBackend
+from tracelet.errors import BackendUnavailable, ConfigurationError, RecordRejected
+from tracelet.housekeeping import remove
 from tracelet.records import Artifact, Histogram, Image, Params, Scalar, Text, shown_step
+from tracelet.report import summaries
+from tracelet.sync import waiting
 from tracelet.testing import BackendContract, Stored
 
 
@@ -78,6 +83,43 @@ class TestThirdParty(BackendContract):
             files = told(body)
             found.artifacts |= {name + one if name[-1] == "/" else name: bytes.fromhex(data) for one, data in files}
         return found
+
+
+def installed(folder, module, source):
+    """A package that brings the backend "added", as pip leaves it in `folder`."""
+    (folder / f"{module}.py").write_text(source, encoding="utf-8")
+    facts = folder / f"{module}-1.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1\n", encoding="utf-8")
+    (facts / "entry_points.txt").write_text(f"[tracelet.backends]\nadded = {module}:Added\n", encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("raise RuntimeError('old API')", "RuntimeError: old API"),
+        ("", "no attribute 'Added'"),
+        ("class Added: pass", "no subclass of tracelet.Backend"),
+    ],
+)
+def test_a_package_that_cannot_be_loaded(tmp_path, monkeypatch, source, words):
+    """It is named to whoever asks for its backend, and its past runs can be looked at and removed all the same."""
+    site = tmp_path / "site"
+    site.mkdir()
+    installed(site, f"added_{len(source)}", source)
+    monkeypatch.syspath_prepend(str(site))
+    with tracelet.start_logging(backend=MemoryBackend()) as run:
+        run.log_metric("loss", 1.0, 1)
+    with sqlite3.connect(run.folder / "journal.db") as journal:
+        journal.execute("UPDATE cursors SET backend = 'added'")
+
+    with pytest.raises(ConfigurationError, match=rf"backend 'added' of the package 'added_\d+'.*{words}"):
+        tracelet.start_logging(backend="added")
+    assert [] == waiting(run.folder)
+    (found,) = summaries(run.folder.parent.parent)
+    assert ["added"] == [one.name for one in found.backends]
+    remove(run.folder)
+    assert not run.folder.exists()
 
 
 def test_it_is_short():

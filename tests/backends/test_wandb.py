@@ -208,6 +208,15 @@ def test_scalars_of_a_writer_and_step_share_a_row(backend: WandbBackend, folder:
     assert [{"a", "b"}, {"c"}, {"c", "d"}, {"e"}, {"f"}, {"v", "w"}] == sorted(rows, key=sorted)
 
 
+def test_the_summary_ends_at_the_programs_step(backend: WandbBackend, folder: Path) -> None:
+    """And not at the seconds that the machine's own figures count."""
+    give(backend, scalar("loss", 1.0, 9))
+    give(backend, Scalar("system/cpu", 50.0, 2, WALL + 5, "system"))
+    backend.close("finished", 0)
+
+    assert 9 == store.only(folder).summary["global_step"]
+
+
 def test_another_kind_ends_the_row(backend: WandbBackend, folder: Path) -> None:
     """What a program says after a text is not in the row before it."""
     run = written(
@@ -693,7 +702,25 @@ def test_every_key_in_use_is_known(folder: Path, monkeypatch: pytest.MonkeyPatch
     )
     monkeypatch.setenv("WANDB_API_KEY", "environment")
 
-    assert {"given", "environment", "filed"} == set(WandbBackend(WandbConfig(api_key="given")).secrets())
+    monkeypatch.setenv("WANDB_BASE_URL", "http://me:en%20vironed@localhost")
+    given = {"base_url": "http://me:based@localhost"}
+    config = WandbConfig(api_key="given", backend_url="http://me:addressed@localhost", settings=given)
+
+    known = {"given", "environment", "filed", "addressed", "based", "en%20vironed", "en vironed"}
+    assert known == set(WandbBackend(config).secrets())
+    assert "addressed" not in repr(config)
+
+
+def test_a_password_in_the_address_is_in_no_text(folder: Path) -> None:
+    """Neither in why the server is not to be had, nor in what the config shows; the request goes without it."""
+    backend = WandbBackend(WandbConfig(mode="online", api_key="k" * 40, backend_url="http://me:pw1@127.0.0.1:9"))
+    backend.open(info(folder))
+    detour = backend.detour
+    with pytest.raises(BackendUnavailable) as caught:
+        backend.close("finished", 0)
+
+    assert "Connection refused" in str(detour)
+    assert "pw1" not in f"{caught.value!r}{backend.config!r}{detour}"
 
 
 def test_the_journal_keeps_no_credential() -> None:

@@ -238,6 +238,18 @@ def test_recordings_are_handed_over_in_their_order(server: WandbServer, folder: 
     assert waits(folder) is None
 
 
+def test_what_is_recorded_is_known_without_a_run(server: WandbServer, folder: Path) -> None:
+    """So that a sync without a server begins no recording that would stay empty."""
+    server.stop()
+    assert 0 == WandbBackend.recorded(folder / "run")
+    backend = opened(folder)
+    last = give(backend, *[scalar("loss", step, step) for step in range(10)])
+    with pytest.raises(BackendUnavailable):
+        backend.close("finished", 0)
+
+    assert last == WandbBackend.recorded(folder / "run")
+
+
 def test_handing_over_twice_changes_nothing(server: WandbServer, folder: Path) -> None:
     """Nor does what the user delivered by `wandb sync` go a second time."""
     server.stop()

@@ -209,6 +209,27 @@ def test_the_settings_name_the_server_and_the_key(monkeypatch):
     assert KEY not in repr(facts)
 
 
+@pytest.mark.parametrize("name", [*SERVED, "aim"])
+@pytest.mark.parametrize(
+    ("url", "secret"),
+    [
+        ("http://me:hunter2-and-more@127.0.0.1:1", "hunter2"),
+        ("http://me:pw1@127.0.0.1:1", "pw1"),
+        ("me:hunter2@127.0.0.1:1", "hunter2"),
+        ("http://127.0.0.1:1?api_key=hunter2", "hunter2"),
+    ],
+)
+def test_a_password_in_an_address_is_not_told(name, url, secret, monkeypatch, online):
+    """Of whatever length, and where it makes the address one that the vendor cannot use."""
+    if name in SERVED:
+        online(name, refusing())
+    monkeypatch.setenv("TRACELET_BACKEND_URL", url)
+
+    facts = examine_backend(name, timeout=60)
+
+    assert secret not in repr(facts)
+
+
 def test_a_key_that_the_backend_does_not_know_is_told(monkeypatch):
     monkeypatch.setenv("TRACELET_API_KEY", KEY)
 
@@ -330,7 +351,7 @@ def test_a_probe_that_hangs_is_left(monkeypatch):
 
 def test_the_whole_of_it_is_one_document(call, tmp_path, monkeypatch):
     """What nobody asked for is looked at from outside; nothing else is printed, and no credential is."""
-    (tmp_path / "tracelet.toml").write_text('project = "digits"\nbackend_url = "http://me:hunter2@localhost:1"\n')
+    (tmp_path / "tracelet.toml").write_text('project = "digits"\nbackend_url = "me:hunter2@localhost:1"\n')
     monkeypatch.setenv("TRACELET_API_KEY", KEY)
     monkeypatch.setenv("WANDB_API_KEY", KEY)
 
@@ -386,10 +407,32 @@ def test_what_is_wrong_is_told_and_is_exit_code_1(call, tmp_path, monkeypatch):
     assert ["unknown environment variable TRACELET_COLOUR"] == [one.partition(".")[0] for one in found["problems"]]
 
 
-def test_a_time_that_cannot_be_meant(call):
-    result = call("doctor", "--timeout", "0")
+@pytest.mark.parametrize("seconds", ["0", "nan", "inf", "1e10"])
+def test_a_time_that_cannot_be_meant(call, seconds):
+    result = call("doctor", "--timeout", seconds)
 
     assert (1, 1) == (result.exit_code, len(result.stderr.splitlines()))
+
+
+def test_a_folder_that_cannot_be_looked_at(call, tmp_path, monkeypatch):
+    """A name that no file system takes; it is trouble, and the document is printed all the same."""
+    monkeypatch.setenv("TRACELET_DIR", str(tmp_path / ("a" * 300)))
+
+    result = call("doctor", "--backend", "csv", "--json", "--timeout", "60")
+
+    found = document(result)
+    assert (1, False, False) == (result.exit_code, found["ok"], found["folder"]["writable"])
+    assert ["cannot be written: File name too long"] == [one.partition(": ")[2] for one in found["problems"]]
+
+
+def test_each_fault_is_told_once(call, monkeypatch):
+    """In its place in the list; and what was not tried says so."""
+    monkeypatch.setenv("TRACELET_COLOUR", "red")
+
+    told = call("doctor", "--backend", "csv,nobody", "--timeout", "60").stdout
+
+    assert [1, 1] == [told.count(words) for words in ("TRACELET_COLOUR", "unknown backend 'nobody'")]
+    assert "not asked" in next(line for line in told.splitlines() if "memory" in line and "unknown" not in line)
 
 
 @pytest.mark.parametrize("name", BUILT_IN)

@@ -111,7 +111,7 @@ def test_sync(told, finished_run):
     assert {"csv": {"delivered": 2, "new": 2, "waiting": 0, "rejected": 0, "filtered": 0, "reason": None}} == run[
         "backends"
     ]
-    assert {"runs": []} == told("sync")
+    assert {"runs": [], "errors": []} == told("sync")
 
 
 def test_sync_that_leaves_something(told, finished_run, tmp_path):
@@ -125,6 +125,22 @@ def test_sync_that_leaves_something(told, finished_run, tmp_path):
     assert OUTCOME == run["backends"]["csv"].keys()
     assert 1 == run["backends"]["csv"]["waiting"]
     assert run["backends"]["csv"]["reason"]
+
+
+def test_sync_goes_on_after_a_run_that_cannot_be_read(call, finished_run, tmp_path):
+    """Which is told on standard error, and in the document; exit code 1."""
+    for run_id in ("a", "c"):
+        finished_run({"loss": [1.0]}, run_id=run_id, mode="offline")
+    (tmp_path / "default" / "b").mkdir()
+    (tmp_path / "default" / "b" / "journal.db").write_bytes(b"no database" * 1000)
+
+    result = call("sync", "--all", "--json")
+
+    found = strict(result.stdout)
+    assert (1, ["a", "c"]) == (result.exit_code, [run["run_id"] for run in found["runs"]])
+    assert [True, True] == [run["complete"] for run in found["runs"]]
+    assert [line.removeprefix("tracelet: ") for line in result.stderr.splitlines()] == found["errors"]
+    assert 1 == len(found["errors"])
 
 
 def test_sync_of_a_live_run(told, tmp_path):
@@ -157,6 +173,45 @@ def test_what_a_vendor_prints_is_not_in_the_document(call, finished_run, monkeyp
     assert "hello\n" == result.stderr
     printed = capfd.readouterr()
     assert ("", "from below\n") == (printed.out, printed.err)
+
+
+NOISY = """
+import atexit, os
+import tracelet
+print("imported")
+os.write(1, b"imported from below\\n")
+atexit.register(print, "the end")
+
+class Noisy(tracelet.Backend):
+    name = "noisy"
+    def open(self, run): print("open")
+    def write(self, batch): pass
+"""
+
+
+@pytest.mark.parametrize("command", ["sync", "runs"])
+def test_what_a_package_prints_when_it_comes_and_goes_is_not_in_the_document(command, finished_run, tmp_path):
+    """A backend of another package may print at its import, and when the interpreter ends."""
+    finished_run({"loss": [1.0]}, backend=None, run_id="one")
+    site = tmp_path / "site"
+    facts = site / "noisy-1.dist-info"
+    facts.mkdir(parents=True)
+    (site / "noisy.py").write_text(NOISY, encoding="utf-8")
+    (facts / "entry_points.txt").write_text("[tracelet.backends]\nnoisy = noisy:Noisy\n", encoding="utf-8")
+    paths = [str(site), str(Path(tracelet.__file__).parent.parent)]
+    environ = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "TRACELET_DIR": str(tmp_path)}
+
+    def told(*words):
+        line = [sys.executable, "-m", "tracelet", *words, "--json"]
+        return subprocess.run(line, env=environ, capture_output=True, text=True, timeout=120, check=True)
+
+    done = told("sync", "one", "--backend", "noisy")
+    if command == "runs":
+        done = told("runs")
+
+    (run,) = strict(done.stdout)["runs"]
+    assert ("one", ["noisy"]) == (run["run_id"], list(run["backends"]))
+    assert {"imported", "imported from below", "the end"} <= set(done.stderr.splitlines())
 
 
 def test_watching_is_a_line_for_each_delivery(finished_run, tmp_path):
@@ -237,11 +292,14 @@ def test_import(told, tmp_path):
 
 
 def test_what_cannot_begin_prints_no_document(call, tmp_path):
-    """The error is one line on standard error."""
-    for arguments in (("import", tmp_path / "logs"), ("show", "nobody"), ("sync", "nobody")):
+    """The error is one line on standard error; nothing was done."""
+    write(tmp_path / "good" / "first", event(0, 0.5))
+    missing = ("import", tmp_path / "good", tmp_path / "logs")
+    for arguments in (missing, missing[::2], ("show", "nobody"), ("sync", "nobody")):
         result = call(*arguments, "--json")
 
         assert (1, "", 1) == (result.exit_code, result.stdout, len(result.stderr.splitlines()))
+    assert [] == list(tmp_path.glob("*/*/journal.db"))
 
 
 def test_what_goes_wrong_with_one_import_is_in_the_document(call, tmp_path):

@@ -14,7 +14,8 @@ import msgspec
 
 from tracelet import filters
 from tracelet.backends.base import Backend
-from tracelet.errors import ConfigurationError, MissingDependency, UnknownBackend
+from tracelet.errors import ConfigurationError, MissingDependency, UnknownBackend, meant_or_known
+from tracelet.guard import translated
 from tracelet.redaction import Secrets
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def backend_class(name: str) -> type[Backend]:
 
     Raises:
         UnknownBackend: nobody knows the name.
+        ConfigurationError: another package brings it, and it cannot be loaded.
     """
     if name in _registered:
         return _registered[name]
@@ -72,9 +74,21 @@ def backend_class(name: str) -> type[Backend]:
         return found
     for point in _entry_points():
         if point.name == name:
-            loaded: type[Backend] = point.load()
-            return loaded
-    raise UnknownBackend(f"unknown backend {name!r}. Known backends: {', '.join(known_backends())}")
+            return _loaded(point)
+    raise UnknownBackend(f"unknown backend {name!r}. {meant_or_known(name, known_backends())}")
+
+
+def _loaded(point: EntryPoint) -> type[Backend]:
+    package = f"the package {point.dist.name!r}" if point.dist is not None else point.value
+
+    def words(error: Exception) -> ConfigurationError:
+        told = " ".join(f"{type(error).__name__}: {error}".split())
+        return ConfigurationError(f"backend {point.name!r} of {package} cannot be loaded: {told}")
+
+    found: Any = translated(point.load, words)
+    if not (isinstance(found, type) and issubclass(found, Backend)):
+        raise words(TypeError(f"{point.value} is no subclass of tracelet.Backend"))
+    return found
 
 
 class Requirement(NamedTuple):
@@ -165,11 +179,12 @@ def vendor_of(obj: Any) -> str | None:
 
 
 def offline_store(name: str, folder: Path) -> str | None:
-    """`Backend.offline_store` by the backend's name; None for one that nobody knows here."""
+    """`Backend.offline_store` by the backend's name; None for one that nobody knows here, or that cannot be loaded."""
     try:
-        return backend_class(name).offline_store(folder)
-    except UnknownBackend:
+        cls = backend_class(name)
+    except ConfigurationError:
         return None
+    return cls.offline_store(folder)
 
 
 def kept_config(backend: Backend, secrets: Secrets) -> dict[str, Any]:
@@ -188,11 +203,8 @@ def configured(cls: type[Backend], config: Mapping[str, Any]) -> Backend:
     known = cls.Config.__struct_fields__
     unknown = sorted(set(config) - {*known, *filters.KEYS})
     if unknown:
-        listed = ", ".join(known) or "none"
-        raise ConfigurationError(
-            f"config: backend {cls.name!r} does not know {unknown[0]!r}. Keys it knows: {listed}. "
-            f"Keys of every backend: {', '.join(filters.KEYS)}"
-        )
+        near = meant_or_known(str(unknown[0]), [*known, *filters.KEYS])
+        raise ConfigurationError(f"config: backend {cls.name!r} does not know {unknown[0]!r}. {near}")
     try:
         backend = cls(msgspec.convert({key: value for key, value in config.items() if key in known}, cls.Config))
     except msgspec.ValidationError as error:

@@ -126,6 +126,14 @@ class Backend:
         """
         return None
 
+    @classmethod
+    def recorded(cls, folder: Path) -> int:
+        """The last sequence number that stands in such recordings, or at the vendor; 0 where that is not known.
+
+        With all of a run in them, a sync that cannot hand them over has nothing to open the backend for.
+        """
+        return 0
+
     def hand_over(self, run: RunInfo, deadline: float) -> None:
         """Deliver that recording by the vendor's own means, before `deadline` (monotonic seconds).
 

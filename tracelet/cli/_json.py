@@ -6,7 +6,8 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from contextvars import ContextVar
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -16,7 +17,25 @@ from tracelet.housekeeping import disk_used
 from tracelet.report import RunSummary, Unreadable
 from tracelet.sync import Synced
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")]
+_document: ContextVar[TextIO | None] = ContextVar("document", default=None)
+
+
+def _begin(ctx: typer.Context, wanted: bool) -> bool:
+    """Keep standard output for the document: what backends print when they are imported, and when the interpreter
+    ends, goes to standard error."""
+    if not wanted or ctx.resilient_parsing:
+        return wanted
+    _document.set(sys.stdout)
+    with contextlib.suppress(OSError):  # a standard output that is no file, as where the command is called by a test
+        if sys.stdout.fileno() == 1:
+            sys.stdout.flush()
+            _document.set(os.fdopen(os.dup(1), "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors))
+            os.dup2(2, 1)
+    ctx.with_resource(contextlib.redirect_stdout(sys.stderr))
+    return wanted
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.", callback=_begin)]
 
 _UNKNOWN = ("name", "project", "group", "notes", "exit_code", "started", "seen", "records", "tags", "duration")
 
@@ -24,7 +43,8 @@ _UNKNOWN = ("name", "project", "group", "notes", "exit_code", "started", "seen",
 def emit(document: Mapping[str, Any], *, line: bool = False) -> None:
     """Print a document; `line`: as one line, of several that follow each other."""
     text = plain.text(document)
-    typer.echo(" ".join(one.strip() for one in text.splitlines()) if line else text)
+    told = " ".join(one.strip() for one in text.splitlines()) if line else text
+    typer.echo(told, file=_document.get())
 
 
 def never_ask(as_json: bool, answered: bool, command: str, how: str) -> None:

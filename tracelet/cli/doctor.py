@@ -61,8 +61,9 @@ def _tell(out: Console, found: Diagnosis, places: bool) -> None:
     _line(out, "ok", "tensorboard", found.tensorboard, f"checksums of event files: {checksums}")
     out.print(cell("Backends", "bold"))
     for backend in found.backends:
-        detail = backend.detail + (" (asked for)" if backend.asked else "")
-        _line(out, backend.state, backend.name, backend.version, detail)
+        state = "wrong" if backend.asked and backend.state != "ok" else backend.state
+        detail = f"{backend.detail} (asked for)" if backend.asked else backend.detail or backend.state
+        _line(out, state, backend.name, backend.version, detail)
         if places:
             _places(out, backend)
     others = list(_others(found))
@@ -70,16 +71,17 @@ def _tell(out: Console, found: Diagnosis, places: bool) -> None:
         out.print(cell("Others that listen to TensorBoard here: a record may arrive twice", "yellow bold"))
     for words in others:
         out.print(cell(f"  {words}", "yellow"))
-    for problem in found.problems:
-        out.print(Text.assemble(("no  ", "red"), cell(problem)))
 
 
 def _settings(out: Console, found: Diagnosis) -> None:
     said = [one for one in found.settings if one.origin != "default"]
-    out.print(cell("Settings" if said else "Settings: all as they are by default", "bold"))
+    plain = not said and found.settings_trouble is None
+    out.print(cell("Settings: all as they are by default" if plain else "Settings", "bold"))
     width = max((len(one.name) for one in said), default=0)
     for one in said:
         out.print(cell(f"  {one.name:<{width}}  {_value(one.value)}  ({one.origin})"))
+    if found.settings_trouble is not None:
+        out.print(Text.assemble((f"  {_SIGNS['wrong']}  ", _COLOURS["wrong"]), clean(found.settings_trouble)))
 
 
 def _value(value: Any) -> str:
@@ -90,7 +92,7 @@ def _folder(out: Console, found: Diagnosis) -> None:
     folder = found.folder
     words = [
         "there" if folder.exists else "not there yet",
-        "can be written" if folder.writable else "cannot be written",
+        folder.trouble or "can be written",
     ]
     words += [f"{size(folder.free)} free"] if folder.free is not None else []
     words += [folder.file_system] if folder.file_system else []

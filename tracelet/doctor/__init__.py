@@ -17,12 +17,12 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
 from tracelet import settings as settings_module
 from tracelet.backends import backend_class, check_installed, is_registered, known_backends, requirement
+from tracelet.backends.addresses import redacted
 from tracelet.checksum import IS_COMPILED
 from tracelet.doctor.answers import about_backend
 from tracelet.doctor.questions import AboutBackend, AboutWriter, BackendAnswer, WriterAnswer, ask
@@ -49,6 +49,7 @@ State = Literal["ok", "wrong", "missing", "not asked"]
 _WRITERS = {"torch": "torch.utils.tensorboard.writer", "tensorboardX": "tensorboardX.writer"}
 # More at once would wait for each other's imports, and not for their servers.
 _AT_ONCE = 4
+_LONGEST = 3600.0
 _AT_EVERY_START = ("sitecustomize", "usercustomize")
 
 
@@ -138,14 +139,13 @@ def examine(
 
     Args:
         backends: Names; left out, those of the settings, and where these name none, every one that is installed.
-        timeout: Seconds that a backend's server may take to answer.
+        timeout: Seconds that a backend's server may take to answer; at most an hour.
         tell: Told how many of the backends and writers are done, and how many there are.
 
     Raises:
-        ConfigurationError: `timeout` is not above 0.
+        ConfigurationError: `timeout` is not above 0, or more than an hour.
     """
-    if not timeout > 0:
-        raise ConfigurationError(f"timeout {timeout!r}: give seconds above 0")
+    _check(timeout)
     told, origins, trouble = _settings()
     asked = list(dict.fromkeys(backends or told.backend))
     with ThreadPoolExecutor(max(_AT_ONCE, os.cpu_count() or 1), thread_name_prefix="tracelet-doctor") as pool:
@@ -171,8 +171,14 @@ def examine(
 
 
 def examine_backend(name: str, *, timeout: float = 5.0) -> BackendFacts:
-    """One backend alone, tried out as `examine` does."""
+    """One backend alone, tried out as `examine` does, with the same error."""
+    _check(timeout)
     return _backend(name, [name], _settings()[0], timeout)
+
+
+def _check(timeout: float) -> None:
+    if not 0 < timeout <= _LONGEST:
+        raise ConfigurationError(f"timeout {timeout!r}: give seconds above 0, and at most {_LONGEST:g}")
 
 
 def _settings() -> tuple[Settings, dict[str, str], str | None]:
@@ -187,39 +193,39 @@ def _fact(name: str, value: Any, origin: str) -> SettingFact:
     if name == "api_key" and value is not None:
         value = "***"
     if name == "backend_url" and value is not None:
-        value = _without_user(value)
+        value = redacted(value)
     return SettingFact(name=name, value=value, origin=origin)
-
-
-def _without_user(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "***"
-    _, at, host = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"***@{host}")) if at else url
 
 
 def _folder(path: Path) -> FolderFacts:
     """Tried with a file that has no name and leaves nothing; where the folder is yet to be made, in the one above."""
-    there = next(one for one in (path, *path.parents) if one.exists())
-    trouble, free = None, None
+    there, trouble, free = None, None, None
     try:
+        there = next(filter(_is_there, (path, *path.parents)))
         free = shutil.disk_usage(there).free
         with tempfile.TemporaryFile(dir=there) as file:
             file.write(b"tracelet")
             file.flush()
-    except OSError as error:
-        trouble = f"cannot be written: {error.strerror or error}"
+    except (OSError, ValueError) as error:  # ValueError: a name that no file system takes
+        trouble = f"cannot be written: {getattr(error, 'strerror', None) or error}"
     return FolderFacts(
         path=str(path),
-        exists=path.is_dir(),
+        exists=there == path and path.is_dir(),
         writable=trouble is None,
         trouble=trouble,
         free=free,
-        file_system=file_system(there),
-        network=on_network(there),
+        file_system="" if there is None else file_system(there),
+        network=there is not None and on_network(there),
     )
+
+
+def _is_there(path: Path) -> bool:
+    """As `exists`, which in some releases of Python hides that a folder may not be entered, or a name is too long."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def _writer(name: str, module: str, timeout: float) -> WriterFacts:

@@ -13,6 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from tracelet.backends import backend_class, configured, hush
+from tracelet.backends.addresses import redacted
 from tracelet.backends.base import Probe
 from tracelet.doctor.questions import AboutBackend, AboutWriter, BackendAnswer, Question, WriterAnswer
 from tracelet.errors import ConfigurationError
@@ -48,7 +49,8 @@ def about_backend(question: AboutBackend) -> BackendAnswer:
     guard = Guard(secrets.hide)
     cls, error = _tried(guard, backend_class, question.name)
     if cls is None:
-        return BackendAnswer(ok=False, detail=f"its class cannot be loaded: {_words(error)}")
+        told = str(error) if isinstance(error, ConfigurationError) else f"its class cannot be loaded: {_words(error)}"
+        return BackendAnswer(ok=False, detail=told)
     lands = {kind(one): cls.places.get(one, "") for one in KINDS if one in cls.accepts}
     answer = BackendAnswer(
         ok=False, detail="", places=lands, filtered=tuple(kind(one) for one in KINDS if one not in cls.accepts)
@@ -67,7 +69,7 @@ def about_backend(question: AboutBackend) -> BackendAnswer:
     return replace(
         answer,
         ok=probe.ok,
-        detail=secrets.hide(" ".join(probe.detail.split())),
+        detail=secrets.hide(redacted(" ".join(probe.detail.split()))),
         reachable=probe.reachable,
         signed_in=probe.signed_in,
         own_capture=own,

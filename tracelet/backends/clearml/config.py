@@ -7,13 +7,15 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from tracelet.backends.clearml.surroundings import Server
+from tracelet.backends.addresses import redacted
+from tracelet.backends.clearml.surroundings import HOST_NAMES, Server
+from tracelet.redaction import of_url
 
 _SECRET = ("api_key", "access_key", "secret_key")
+_ADDRESSES = ("backend_url", "web_url", "files_url", "output_uri")
 _VARIABLES = tuple(
     f"{vendor}_{name}"
     for vendor in ("CLEARML", "TRAINS")
@@ -21,6 +23,7 @@ _VARIABLES = tuple(
 )
 # In clearml.conf, of ClearML's own server and of the storages.
 _CONF_KEYS = re.compile(r"""\b(?:access_key|secret_key|secret|account_key|token)"?\s*[:=]\s*"?([^"\s,}$]+)""")
+_CONF_ADDRESSES = re.compile(r"""https?://[^"\s]+""")
 
 
 class ClearmlConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -56,7 +59,8 @@ class ClearmlConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             raise ValueError("api_key: ClearML has two keys; give them as '<access key>:<secret key>'")
 
     def __repr__(self) -> str:
-        shown = {name: redacted(getattr(self, name)) for name in KEPT}
+        shown = {name: getattr(self, name) for name in KEPT}
+        shown |= {name: redacted(shown[name]) for name in _ADDRESSES if isinstance(shown[name], str)}
         shown |= {name: "***" for name in _SECRET if getattr(self, name) is not None}
         return f"ClearmlConfig({', '.join(f'{name}={value!r}' for name, value in shown.items() if value is not None)})"
 
@@ -77,24 +81,14 @@ def secrets(config: ClearmlConfig) -> Iterator[str]:
     """The keys that this backend could use, clearml not imported: given, in the environment, in clearml.conf."""
     yield from filter(None, config.server[3:])
     yield from filter(None, map(os.environ.get, _VARIABLES))
-    addresses = (config.backend_url, config.web_url, config.files_url, config.output_uri)
-    for word in filter(None, map(_password, addresses)):
-        yield from (word, unquote(word))
+    addresses = (getattr(config, name) for name in _ADDRESSES)
+    for address in (*addresses, *map(os.environ.get, HOST_NAMES)):
+        yield from of_url(address if isinstance(address, str) else None)
     place = os.environ.get("CLEARML_CONFIG_FILE") or os.environ.get("TRAINS_CONFIG_FILE") or "~/clearml.conf"
     try:
-        yield from _CONF_KEYS.findall(Path(place).expanduser().read_text(encoding="utf-8", errors="replace"))
+        text = Path(place).expanduser().read_text(encoding="utf-8", errors="replace")
+        yield from _CONF_KEYS.findall(text)
+        for address in _CONF_ADDRESSES.findall(text):
+            yield from of_url(address)
     except (OSError, RuntimeError):  # RuntimeError: nobody's home
         return
-
-
-def redacted(value: Any) -> Any:
-    """An address without the password in it; anything else as it is."""
-    word = _password(value)
-    return value.replace(word, "***") if word else value
-
-
-def _password(address: Any) -> str | None:
-    try:
-        return urlsplit(address).password if isinstance(address, str) else None
-    except ValueError:
-        return None

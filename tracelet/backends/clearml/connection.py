@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from tracelet.backends.addresses import redacted
 from tracelet.backends.base import Probe
 from tracelet.backends.clearml.sessions import hurried_session, login_error
 from tracelet.backends.clearml.surroundings import Server, not_configured
@@ -62,7 +63,7 @@ class Connection:
         raise self.unavailable(f"the server answers {meta.result_code}: {meta.result_msg}")
 
     def unavailable(self, why: str) -> BackendUnavailable:
-        return BackendUnavailable(f"clearml: {why}", retry_after=self._patience.asked)
+        return BackendUnavailable(f"clearml: {redacted(why)}", retry_after=self._patience.asked)
 
     def alive(self) -> bool:
         """Whether the server answers now, or did a moment ago."""
@@ -209,7 +210,8 @@ def probe(server: Server) -> Probe:
             return Probe(False, told, signed_in=False)
         signed_in = False if patience.status in _SIGN_IN else None
         return Probe(False, told, reachable=patience.status is not None, signed_in=signed_in)
-    return Probe(True, f"signed in to {server.api or Session.get_api_server_host()}", reachable=True, signed_in=True)
+    host = redacted(server.api or Session.get_api_server_host())
+    return Probe(True, f"signed in to {host}", reachable=True, signed_in=True)
 
 
 def _sign_in(server: Server, patience: _Patience) -> Connection:
@@ -220,5 +222,6 @@ def _sign_in(server: Server, patience: _Patience) -> Connection:
     except MissingConfigError as error:
         raise BackendUnavailable(f"clearml: {not_configured()}") from error
     except (login_error(), ValueError) as error:
-        raise BackendUnavailable(f"clearml: cannot sign in: {error}", retry_after=patience.asked) from error
+        why = redacted(f"clearml: cannot sign in: {error}")
+        raise BackendUnavailable(why, retry_after=patience.asked) from error
     return Connection(session, patience)

@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 
+from tracelet.backends.addresses import redacted
 from tracelet.backends.clearml.sessions import login_error
 from tracelet.errors import BackendUnavailable, RecordRejected
 
@@ -23,9 +24,9 @@ def translated(*, record: bool = False) -> Iterator[None]:
         code = error.result.meta.result_code
         if record and code in (400, 413, 422):
             raise RecordRejected(f"clearml: the server refuses it: {error.result.meta.result_msg}") from error
-        raise BackendUnavailable(f"clearml: {error.result.meta.result_msg}") from error
+        raise BackendUnavailable(f"clearml: {redacted(str(error.result.meta.result_msg))}") from error
     except (RequestException, UsageError, login_error()) as error:
-        raise BackendUnavailable(f"clearml: {error}") from error
+        raise BackendUnavailable(f"clearml: {redacted(str(error))}") from error
     except FileNotFoundError as error:
         raise (RecordRejected if record else BackendUnavailable)(f"clearml: {error}") from error
     except OSError as error:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 _OFFLINE_NAMES = ("CLEARML_OFFLINE_MODE", "TRAINS_OFFLINE_MODE")
-_HOST_NAMES = ("CLEARML_API_HOST", "CLEARML_WEB_HOST", "CLEARML_FILES_HOST")
+HOST_NAMES = ("CLEARML_API_HOST", "CLEARML_WEB_HOST", "CLEARML_FILES_HOST")
 _YES = ("1", "true", "yes", "y", "t", "on")
 
 
@@ -31,7 +31,7 @@ class Server(NamedTuple):
         if self.api is not None:
             web = web or _beside(self.api, "app.", 8080)
             files = files or _beside(self.api, "files.", 8081)
-        return {name: host for name, host in zip(_HOST_NAMES, (self.api, web, files), strict=True) if host}
+        return {name: host for name, host in zip(HOST_NAMES, (self.api, web, files), strict=True) if host}
 
 
 def _beside(api: str, label: str, port: int) -> str | None:
@@ -101,5 +101,5 @@ def restore_variable(name: str, value: str | None) -> None:
 def not_configured() -> str:
     return (
         "no server and keys are configured: run `clearml-init`, set CLEARML_API_HOST, CLEARML_API_ACCESS_KEY and "
-        'CLEARML_API_SECRET_KEY, or use the mode "offline"'
+        "CLEARML_API_SECRET_KEY, or record offline: CLEARML_OFFLINE_MODE=1"
     )

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from tracelet.backends.addresses import redacted
 from tracelet.backends.base import Backend, Batch, Probe, Status
 from tracelet.backends.mlflow import credentials
 from tracelet.backends.mlflow.access import Access
-from tracelet.backends.mlflow.config import KEPT, MlflowConfig, redacted
+from tracelet.backends.mlflow.config import KEPT, MlflowConfig
 from tracelet.backends.mlflow.errors import translated
 from tracelet.backends.mlflow.outbox import Outbox
 from tracelet.backends.mlflow.place import absolute, check, look

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
-
 import msgspec
+
+from tracelet.backends.addresses import redacted
 
 _SECRET = ("api_key", "password", "headers")
 
@@ -44,8 +44,3 @@ class MlflowConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 KEPT = tuple(name for name in MlflowConfig.__struct_fields__ if name not in _SECRET)
-
-
-def redacted(text: str) -> str:
-    """A text without the user and password of the addresses in it."""
-    return re.sub(r"(?<=://)[^/@\s]+@", "***@", text)

@@ -6,7 +6,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
-from tracelet.backends.mlflow.config import redacted
+from tracelet.backends.addresses import redacted
 from tracelet.backends.retry_after import THROTTLED, seconds
 from tracelet.errors import BackendUnavailable, RecordRejected
 

@@ -14,8 +14,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from tracelet.backends.addresses import redacted
 from tracelet.backends.mlflow import environment
-from tracelet.backends.mlflow.config import MlflowConfig, redacted
+from tracelet.backends.mlflow.config import MlflowConfig
 from tracelet.backends.retry_after import THROTTLED, seconds
 from tracelet.errors import BackendUnavailable
 

@@ -6,9 +6,10 @@ import importlib.util
 import os
 from pathlib import Path
 
+from tracelet.backends.addresses import redacted
 from tracelet.backends.base import Probe
 from tracelet.backends.mlflow.access import Access
-from tracelet.backends.mlflow.config import MlflowConfig, redacted
+from tracelet.backends.mlflow.config import MlflowConfig
 from tracelet.backends.mlflow.errors import asks_to_sign_in, translated
 from tracelet.backends.mlflow.place import Place, check
 from tracelet.errors import BackendUnavailable

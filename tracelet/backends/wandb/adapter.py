@@ -29,6 +29,7 @@ from tracelet.backends.wandb.transaction_log import TransactionLog, row_count
 from tracelet.backends.wandb.values import tag_word
 from tracelet.errors import BackendUnavailable
 from tracelet.records import Record, RunInfo, Scalar, Tags, shown_step
+from tracelet.redaction import of_url
 
 _logger = logging.getLogger("tracelet")
 
@@ -306,6 +307,11 @@ class WandbBackend(Backend):
         waiting = [] if _wants_offline() else Note.load(folder).waiting()
         return os.path.dirname(waiting[0].file) if waiting else None
 
+    @classmethod
+    def recorded(cls, folder: Path) -> int:
+        """By the note in the run's folder."""
+        return Note.load(folder).held()
+
     def hand_over(self, run: RunInfo, deadline: float) -> None:
         """Deliver by `wandb sync` what wandb recorded offline, or could not upload."""
         folder = Path(run.folder)
@@ -320,8 +326,11 @@ class WandbBackend(Backend):
             HandOver(note, server, lambda: note.save(folder)).run(deadline)
 
     def secrets(self) -> Iterable[str]:
-        """The API keys that this backend could use."""
-        return set(secrets(self.config, dict(os.environ)))
+        """The API keys that this backend could use, and the passwords in addresses."""
+        known = {*secrets(self.config, dict(os.environ))}
+        if self._wandb is not None:  # by now it has read its settings files
+            known.update(of_url(str(self._wandb.sdk.wandb_setup.singleton().settings.base_url)))
+        return known
 
     def _finish(self, code: int) -> None:
         try:

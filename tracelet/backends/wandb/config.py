@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from tracelet.backends.addresses import redacted
+
 
 class WandbConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What `wandb.init` should be given beyond the run itself; a key left out keeps wandb's own meaning (WANDB_...)."""
@@ -27,6 +29,7 @@ class WandbConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     def __repr__(self) -> str:
         shown = {name: getattr(self, name) for name in KEPT}
+        shown["backend_url"] = self.backend_url and redacted(self.backend_url)
         shown |= {name: "***" for name in _UNTOLD if getattr(self, name) is not None}
         return f"WandbConfig({', '.join(f'{name}={value!r}' for name, value in shown.items() if value is not None)})"
 

@@ -37,10 +37,12 @@ class Connection:
         """Why the run is in wandb's offline mode though it was meant to be online."""
         self.handover: HandOver | None = None
         self._rows: int | None = None
+        self._program: str | None = None
 
     def begin(self, run: RunInfo) -> Any:
         """`wandb.init` with what the user gave, and nothing else."""
         config, note = self._config, self.note
+        self._program = run.program
         wanted = config.tags if config.tags is not None else run.tags
         given = {
             "entity": note.entity or config.entity,
@@ -114,8 +116,10 @@ class Connection:
         return the_server(self._wandb, self._config)
 
     def _init(self, given: Mapping[str, Any], timeout: float = _CONNECT_TIMEOUT) -> Any:
-        ours = {"x_transaction_log_flush_interval": FLUSH_INTERVAL, "init_timeout": timeout}
+        ours: dict[str, Any] = {"x_transaction_log_flush_interval": FLUSH_INTERVAL, "init_timeout": timeout}
         ours |= {"finish_timeout": self._config.finish_timeout}
+        if self._program not in (None, "", "-c") and _has_no_main_file():
+            ours |= {"program": self._program}
         known = self._wandb.Settings.model_fields  # releases before 0.31 lack one or two of ours
         settings = {
             name: value for name, value in ours.items() if name in known and f"WANDB_{name.upper()}" not in os.environ
@@ -149,6 +153,11 @@ class Connection:
             note.recordings.append(recording)
         self._save()
         return recording
+
+
+def _has_no_main_file() -> bool:
+    """Whether this process is not the program itself, but delivers for it; in a notebook wandb knows better."""
+    return not hasattr(sys.modules["__main__"], "__file__") and "IPython" not in sys.modules
 
 
 def _is_outage(error: BackendUnavailable) -> bool:

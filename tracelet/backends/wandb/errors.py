@@ -7,6 +7,7 @@ import errno
 from collections.abc import Iterator
 from typing import Any
 
+from tracelet.backends.addresses import redacted
 from tracelet.errors import BackendUnavailable, RecordRejected
 
 NOT_INSTALLED = 'not installed: pip install "tracelet[wandb]"'
@@ -48,12 +49,16 @@ def translated(*, written: int | None = None) -> Iterator[None]:
         error.written = written or 0
         raise
     except (*dead_service(), wandb.errors.CommError, TimeoutError) as error:
-        raise BackendUnavailable(f"wandb: {error or type(error).__name__}", written=written or 0) from error
+        raise BackendUnavailable(f"wandb: {_shown(error)}", written=written or 0) from error
     except (wandb.Error, TypeError, ValueError, OSError, *_refusals()) as error:
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
         if written is None or full:
-            raise BackendUnavailable(f"wandb: {error}", written=written or 0) from error
+            raise BackendUnavailable(f"wandb: {_shown(error)}", written=written or 0) from error
         raise RecordRejected(f"wandb: {error}", written=written) from error
+
+
+def _shown(error: Exception) -> str:
+    return redacted(str(error) or type(error).__name__)
 
 
 def _refusals() -> tuple[type[Exception], ...]:

@@ -111,7 +111,7 @@ class HandOver:
             self._sync(rest, deadline)
         if not self.verify(recording):
             _remove_mark(file)  # `wandb sync` makes it also where the upload failed
-            raise BackendUnavailable(f"wandb: {self._server.url} did not take all of {file.parent}")
+            raise BackendUnavailable(f"wandb: {self._server.shown} did not take all of {file.parent}")
 
     def _sync(self, file: Path, deadline: float) -> None:
         """`wandb sync`, killed at the deadline."""

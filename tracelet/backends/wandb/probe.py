@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from tracelet.backends.addresses import redacted
 from tracelet.backends.base import AdoptedArtifact, Probe
 from tracelet.backends.wandb.config import WandbConfig
 from tracelet.backends.wandb.errors import NOT_INSTALLED, imported
@@ -32,7 +33,7 @@ def probe(config: WandbConfig) -> Probe:
     try:
         server = the_server(wandb, msgspec.structs.replace(config, backend_url=url))
     except wandb.Error as error:
-        return Probe(False, f"{url}: {error}", signed_in=False)
+        return Probe(False, redacted(f"{url}: {error}"), signed_in=False)
     except BackendUnavailable as error:
         return Probe(False, _told(error), signed_in=False)
     try:
@@ -41,7 +42,7 @@ def probe(config: WandbConfig) -> Probe:
         return Probe(False, _told(error), reachable=True, signed_in=False)
     except BackendUnavailable as error:  # what came over the network has no cause
         return Probe(False, _told(error), reachable=error.__cause__ is None)
-    return Probe(True, f"signed in to {server.url}", reachable=True, signed_in=True)
+    return Probe(True, f"signed in to {server.shown}", reachable=True, signed_in=True)
 
 
 def own_capture() -> str | None:

@@ -65,6 +65,7 @@ _logger = logging.getLogger("tracelet")
 
 # The server's last word on an artifact; anything else is an outage.
 _REFUSED = re.compile(r": input: |returned error 4(?!01|03|08|29)\d\d")
+_MACHINE = "system/"
 _VIDEO_FORMATS = ("gif", "mp4", "webm", "ogg")
 
 
@@ -92,6 +93,8 @@ class OpenRun:
         self._log, self._define_metric = run.log, run.define_metric
         self._defined = {AXIS}
         self._names_told = 0
+        self._step: int | None = None
+        self._machine_last = False
         self._histograms: Any = None
         self.file: TransactionLog | None = None
         if run.disabled:
@@ -122,6 +125,9 @@ class OpenRun:
             if self._program is not None and not self.finished:
                 with contextlib.suppress(*dead_service()):
                     self._program.commit()
+            if self._machine_last and self._step is not None and not self.finished:
+                with contextlib.suppress(*dead_service()):
+                    self.native.summary.update({AXIS: self._step})
 
     def key(self, tag: str) -> str:
         key = metric_name(tag)
@@ -147,6 +153,10 @@ class OpenRun:
         for name in [key] if key else values:
             self._define(name)
         self._log({**values, AXIS: step, "_timestamp": wall_time})
+        # The machine's figures count seconds: the summary's axis is to be where the program was.
+        self._machine_last = all(name.startswith(_MACHINE) for name in values)
+        if not self._machine_last:
+            self._step = step
         return "row", step, wall_time, key or next(iter(values))
 
     def send(self, record: Record) -> Sign:

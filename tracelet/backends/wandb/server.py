@@ -8,9 +8,12 @@ import json
 import os
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
+from tracelet.backends.addresses import redacted
 from tracelet.backends.wandb.config import WandbConfig
 from tracelet.errors import BackendUnavailable
+from tracelet.redaction import of_url
 
 OFFLINE = ("offline", "dryrun", "disabled")
 _SIGN_IN = (401, 403)
@@ -30,12 +33,13 @@ class Server:
 
     def __init__(self, url: str, key: str | None, *, insecure: bool = False) -> None:
         self.url, self.key = url.rstrip("/"), key
+        self.shown = redacted(self.url)
         self._insecure = insecure
 
     def check(self, timeout: float) -> None:
         """Raise `BackendUnavailable` if a run could not be begun there now."""
         if self.key is not None and not (self._ask("Viewer", _VIEWER, {}, timeout) or {}).get("viewer"):
-            raise NotSignedIn(f"wandb: {self.url} does not know this API key")
+            raise NotSignedIn(f"wandb: {self.shown} does not know this API key")
 
     def rows(self, project: str | None, entity: str | None, run_id: str, timeout: float) -> int | None:
         """How many rows of history the server has of this run; None where it cannot be asked."""
@@ -53,9 +57,11 @@ class Server:
         body = json.dumps({"operationName": name, "query": query, "variables": variables}).encode()
         signed = base64.b64encode(f"api:{self.key}".encode()).decode()
         headers = {"Content-Type": "application/json", "Authorization": f"Basic {signed}", "User-Agent": "tracelet"}
-        request = urllib.request.Request(f"{self.url}/graphql", body, headers)
         tls = ssl._create_unverified_context() if self._insecure else None
         try:
+            parts = urlsplit(f"{self.url}/graphql")
+            bare = parts._replace(netloc=parts.netloc.rpartition("@")[2])  # urllib takes a user for a part of the host
+            request = urllib.request.Request(urlunsplit(bare), body, headers)
             with urllib.request.urlopen(request, timeout=max(timeout, 0.1), context=tls) as answer:
                 return json.load(answer).get("data")
         except urllib.error.HTTPError as error:
@@ -67,11 +73,11 @@ class Server:
                 raise trouble(f"wandb: {refusal}", retry_after=wait) from None
         except (OSError, ValueError) as error:
             reason = getattr(error, "reason", None) or error or type(error).__name__
-            raise BackendUnavailable(f"wandb: {self.url}: {reason}") from error
+            raise BackendUnavailable(f"wandb: {self.shown}: {reason}") from error
 
     def _refusal(self, code: int, reason: str) -> str:
         hint = "; is the API key the right one for it?" if code in _SIGN_IN else ""
-        return f"{self.url} answers {code} {reason}{hint}"
+        return f"{self.shown} answers {code} {reason}{hint}"
 
 
 def the_server(wandb: Any, config: WandbConfig) -> Server:
@@ -102,20 +108,26 @@ def _signed_in(url: str) -> Any:
 
 
 def no_key(url: str) -> str:
-    return f"no API key for {url}: run `wandb login`, set WANDB_API_KEY, or use the mode 'offline'"
+    return (
+        f"no API key for {redacted(url)}: run `wandb login`, set WANDB_API_KEY, or record offline: WANDB_MODE=offline"
+    )
 
 
 def secrets(config: WandbConfig, environ: dict[str, str]) -> Iterator[str]:
-    """The API keys that this backend could use, wandb not imported: given, in the environment, in ~/.netrc."""
+    """The API keys that this backend could use, wandb not imported: given, in the environment, in ~/.netrc; and the
+    passwords in addresses."""
     import netrc
 
     given = config.settings or {}
+    addresses = (config.backend_url, given.get("base_url"), environ.get("WANDB_BASE_URL"))
+    names = [str(url) for url in addresses if url]
+    for name in names:
+        yield from of_url(name)
     yield from filter(None, (config.api_key, given.get("api_key"), environ.get("WANDB_API_KEY")))
     try:
         hosts = netrc.netrc(environ.get("NETRC") or os.path.expanduser("~/.netrc")).hosts
     except (OSError, netrc.NetrcParseError):
         return
-    names = [str(url) for url in (config.backend_url, given.get("base_url"), environ.get("WANDB_BASE_URL")) if url]
     for host, (_, _, password) in hosts.items():
         if password and ("wandb" in host or any(host in name for name in names)):
             yield password
