@@ -1,6 +1,7 @@
 """start_logging and stop_logging: what they promise, and every sentence that tells a user what to do."""
 
 import gc
+import math
 import os
 import re
 import threading
@@ -10,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from faults import Faulty, journalled, values
-from programs import run_program
+from programs import csv_values, run_program
 from support import our_threads
 
 import tracelet
@@ -66,7 +67,7 @@ def assert_refused(error, *words, **arguments):
 
 
 def test_an_unknown_backend_lists_the_known():
-    assert_refused(tracelet.UnknownBackend, "'wandv'", "csv", "memory", "wandb", "keyed", backend="wandv")
+    assert_refused(tracelet.UnknownBackend, "'nowhere'", "csv", "memory", "wandb", "keyed", backend="nowhere")
 
 
 def test_every_error_is_a_tracelet_error():
@@ -106,7 +107,9 @@ def test_a_missing_package_says_how_to_install_it():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"backend": "keyed", "config": {"entitty": "x"}}, ["'entitty'", "entity", "level"]),
+        ({"backend": "wandv"}, ["unknown backend 'wandv'. Did you mean wandb?"]),
+        ({"backend": "keyed", "config": {"entitty": "x"}}, ["'entitty'. Did you mean entity?"]),
+        ({"backend": "keyed", "config": {"colour": "x"}}, ["'colour'. Known: api_key, backend_url, entity, level"]),
         ({"backend": "keyed", "config": {"level": "high"}}, ["keyed", "level"]),
         ({"backend": "keyed", "config": ["entity"]}, ["config is a dict", "list"]),
         ({"backend": "keyed,csv", "config": {"entity": "x"}}, ["'entity'", "keyed, csv", "tags", "notes", "group"]),
@@ -115,7 +118,9 @@ def test_a_missing_package_says_how_to_install_it():
         ({"config": {"entity": "x"}}, ["'entity'", "none"]),
         ({"backend": "keyed,csv", "api_key": SECRET}, ["api_key", "one backend only", "config="]),
         ({"backend": "keyed,csv", "backend_url": "http://x"}, ["backend_url", "one backend only", "config="]),
-        ({"backend": "csv", "api_key": SECRET}, ["'csv'", "'api_key'"]),
+        ({"backend": "csv", "api_key": SECRET}, ["the csv backend takes no api_key", "TRACELET_API_KEY"]),
+        ({"backend": "csv", "backend_url": "http://x"}, ["the csv backend takes no backend_url"]),
+        ({"backend": "keyed,csv", "config": {"tgas": ["a"]}}, ["'tgas'", "Did you mean tags?"]),
         ({"backend": ["csv", "csv,keyed"]}, ["csv", "twice"]),
         ({"backend": 5}, ["names and Backend objects", "5"]),
         ({"backend": [5]}, ["names and Backend objects", "5"]),
@@ -123,8 +128,11 @@ def test_a_missing_package_says_how_to_install_it():
         ({"run_id": "../up"}, ["run_id", "'../up'"]),
         ({"run_id": ""}, ["run_id"]),
         ({"config": {"tags": 5}}, ["tags"]),
-        ({"config": {"notes": 5}}, ["notes"]),
+        ({"config": {"tags": {"a": 1}}}, ["config['tags']", "words"]),
+        ({"config": {"notes": 5}}, ["config['notes'] is a text, not 5"]),
         ({"tags": [1]}, ["tags"]),
+        ({"tags": {"a": 1}}, ["tags {'a': 1}", "words"]),
+        ({"tags": 5}, ["tags 5", "words"]),
         ({"flush_timeout": "soon"}, ["flush_timeout"]),
         ({"exp_name": 5}, ["exp_name"]),
     ],
@@ -156,6 +164,78 @@ def test_a_folder_that_cannot_be_written(tmp_path, caplog):
         journal = run.folder / "journal.db"
     journal.write_bytes(b"no database" * 1000)
     assert str(journal) in message(tracelet.JournalError, tracelet.start_logging, run_id="earlier")
+
+
+def test_a_working_directory_that_was_deleted(tmp_path, monkeypatch):
+    """A run whose place is absolute goes on; for another there is none, and the start says so."""
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    tracelet.start_logging(backend="csv", dir=tmp_path / "here").log_metric("loss", 1.0)
+    tracelet.stop_logging()
+    assert 1 == len(list((tmp_path / "here").glob("*/*/csv/scalars.csv")))
+    told = message(tracelet.ConfigurationError, tracelet.start_logging, dir="runs")
+    assert "the working directory was deleted, so dir 'runs' has no place: give an absolute dir" == told
+
+
+@pytest.mark.parametrize("key", ["flush_timeout", "connect_timeout", "system_interval"])
+def test_a_run_that_may_wait_without_end(key):
+    """Infinity is waited with as any number is: nothing is lost, and the start and the end raise nothing."""
+    experiment = tracelet.start_logging(backend="csv", collect=["system"], **{key: math.inf})
+    experiment.log_metric("loss", 1.0)
+    assert experiment.flush(math.inf)
+    tracelet.stop_logging(math.inf)
+    assert 0 == experiment.stats().backends["csv"].pending
+    assert {} == experiment.stats().causes
+    assert [1.0] == csv_values(experiment.folder)
+
+
+def test_a_wait_that_is_no_number():
+    """Refused before anything of the end has begun."""
+    experiment = tracelet.start_logging()
+    for wait in (experiment.flush, experiment.stop, tracelet.stop_logging):
+        assert "not nan" in message(tracelet.ConfigurationError, wait, math.nan)
+    assert experiment is tracelet.get_active_experiment()
+
+
+@pytest.mark.parametrize(
+    ("setup", "expected"),
+    [
+        ("logging.basicConfig(level=logging.ERROR)", [True, True]),
+        ("logging.basicConfig(level=logging.WARNING)", [True, True]),
+        ("logging.basicConfig(level=logging.ERROR); logging.getLogger('tracelet').setLevel('ERROR')", [False, False]),
+    ],
+)
+def test_trouble_is_told_where_the_program_lets_errors_alone_through(setup, expected):
+    """A library may have set the root's level. A level that was set for us is another thing, and stays."""
+    source = f"""
+        import logging
+        {setup}
+        import tracelet
+        tracelet.start_logging(backend="csv", mode="offline").log_metric("loss", 1.0)
+    """
+    ended = run_program(source)
+    assert (0, "") == (ended.returncode, ended.out)
+    assert expected == ["1 waiting" in ended.err, "tracelet sync" in ended.err], ended.err
+    assert "new run" not in ended.err
+
+
+def test_a_name_is_not_empty(records, lib, tmp_path):
+    """Of a series, or of a parameter, in the run's own calls. What a SummaryWriter takes is taken."""
+    run = tracelet.get_active_experiment()
+    calls = [
+        (run.log_metric, "", 1.0),
+        (run.log_metrics, {"": 1.0}),
+        (run.log_params, {"": 1.0}),
+        (run.log_text, "", "x"),
+        (run.log_histogram, "", [1.0]),
+    ]
+    for call, *arguments in calls:
+        assert "empty" in message(tracelet.TraceletError, call, *arguments)
+    assert [] == records()
+    with lib.SummaryWriter(str(tmp_path / "logs")) as writer:
+        writer.add_scalar("", 0.5, 1)
+    assert [0.5] == values(records())
 
 
 def test_resume_says_what_is_meant():
@@ -313,7 +393,8 @@ def test_the_url_of_a_broken_backend_is_none(swallowed):
         def url(self):
             raise ValueError("no page")
 
-    assert None is tracelet.start_logging(backend=Lost()).url
+    with tracelet.start_logging(backend=Lost()) as experiment:
+        assert None is experiment.url
     swallowed.clear()
 
 
@@ -481,3 +562,14 @@ def test_public_names_are_sorted_and_there():
     assert sorted(tracelet.__all__) == tracelet.__all__
     assert all(hasattr(tracelet, name) for name in tracelet.__all__)
     assert issubclass(MemoryBackend, Backend)
+
+
+def test_words_that_utf8_has_no_bytes_for():
+    """As a file name that is not UTF-8 gives them: they are told as the names of series are."""
+    word = "a\udcff"
+    with tracelet.start_logging(word, project=word, tags=[word], notes=word, group=word, backend="csv") as experiment:
+        experiment.log_metric("loss", 1.0)
+    with JournalReader(experiment.folder) as reader:
+        info = reader.info()
+    assert {"a\\udcff"} == {info.name, info.project, info.notes, info.group, *info.tags}
+    assert 1 == experiment.stats().backends["csv"].delivered

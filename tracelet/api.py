@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ from tracelet import filters
 from tracelet import settings as settings_module
 from tracelet.backends import backend_class, check_installed, configured, with_filter
 from tracelet.backends.base import Backend
-from tracelet.errors import ConfigurationError, RunNotFound
+from tracelet.errors import ConfigurationError, RunNotFound, meant_or_known
 from tracelet.experiment import Experiment
 from tracelet.identity import check_run_id, find_run, new_run_id, run_folder
 from tracelet.journal import JournalReader
 from tracelet.records import RunInfo
+from tracelet.redaction import Secrets, of_url
 from tracelet.settings import Events, Mode, Place, Settings, Source
+from tracelet.snapshot import plain
 
 logger = logging.getLogger("tracelet")
 
@@ -111,7 +114,7 @@ def start_logging(
             "mode": mode,
             "dir": dir,
             "root_logdir": root_logdir,
-            "tags": list(tags) if tags is not None and not isinstance(tags, str) else tags,
+            "tags": list(tags) if isinstance(tags, Iterable) and not isinstance(tags, str | Mapping) else tags,
             "notes": notes,
             "group": group,
             "flush_timeout": flush_timeout,
@@ -138,7 +141,7 @@ def start_logging(
     if settings.mode == "online":
         for name in classes:
             check_installed(name)
-    info = _run_info(settings, run_id, resume)
+    info = _run_info(_with_clean_project(settings, backends), run_id, resume)
     with _starting:
         if _active is not None:
             logger.info("tracelet: the run %s is stopped, since another one starts", _active.run_id)
@@ -205,10 +208,10 @@ def _split_config(config: Mapping[str, Any], names: Sequence[str]) -> tuple[dict
     common = {key: rest.pop(key) for key in filters.KEYS if names and key in rest and key not in names}
     unknown = sorted(set(rest) - set(names))
     if unknown:
+        near = meant_or_known(str(unknown[0]), [*names, *SHARED_KEYS, *(filters.KEYS if names else ())])
         raise ConfigurationError(
             f"config: {unknown[0]!r} is neither a backend of this run ({', '.join(names) or 'none'}) nor one of the "
-            f"shared keys ({', '.join([*SHARED_KEYS, *(filters.KEYS if names else ())])}). With several backends, "
-            "config has one dict for each by its name"
+            f"shared keys. With several backends, config has one dict for each by its name. {near}"
         )
     for name, value in rest.items():
         if not isinstance(value, Mapping):
@@ -228,7 +231,12 @@ def _with_credentials(
             raise ConfigurationError(
                 f"{field} fits one backend only; with several, say config={{'<backend>': {{{field!r}: ...}}}}"
             )
-        (name,) = classes
+        ((name, cls),) = classes.items()
+        if field not in cls.Config.__struct_fields__:
+            raise ConfigurationError(
+                f"the {name} backend takes no {field}. It comes from the argument of that name, from "
+                f"TRACELET_{field.upper()}, or from the settings file"
+            )
         own = {**own, name: {field: value} | own.get(name, {})}
     return own
 
@@ -243,18 +251,34 @@ def _with_shared(settings: Settings, shared: Mapping[str, Any]) -> Settings:
     changes = dict(shared)
     if "tags" in changes:
         given = changes["tags"]
-        if not isinstance(given, str | Sequence | set):
+        if not isinstance(given, str | Sequence | Set):
             raise ConfigurationError(f"config['tags'] is a list of words, not {given!r}")
         more = [word.strip() for word in given.split(",")] if isinstance(given, str) else given
         changes["tags"] = tuple(dict.fromkeys([*settings.tags, *map(str, more)]))
-    try:
-        return msgspec.convert(msgspec.structs.asdict(settings) | changes, Settings)
-    except msgspec.ValidationError as error:
-        raise ConfigurationError(f"config: {error}") from error
+    for key in ("notes", "group"):
+        if not isinstance(changes.get(key), str | None):
+            raise ConfigurationError(f"config[{key!r}] is a text, not {changes[key]!r}")
+    return msgspec.structs.replace(settings, **changes)
+
+
+def _with_clean_project(settings: Settings, backends: Iterable[Backend]) -> Settings:
+    """The project is the name of a folder: no credential is to stand there, as in `--project p-$TRACELET_API_KEY`."""
+    if settings.project is None:
+        return settings
+    secrets = Secrets()
+    secrets.learn([settings.api_key, *of_url(settings.backend_url)])
+    for backend in backends:
+        secrets.learn(backend.secrets())
+    return msgspec.structs.replace(settings, project=secrets.hide(settings.project))
 
 
 def _run_info(settings: Settings, run_id: str | None, resume: bool | None) -> RunInfo:
-    base = Path(settings.dir).absolute()
+    try:
+        base = Path(settings.dir).absolute()
+    except FileNotFoundError:
+        raise ConfigurationError(
+            f"the working directory was deleted, so dir {settings.dir!r} has no place: give an absolute dir"
+        ) from None
     if resume and run_id is None:
         raise ConfigurationError("resume=True goes on with an earlier run: say which by run_id=")
     if run_id is not None:
@@ -272,13 +296,14 @@ def _run_info(settings: Settings, run_id: str | None, resume: bool | None) -> Ru
     new = run_id or new_run_id()
     return RunInfo(
         run_id=new,
-        project=settings.project,
-        name=settings.exp_name,
+        project=plain(settings.project),
+        name=plain(settings.exp_name),
         folder=str(run_folder(base, settings.project, new)),
-        tags=settings.tags,
-        notes=settings.notes,
-        group=settings.group,
+        tags=tuple(plain(settings.tags)),
+        notes=plain(settings.notes),
+        group=plain(settings.group),
         created=time.time(),
+        program=next(iter(sys.argv), None),
     )
 
 
@@ -291,3 +316,5 @@ def _ensure_visible() -> None:
         if logger.level == logging.NOTSET:  # a level that the program set stays
             logger.setLevel(logging.INFO)
         logger.propagate = False
+    elif logger.level == logging.NOTSET and logger.getEffectiveLevel() > logging.WARNING:
+        logger.setLevel(logging.WARNING)  # a program that lets errors alone through is told of trouble all the same
