@@ -36,7 +36,13 @@ _RANKS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", 
 _HEAVY = (
     *("frameworks/", "scripts/", "interceptors/test_lifecycle.py", "cli/test_run.py", "cli/test_doctor.py"),
     *(f"backends/test_{name}.py" for name in ("aim", "clearml", "mlflow", "mlflow_server", "wandb", "wandb_server")),
-    *("test_every_backend.py", "test_process_everywhere.py", "test_sync_everywhere.py", "test_faults.py", "test_kill.py"),
+    *(
+        "test_every_backend.py",
+        "test_process_everywhere.py",
+        "test_sync_everywhere.py",
+        "test_faults.py",
+        "test_kill.py",
+    ),
     *("test_journal_model.py", "test_delivery_model.py", "test_page_browser.py", "test_power_cut.py", "test_docs.py"),
 )
 

@@ -96,7 +96,10 @@ def test_what_is_no_number_is_refused(bad, experiment, records):
         (-5, -5),
         (10**12, 10**12),
         (2**63 - 1, 2**63 - 1),
-        (1.5, 1),
+        (3.0, 3),
+        (np.float32(3), 3),
+        (torch.tensor(3.0), 3),
+        (np.array([3]), 3),
         (True, 1),
         (np.int64(4), 4),
         (torch.tensor(4), 4),
@@ -108,7 +111,8 @@ def test_a_step_is_a_whole_number(step, expected, experiment, records):
     assert [expected] == [record.step for record in records()]
 
 
-@pytest.mark.parametrize("step", ["x", 2**63, -(2**63) - 1, math.nan, math.inf, [1, 2], object()])
+@pytest.mark.parametrize("step", ["x", 2**63, -(2**63) - 1, math.nan, math.inf, [1, 2], object(), 1.7, np.float32(1.5),
+                                  torch.tensor(1.5), torch.tensor([1, 2])])  # fmt: skip
 def test_what_is_no_step_is_refused(step, experiment):
     with pytest.raises(tracelet.TraceletError, match="step"):
         experiment.log_metric("loss", 1, step)
@@ -142,7 +146,7 @@ def test_several_metrics_of_one_step(experiment, records):
     assert 1 == len({one.wall_time for one in records()})
 
 
-@pytest.mark.parametrize("name", ["", " ", "a/b", "loss (train)", "ünïcode 🚀", "x" * 5000, "../up", "a\nb"])
+@pytest.mark.parametrize("name", [" ", "a/b", "loss (train)", "ünïcode 🚀", "x" * 5000, "../up", "a\nb"])
 def test_a_name_may_be_any_text(name, experiment, records):
     experiment.log_metric(name, 1)
     assert [name] == [record.tag for record in records()]
@@ -195,6 +199,16 @@ def test_an_image_of_other_axes_is_refused(axes, experiment):
         experiment.log_image("picture", np.zeros((4, 5)), dataformats=axes)
 
 
+def test_an_image_with_its_channels_last_is_told_how(experiment):
+    """Its shape, and what to write."""
+    with pytest.raises(tracelet.TraceletError, match=r'\(32, 48, 3\) has 32 channels.*dataformats="HWC"'):
+        experiment.log_image("picture", np.zeros((32, 48, 3)))
+    with pytest.raises(tracelet.TraceletError, match=r"\(32, 48, 9\) has 32 channels as CHW, not 1 to 4$"):
+        experiment.log_image("picture", np.zeros((32, 48, 9)))
+    with pytest.raises(tracelet.TraceletError, match=r"\[T, C, H, W\].* \(2, 32, 48, 3\)"):
+        experiment.log_video("film", np.zeros((2, 32, 48, 3)))
+
+
 def test_a_figure_is_drawn_and_left_open(experiment, records):
     """The picture of the moment; what is drawn afterwards is not in it, and the figure can still be drawn on."""
     figure = Figure(figsize=(2, 1), dpi=50)
@@ -232,7 +246,23 @@ def test_a_histogram_that_numpy_made(experiment, records):
     assert ((0.0, *counts), tuple(edges), 100.0) == (record.counts, record.limits, record.count)
 
 
-@pytest.mark.parametrize("arguments", [{"values": []}, {"values": [math.nan]}, {"np_histogram": ([1, 2], [0, 1])}])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"values": []},
+        {"values": [math.nan]},
+        {"np_histogram": ([1, 2], [0, 1])},
+        {"np_histogram": 5},
+        {"values": ["a"]},
+        {"values": [1 + 2j]},
+        {"values": np.array([1 + 2j])},
+        {"values": torch.tensor([1 + 2j])},
+        {"values": [[1], [2, 3]]},
+        {"values": torch.empty(2, device="meta")},
+        {"values": [1.0], "bins": 0},
+    ],
+    ids=str,
+)
 def test_a_histogram_of_nothing_is_refused(arguments, experiment):
     with pytest.raises(tracelet.TraceletError):
         experiment.log_histogram("h", **arguments)

@@ -144,6 +144,17 @@ def test_the_beginning_of_a_table(tmp_path):
     assert [row[:2] for row in rows[:4]] == sheet.rows
 
 
+def test_long_cells_are_cut(tmp_path):
+    """Also names of columns, and values that are no text; what is short is as it was."""
+    with tracelet.start_logging(dir=tmp_path) as run:
+        run.log_table("t", [["x" * 900, [1] * 900, 7]], columns=["a", "b" * 900, "c"])
+    gallery = seen(run, cell=5)
+    sheet = gallery.sheet(gallery.tables["t"], run.folder)
+
+    assert sheet is not None
+    assert (["a", "bbbbb…", "c"], [["xxxxx…", "[1, 1…", 7]], 3) == (sheet.columns, sheet.rows, sheet.cut)
+
+
 @pytest.mark.parametrize("content", [b"", b"[1]", b"{}", b'{"columns": 1, "rows": []}', b"[" * 100_000, b"\xff"])
 def test_a_file_that_is_no_table_is_none(tmp_path, content):
     with tracelet.start_logging(dir=tmp_path) as run:

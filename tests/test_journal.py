@@ -289,6 +289,39 @@ def test_records_of_a_later_version_are_named(folder):
     assert ["records 11 to 20 are damaged (Invalid value 'hologram' - at `$[0][0]`)"] == damage
 
 
+@pytest.mark.parametrize(
+    ("damage", "read"),
+    [
+        ("UPDATE meta SET value = x'c1' WHERE key = 'info'", lambda reader: reader.info()),
+        ("UPDATE meta SET value = x'c1' WHERE key = 'status'", lambda reader: reader.facts()),
+        ("UPDATE meta SET value = x'a4ff' WHERE key = 'status'", lambda reader: reader.facts()),
+        ("UPDATE meta SET value = x'01' WHERE key = 'status'", lambda reader: reader.facts()),
+        ("UPDATE meta SET value = x'01' WHERE key = 'owner'", lambda reader: reader.facts()),
+        ("UPDATE meta SET value = x'01' WHERE key = 'trouble csv'", lambda reader: reader.facts()),
+        ("UPDATE cursors SET data = x'c1'", lambda reader: reader.cursors()),
+        ("UPDATE rejections SET data = x'c1'", lambda reader: reader.rejections("csv")),
+    ],
+)
+def test_a_damaged_row_beside_the_records_is_said(folder, damage, read):
+    """As everything that cannot be read, and not in the words of a decoder; the records are as they were."""
+    journal = Journal(folder)
+    journal.append(points(0, 3))
+    journal.put_info(INFO)
+    for key, value in (("status", "finished"), ("trouble csv", None), ("anything", [1])):
+        journal.annotate(key, value)
+    journal.put_cursor("csv", Cursor(), [Rejection(1, "no", points(0, 1)[0])])
+    journal.close()
+    with JournalReader(folder) as reader:
+        read(reader)
+    with sqlite3.connect(folder / "journal.db") as database:
+        assert 1 == database.execute(damage).rowcount
+    database.close()
+
+    with JournalReader(folder) as reader, pytest.raises(JournalError, match=r"cannot read .*journal\.db"):
+        read(reader)
+    assert (points(0, 3), []) == whole(folder)
+
+
 def test_half_a_batch_before_the_damage_counts_rightly(folder):
     """Damage that comes to light after a part was delivered concerns the rest."""
     written(folder, 1)

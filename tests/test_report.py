@@ -70,6 +70,8 @@ def test_a_sparkline_has_the_width_it_was_given(values, width):
         ([5.0, 5.0], "▄▄"),
         ([math.nan], "×"),
         ([-1.7e308, 1.7e308], "▁█"),
+        ([0.0, 5e-324], "▁█"),
+        ([-5e-324, 0.0, 5e-324], "▁▅█"),
         ([], ""),
     ],
 )

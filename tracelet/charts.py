@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from tracelet.report import Point, Series
@@ -37,6 +37,11 @@ def of_run(series: Mapping[str, Series]) -> list[Chart]:
     own = {tag: one for tag, one in series.items() if not is_of_machine(tag)}
     machine = {tag: one for tag, one in series.items() if is_of_machine(tag)}
     return by_word(own) + by_word(machine)
+
+
+def machine_last(tags: Iterable[str]) -> list[str]:
+    """What the program said before what was measured of the machine, else in the order given."""
+    return sorted(tags, key=is_of_machine)
 
 
 def is_of_machine(tag: str) -> bool:

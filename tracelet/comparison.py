@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tracelet import report as report_module
-from tracelet.charts import Chart, Curve, is_of_machine
+from tracelet.charts import Chart, Curve, machine_last
 from tracelet.errors import ConfigurationError
+from tracelet.records import RunInfo
 from tracelet.report import RunReport, Series
 
 # Of all runs together, as many points of a chart as of a single run.
@@ -35,8 +35,16 @@ class Line(NamedTuple):
 
     @property
     def differs(self) -> bool:
-        """As a person would see it: 1 and 1.0 are two values, NaN and NaN one."""
-        return len({(value is ABSENT, str(value)) for value in self.values}) > 1
+        """As a program would write it: 1, 1.0 and "1" are three values, NaN and NaN one."""
+        return len({(value is ABSENT, repr(value)) for value in self.values}) > 1
+
+    @property
+    def shown(self) -> tuple[Any, ...]:
+        """The values; as a program would write them where two would else look the same."""
+        given = [value for value in self.values if value is not ABSENT]
+        if len({*map(repr, given)}) == len({*map(str, given)}):
+            return self.values
+        return tuple(value if value is ABSENT else repr(value) for value in self.values)
 
 
 class Comparison(NamedTuple):
@@ -44,7 +52,7 @@ class Comparison(NamedTuple):
 
     runs: tuple[RunReport, ...]
     labels: tuple[str, ...]
-    """What each run is called here: its name where no other has it, else with its id."""
+    """What each run is called here: its name where no other has it, else with as much of its id as tells it apart."""
     params: tuple[Line, ...]
     final: tuple[Line, ...]
     """The final figures that the programs gave."""
@@ -58,12 +66,12 @@ class Comparison(NamedTuple):
 
     @property
     def common(self) -> dict[str, tuple[Series | None, ...]]:
-        """The series of at least two of the runs."""
-        return {tag: found for tag, found in self.series.items() if sum(one is not None for one in found) > 1}
+        """The series of at least two of the runs; the machine's last."""
+        shared = [tag for tag, found in self.series.items() if sum(one is not None for one in found) > 1]
+        return {tag: self.series[tag] for tag in machine_last(shared)}
 
     def charts(self) -> list[Chart]:
-        """A chart for each common series, a curve for each run, which has one colour in all of them; the machine's
-        last."""
+        """A chart for each common series, a curve for each run, which has one colour in all of them."""
         return [
             Chart(
                 tag,
@@ -73,7 +81,7 @@ class Comparison(NamedTuple):
                     if one is not None
                 ),
             )
-            for tag, found in sorted(self.common.items(), key=lambda one: is_of_machine(one[0]))
+            for tag, found in self.common.items()
         ]
 
 
@@ -110,9 +118,24 @@ def _lines(told: Sequence[Mapping[str, Any]]) -> tuple[Line, ...]:
 
 def _labels(runs: Sequence[RunReport]) -> tuple[str, ...]:
     infos = [run.summary.info for run in runs]
-    times = Counter(info.name or info.run_id for info in infos)
     labels = []
     for info in infos:
         name = info.name or info.run_id
-        labels.append(name if times[name] == 1 else f"{name} ({info.project or 'default'}/{info.run_id})")
+        alike = [one for one in infos if (one.name or one.run_id) == name]
+        labels.append(name if len(alike) == 1 else f"{name} ({_told_apart(info, alike)})")
     return tuple(labels)
+
+
+def _told_apart(info: RunInfo, alike: Sequence[RunInfo]) -> str:
+    """Of its id the first parts (20260131, then 20260131-142501, ...) by which the runs can be told apart."""
+    ids = {one.run_id for one in alike}
+    if len(ids) < len(alike):
+        return f"{info.project or 'default'}/{info.run_id}"
+    count = 1
+    while len({_beginning(one, count) for one in ids}) < len(ids):
+        count += 1
+    return _beginning(info.run_id, count)
+
+
+def _beginning(run_id: str, parts: int) -> str:
+    return "-".join(run_id.split("-")[:parts])

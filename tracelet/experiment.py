@@ -29,7 +29,7 @@ from tracelet.orchestrator import Orchestrator
 from tracelet.program import KILLED_BY_INT, ProgramEnd
 from tracelet.records import Record, RunInfo
 from tracelet.redaction import Secrets, of_url
-from tracelet.settings import Settings
+from tracelet.settings import Settings, finite
 from tracelet.spool import Spool
 from tracelet.standing import DeliveryStats
 
@@ -156,9 +156,10 @@ class Experiment(LogCalls, VendorRuns):
 
     def _urls(self) -> dict[str, str | None]:
         """Each backend's page, as it says now or said last: a vendor's run that has ended may know it no more."""
-        said = self._orchestrator.urls
+        said = self._orchestrator.urls if self._orchestrator is not None else {}
         return {
-            name: self._guard.call(getattr, backend, "url") or said.get(name) for name, backend in self._backends.items()
+            name: self._guard.call(getattr, backend, "url") or said.get(name)
+            for name, backend in self._backends.items()
         }
 
     def get_backend(self, name: str) -> Backend:
@@ -228,7 +229,7 @@ class Experiment(LogCalls, VendorRuns):
         """True once every connected backend confirms all that was submitted before; False after `timeout` seconds."""
         if self._orchestrator is None or self._stopped.is_set():
             return True
-        deadline = time.monotonic() + (self._settings.flush_timeout if timeout is None else timeout)
+        deadline = time.monotonic() + finite(self._settings.flush_timeout if timeout is None else timeout)
         return self._interceptor.drain(deadline) and self._orchestrator.flush(deadline)
 
     def stop(self, timeout: float | None = None, *, status: Status = "finished", exit_code: int = 0) -> None:
@@ -236,7 +237,7 @@ class Experiment(LogCalls, VendorRuns):
 
         What could not be delivered stays in the journal. A second call waits for the first and does nothing more.
         """
-        self._end(status, exit_code, self._settings.flush_timeout if timeout is None else timeout)
+        self._end(status, exit_code, finite(self._settings.flush_timeout if timeout is None else timeout))
 
     def __enter__(self) -> Experiment:
         return self
@@ -271,6 +272,8 @@ class Experiment(LogCalls, VendorRuns):
     def _name(self, tag: str) -> str:
         if not isinstance(tag, str):
             raise TraceletError(f"a name is a str, not {tag!r}")
+        if not tag:
+            raise TraceletError("a name is not empty")
         return self._series.explicit(tag if tag.isascii() else snapshot.plain(tag))
 
     def _attach(self) -> None:

@@ -46,6 +46,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Of one text."""
     rows: int = 50
     columns: int = 30
+    cell: int = 2_000
+    """Letters of one cell of a table."""
 
 
 class Thinned(Generic[Seen, Kept]):
@@ -127,6 +129,8 @@ class Sheet(NamedTuple):
     rows: list[list[Any]]
     height: int
     width: int
+    cut: int = 0
+    """How many cells were cut."""
 
 
 class Gallery:
@@ -237,5 +241,12 @@ def _sheet(step: int, told: Any, limits: Limits) -> Sheet | None:
     columns, rows = told.get("columns"), told.get("rows")
     if not isinstance(columns, list) or not isinstance(rows, list):
         return None
-    shown = [row[: limits.columns] for row in rows[: limits.rows] if isinstance(row, list)]
-    return Sheet(step, columns[: limits.columns], shown, len(rows), len(columns))
+    kept = [row[: limits.columns] for row in [columns, *rows[: limits.rows]] if isinstance(row, list)]
+    shown = [[_cell(one, limits.cell) for one in row] for row in kept]
+    cut = sum(len(str(one)) > limits.cell for row in kept for one in row)
+    return Sheet(step, shown[0], shown[1:], len(rows), len(columns), cut)
+
+
+def _cell(value: Any, most: int) -> Any:
+    text = str(value)
+    return value if len(text) <= most else f"{text[:most]}…"

@@ -8,9 +8,13 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from tracelet.errors import JournalError
-from tracelet.journal import alone
+from tracelet.errors import JournalError, RunInUse
+from tracelet.journal import FILE_NAME, alone, is_journal, is_live
 from tracelet.report import RunSummary, summarise
+
+# It takes everything, and has it no longer when its process ends.
+_NO_STORE = "memory"
+_OURS = {FILE_NAME, f"{FILE_NAME}-wal", f"{FILE_NAME}-shm", f"{FILE_NAME}-journal", "journal.lock"}
 
 
 def disk_used(folder: Path) -> int:
@@ -35,9 +39,14 @@ def why_kept(summary: RunSummary) -> str | None:
     """Why `collect` would leave a run alone; None where every backend has all of it."""
     if summary.status == "running":
         return "its process is alive"
-    if not summary.backends:
+    return _lacked(summary)
+
+
+def _lacked(summary: RunSummary) -> str | None:
+    stores = [state for state in summary.backends if state.name != _NO_STORE]
+    if not stores:
         return "no backend has it: the journal is the only copy"
-    for state in summary.backends:
+    for state in stores:
         for count, word in ((state.waiting, "waiting"), (state.rejected, "rejected"), (state.filtered, "filtered")):
             if count:
                 return f"{state.name} lacks {count} records ({word})"
@@ -55,8 +64,9 @@ def collect(folder: Path) -> int:
         RunInUse: a process writes the run.
         JournalError: a backend lacks something of it (as `why_kept` says), or it cannot be removed.
     """
+    _check_not_live(folder)
     with _alone(folder):
-        reason = why_kept(summarise(folder))
+        reason = _lacked(summarise(folder))  # `running` is now whoever holds the lock: we do
         if reason is not None:
             raise JournalError(f"{folder} is kept: {reason}")
         before = disk_used(folder)
@@ -70,15 +80,28 @@ def collect(folder: Path) -> int:
     return before - left
 
 
-def remove(folder: Path) -> None:
+def remove(folder: Path, base: Path | None = None) -> None:
     """Remove a run's folder with everything in it.
+
+    `base` is where run folders are: what has a run's place there is a run, whatever became of its journal.
 
     Raises:
         RunInUse: a process writes the run.
-        JournalError: it cannot be removed.
+        JournalError: it cannot be removed, or is no run's folder.
     """
+    in_place = base is not None and folder.resolve().parent.parent == base.resolve()
+    if not (in_place or is_journal(folder) or {path.name for path in folder.iterdir()} <= _OURS):
+        raise JournalError(f"{folder} is kept: its {FILE_NAME} is not tracelet's, and it holds other things")
+    _check_not_live(folder)
     with _alone(folder):
         shutil.rmtree(folder)
+
+
+def _check_not_live(folder: Path) -> None:
+    """Also of a process on another host, whose lock is not seen here."""
+    with contextlib.suppress(JournalError):  # who cannot be asked is told by the lock alone
+        if is_live(folder):
+            raise RunInUse(f"another process writes the run in {folder}; wait for its end")
 
 
 @contextlib.contextmanager

@@ -38,25 +38,50 @@ def run_folder(base: Path, project: str | None, run_id: str) -> Path:
 
 
 def all_runs(base: Path) -> list[Path]:
-    """Every run folder under `base`, oldest first."""
-    return sorted((path.parent for path in base.glob("*/*/journal.db")), key=lambda folder: folder.name)
+    """Every run folder under `base`, in the order of their ids.
+
+    Raises:
+        ConfigurationError: `base` cannot be looked into.
+    """
+    try:
+        with os.scandir(base):  # of a folder that may not be entered, `glob` says nothing
+            pass
+        found = [path.parent for path in base.glob("*/*/journal.db")]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"cannot look for runs in {base}: {_reason(error)}") from error
+    return sorted(found, key=lambda folder: folder.name)
 
 
 def find_run(base: Path, run: str) -> Path:
-    """The folder of a run by its id, the beginning of it, `project/id` or a path.
+    """The folder of a run by its id, the beginning of it, `project/id` or a path; it is absolute.
 
     Raises:
         RunNotFound: no run, or more than one, answers to it.
     """
-    if (Path(run) / "journal.db").is_file():
-        return Path(run)
+    if not run:  # the beginning of every id; in a shell, a variable that is not set
+        raise RunNotFound("a run without a name: say its id, the beginning of it, project/id, or its folder")
+    try:
+        if (Path(run) / "journal.db").is_file():
+            return Path(os.path.abspath(run))
+    except (OSError, ValueError) as error:
+        raise RunNotFound(f"no run {run!r}: {_reason(error)}") from error
     runs = all_runs(base)
-    exact = [folder for folder in runs if run in (folder.name, f"{folder.parent.name}/{folder.name}")]
+    project, _, run_id = run.rpartition("/")
+    places = (project, safe_filename(project)) if project else ()
+    exact = [
+        folder for folder in runs if folder.name == run or (folder.name == run_id and folder.parent.name in places)
+    ]
     found = exact or [folder for folder in runs if folder.name.startswith(run)]
     if len(found) == 1:
-        return found[0]
+        return Path(os.path.abspath(found[0]))
     if found:
         raise RunNotFound(
             f"{run!r} is the beginning of {len(found)} runs: {', '.join(folder.name for folder in found)}"
         )
     raise RunNotFound(f"no run {run!r} under {base} (see `tracelet runs`; TRACELET_DIR says where runs are)")
+
+
+def _reason(error: Exception) -> str:
+    return (isinstance(error, OSError) and error.strerror) or str(error)

@@ -14,7 +14,7 @@ import time
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, TypedDict
 
 import msgspec
 
@@ -80,7 +80,24 @@ class StoredBatch(NamedTuple):
     damaged: str | None = None
 
 
-_decode_cursor = msgspec.msgpack.Decoder(Cursor).decode
+class _Owner(TypedDict, total=False):
+    host: str
+    pid: int
+    beat: float
+
+
+# What is read of the facts is of these kinds, or its row is damaged; of "trouble csv", the first word counts.
+_KINDS: dict[str, Any] = {
+    "owner": _Owner,
+    "status": str,
+    "ended": float | None,
+    "exit_code": int | None,
+    "trouble": str | None,
+    "url": str | None,
+    "config": dict[str, Any],
+    "git": dict[str, Any],
+    "environment": dict[str, Any],
+}
 
 
 class Journal:
@@ -250,28 +267,30 @@ class JournalReader:
 
     def cursors(self) -> dict[str, Cursor]:
         with _translated("read", self.path):
-            rows = self._db.execute("SELECT backend, data FROM cursors ORDER BY backend").fetchall()
-        return {backend: _decode_cursor(data) for backend, data in rows}
+            rows = self._db.execute("SELECT backend, CAST(data AS BLOB) FROM cursors ORDER BY backend").fetchall()
+            return {backend: _decoder(Cursor).decode(data) for backend, data in rows}
 
     def rejections(self, backend: str) -> list[Rejection]:
         with _translated("read", self.path):
             rows = self._db.execute(
-                "SELECT seq, reason, data FROM rejections WHERE backend = ? ORDER BY seq", (backend,)
+                "SELECT seq, reason, CAST(data AS BLOB) FROM rejections WHERE backend = ? ORDER BY seq", (backend,)
             ).fetchall()
-        return [Rejection(seq, reason, _decoder(Record).decode(data)) for seq, reason, data in rows]
+            return [Rejection(seq, reason, _decoder(Record).decode(data)) for seq, reason, data in rows]
 
     def info(self) -> RunInfo:
         with _translated("read", self.path):
-            row = self._db.execute("SELECT value FROM meta WHERE key = 'info'").fetchone()
-        if row is None:
-            raise JournalError(f"{self.path}: the run was never described; its process died at the start")
-        return msgspec.msgpack.decode(row[0], type=RunInfo)
+            row = self._db.execute("SELECT CAST(value AS BLOB) FROM meta WHERE key = 'info'").fetchone()
+            if row is None:
+                raise JournalError(f"{self.path}: the run was never described; its process died at the start")
+            return msgspec.msgpack.decode(row[0], type=RunInfo)
 
     def facts(self) -> dict[str, Any]:
         """What was annotated: `root`, `status`, `exit_code`, `ended`, `owner`, ..."""
         with _translated("read", self.path):
-            rows = self._db.execute("SELECT key, value FROM meta WHERE key NOT IN ('info', 'version')").fetchall()
-        return {key: msgspec.msgpack.decode(value) for key, value in rows}
+            rows = self._db.execute(
+                "SELECT key, CAST(value AS BLOB) FROM meta WHERE key NOT IN ('info', 'version')"
+            ).fetchall()
+            return {key: _decoder(_KINDS.get(key.split(" ")[0], Any)).decode(value) for key, value in rows}
 
 
 def _missing(first: int, last: int) -> StoredBatch:
@@ -295,6 +314,16 @@ def is_live(folder: Path) -> bool:
         return True
     except OSError:  # somebody else's run, or a file system without locks
         return beating
+
+
+def is_journal(folder: Path) -> bool:
+    """Whether the journal in `folder` has our tables, whatever is in them: anybody may call a file `journal.db`."""
+    try:
+        with JournalReader(folder) as reader, _translated("read", reader.path):
+            found = {name for (name,) in reader._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    except JournalError:
+        return False
+    return {"batches", "cursors", "meta"} <= found
 
 
 def alone(folder: Path) -> contextlib.AbstractContextManager[int]:
@@ -337,7 +366,7 @@ def _locked(file: IO[bytes]) -> bool:
 def _translated(verb: str, path: Path) -> Iterator[None]:
     try:
         yield
-    except (sqlite3.Error, OSError) as error:
+    except (sqlite3.Error, OSError, msgspec.DecodeError) as error:
         if isinstance(error, JournalError):
             raise
         raise JournalError(f"cannot {verb} {path}: {error}") from error

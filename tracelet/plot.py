@@ -13,11 +13,13 @@ from tracelet.errors import ConfigurationError, MissingDependency, TraceletError
 
 _MOST_CHARTS = 30
 _COLUMNS = 3
+_MOST_NAMES = 12
+_DASHES = ("-", "--", "-.", ":")
 _FARTHEST = 1e300
 
 
 def write_png(charts: Sequence[Chart], path: Path, title: str = "") -> None:
-    """Draw the charts; at most 30 of them.
+    """Draw the charts; at most 30 of them, and the machine's only where there are no others.
 
     Raises:
         MissingDependency: matplotlib is not installed.
@@ -33,6 +35,7 @@ def write_png(charts: Sequence[Chart], path: Path, title: str = "") -> None:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingDependency("a plot needs matplotlib. Install it with: pip install 'tracelet[plot]'") from error
+    charts = [chart for chart in charts if not chart.is_of_machine] or charts
     shown = charts[:_MOST_CHARTS]
     columns = min(_COLUMNS, len(shown))
     rows = math.ceil(len(shown) / columns)
@@ -57,15 +60,19 @@ def _draw(axes: Any, chart: Chart) -> None:
     for curve, points in zip(chart.curves, drawn, strict=True):
         across = [point.at if stepless else point.step for point in points]
         up = [_drawable(point.value) for point in points]
-        # The same place has the same colour in every chart.
-        axes.plot(across, up, linewidth=1.3, marker="." if len(points) < 40 else None, color=f"C{curve.place % 10}")
+        # The same place has the same colour, and the same dashes, in every chart.
+        look = {"color": f"C{curve.place % 10}", "linestyle": _DASHES[curve.place // 10 % len(_DASHES)]}
+        axes.plot(across, up, linewidth=1.3, marker="." if len(points) < 40 else None, **look)
     axes.set_title(_plain(chart.title), fontsize=10, parse_math=False)
     axes.set_xlabel("point" if stepless else "step", fontsize=8)
     axes.tick_params(labelsize=8)
     axes.grid(visible=True, alpha=0.3)
     names = [curve.name for curve in chart.curves]
-    if names != [chart.title] and len(names) <= 12:
-        legend = axes.legend(axes.get_lines(), [_plain(name) for name in names], fontsize=7)
+    if names != [chart.title]:
+        told = names[:_MOST_NAMES]
+        legend = axes.legend(axes.get_lines()[: len(told)], [_plain(name) for name in told], fontsize=7)
+        if len(told) < len(names):
+            legend.set_title(f"the first {len(told)} of {len(names)} curves", prop={"size": 7})
         for text in legend.get_texts():
             text.set_parse_math(False)
 

@@ -228,12 +228,14 @@ def summarise(folder: Path) -> RunSummary:
 
 
 def summaries(base: Path) -> Iterator[RunSummary | Unreadable]:
-    """Every run under `base`, oldest first; one that cannot be read does not hide the others."""
+    """Every run under `base`, by when it began; one that cannot be read comes first, and does not hide the others."""
+    found: list[RunSummary] = []
     for folder in all_runs(base):
         try:
-            yield summarise(folder)
+            found.append(summarise(folder))
         except JournalError as error:
             yield Unreadable(folder=folder, reason=str(error))
+    yield from sorted(found, key=lambda one: one.info.created)
 
 
 def read(folder: Path, *, stretches: int = _STRETCHES, see: Callable[[Record], None] | None = None) -> RunReport:
@@ -297,9 +299,10 @@ def _bar(values: Sequence[float], low: float, high: float) -> str:
         return "×" if odd != odd else "↑" if odd > 0 else "↓"
     if low == high:
         return _BARS[len(_BARS) // 2 - 1]
-    # Divided first: the sum of the values, or the span, may be beyond the largest float.
+    # Divided first: the sum of the values, or the span, may be beyond the largest float; half of the smallest is none.
     mean = sum(value / len(values) for value in values)
-    share = (mean / 2 - low / 2) / (high / 2 - low / 2)
+    part = 1.0 if math.isfinite(high - low) else 0.5
+    share = (mean * part - low * part) / (high * part - low * part)
     return _BARS[max(0, min(int(share * len(_BARS)), len(_BARS) - 1))]
 
 

@@ -18,10 +18,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import aim
-import page  # it also finds the tests' browser
+import page
+from page import browser  # the tests', which it knows the way to
 from PIL import Image
-
-import browser
 
 HERE = Path(__file__).parent
 HOST = "127.0.0.1"

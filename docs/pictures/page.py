@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from browser import Browser, installed  # noqa: E402
+import browser  # noqa: E402
 
 import tracelet  # noqa: E402
 from tracelet import page, report  # noqa: E402
@@ -30,8 +30,8 @@ def main() -> None:
         os.chdir(folder)
         gallery = Gallery()
         page.write_run(report.read(train("csv").folder, see=gallery.see), gallery, folder / "page.html")
-        with Browser(installed() or "chromium", folder / "profile") as browser:
-            tab = browser.open(folder / "page.html", width=1160, height=1500)
+        with browser.Browser(browser.installed() or "chromium", folder / "profile") as program:
+            tab = program.open(folder / "page.html", width=1160, height=1500)
             tab.evaluate("document.querySelector('#curves details').open = false")
             tab.move((230, 620))
             tab.screenshot(folder / "page.png")

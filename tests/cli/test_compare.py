@@ -61,11 +61,44 @@ def test_a_narrow_terminal_loses_nothing(call, made, width):
     assert "run-c: run-c" in lines(text)
 
 
-def test_runs_of_one_name_are_told_apart(made):
-    runs = [made(run_id, exp_name="same", project="digits") for run_id in ("run-a", "run-b")]
-    found = comparison.compare([run.folder for run in runs])
+@pytest.mark.parametrize(
+    ("ids", "labels"),
+    [
+        (["a/run-1-x", "a/run-2-x", "b/other"], ["same (run-1)", "same (run-2)", "same (other)"]),
+        (["a/1-x", "b/2-x"], ["same (1)", "same (2)"]),
+        (["a/run", "a/run-2"], ["same (run)", "same (run-2)"]),
+        (["a/run", "b/run"], ["same (a/run)", "same (b/run)"]),
+    ],
+)
+def test_runs_of_one_name_are_told_apart(made, tmp_path, ids, labels):
+    """By as many parts of their ids as it takes."""
+    folders = []
+    for number, one in enumerate(ids):
+        project, _, run_id = one.partition("/")
+        # Out of the way: one `dir` has each id once.
+        folders.append(made(run_id, exp_name="same", project=project).folder.rename(tmp_path / f"moved-{number}"))
+    found = comparison.compare(folders)
 
-    assert ("same (digits/run-a)", "same (digits/run-b)") == found.labels
+    assert tuple(labels) == found.labels
+
+
+def test_the_machines_figures_come_last(call, made):
+    for run_id in ("run-a", "run-b"):
+        made(run_id, {"system/cpu": [1.0], "loss": [2.0]})
+    found = lines(call("compare", "run-a", "run-b").stdout)
+
+    assert found.index("loss 2 (2 to 2) 2 (2 to 2)") < found.index("of the machine: last (min to max) run-a run-b")
+    assert "system/cpu 1 (1 to 1) 1 (1 to 1)" == found[-2 if found[-1] == "" else -1]
+
+
+def test_values_that_only_look_alike_are_told_apart(call, made):
+    """A number, and the text of its digits."""
+    made("run-a", {}, {"seed": 1, "lr": "x"})
+    made("run-b", {}, {"seed": "1", "lr": 2})
+    found = lines(call("compare", "run-a", "run-b").stdout)
+
+    assert "seed 1 '1'" in found
+    assert "lr x 2" in found
 
 
 @pytest.mark.parametrize(
@@ -78,6 +111,9 @@ def test_runs_of_one_name_are_told_apart(made):
         (["", comparison.ABSENT], True),
         ([[1, 2], [1, 2]], False),
         ([True, 1], True),
+        ([1, "1"], True),
+        ([None, "None"], True),
+        (["a", "a"], False),
     ],
 )
 def test_values_differ_where_a_person_sees_it(values, differs):
@@ -123,7 +159,7 @@ def test_a_plot_has_a_chart_for_each_common_series(call, made, tmp_path):
     result = call("compare", "run-a", "run-b", "--plot", tmp_path / "both.png")
 
     assert (tmp_path / "both.png").read_bytes().startswith(b"\x89PNG")
-    assert f"Plot: {tmp_path / 'both.png'}" in result.stdout
+    assert f"Plot: {tmp_path / 'both.png'}\n" == result.stdout
     found = comparison.compare([tmp_path / "default" / "run-a", tmp_path / "default" / "run-b"])
     assert [("loss", ["run-a", "run-b"])] == [(one.title, [c.name for c in one.curves]) for one in found.charts()]
 

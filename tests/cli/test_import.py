@@ -116,12 +116,15 @@ def test_damage_is_told_and_is_no_failure(call, logs, tmp_path):
     assert path.name not in call("import", logs / "second").stdout
 
 
-def test_nothing_to_import_is_no_error(call, tmp_path):
+def test_a_folder_without_event_files_is_said(call, logs, tmp_path):
+    """With what was looked for, and exit code 1; the other folders are imported."""
     (tmp_path / "empty").mkdir()
 
-    result = call("import", tmp_path / "empty")
+    result = call("import", tmp_path / "empty", logs)
 
-    assert (0, f"No event files under {tmp_path / 'empty'}.\n") == (result.exit_code, result.stdout)
+    assert (1, 1, 2) == (result.exit_code, result.stderr.count("\n"), result.stdout.count("\n"))
+    assert result.stderr.startswith(f"tracelet: no event files under {tmp_path / 'empty'}: ")
+    assert "tfevents" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import sqlite3
+import time
+
 import pytest
 from typer.testing import CliRunner
 
 import tracelet
 from tracelet.cli import app
+from tracelet.journal import Journal
 
 
 def answer(text, *arguments):
@@ -102,3 +107,97 @@ def test_rm_takes_a_run_that_cannot_be_read(call, tmp_path):
     (folder / "journal.db").write_bytes(b"no database" * 1000)
     assert 0 == call("rm", "broken", "--yes").exit_code
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("word", ["", "nobody"])
+def test_rm_of_nothing_removes_nothing(call, finished_run, word):
+    """Above all an empty word: a variable of the shell that was not set."""
+    run = finished_run({"loss": [1.0]})
+    result = call("rm", word, "--yes")
+    assert (1, "") == (result.exit_code, result.stdout)
+    assert (run.folder / "journal.db").exists()
+
+
+def test_rm_of_the_folder_that_one_is_in(call, finished_run, monkeypatch, tmp_path):
+    """All of it goes."""
+    run = finished_run({"loss": [1.0]}, run_id="one")
+    monkeypatch.chdir(run.folder)
+    result = call("rm", ".", "--yes")
+    monkeypatch.chdir(tmp_path)
+    assert (0, "one: removed") == (result.exit_code, result.stdout.splitlines()[-1])
+    assert not run.folder.exists()
+
+
+@pytest.fixture
+def owned(finished_run, tmp_path):
+    """`owned(host, age)`: a run without an end, whose process gave its last sign of life on `host` so long ago."""
+
+    def make(host, age):
+        folder = finished_run({"loss": [1.0]}, run_id="far").folder
+        journal = Journal(folder)
+        journal.annotate("status", "running")
+        journal.annotate("owner", {"host": host, "pid": 1, "beat": time.time() - age})
+        journal.close()
+        return folder
+
+    return make
+
+
+def test_rm_refuses_a_run_that_lives_on_another_host(call, owned):
+    """Its lock may not be seen here."""
+    folder = owned("elsewhere", 0)
+    result = call("rm", "far", "--yes")
+    assert (1, True) == (result.exit_code, "another process writes the run" in result.stderr)
+    assert (folder / "journal.db").exists()
+
+
+def test_rm_takes_a_run_whose_process_died_on_another_host(call, owned):
+    folder = owned("elsewhere", 3600)
+    assert 0 == call("rm", "far", "--yes").exit_code
+    assert not folder.exists()
+
+
+def test_gc_takes_a_run_whose_process_was_killed(call, owned):
+    """What counts is what the backends have."""
+    folder = owned(os.uname().nodename, 0)
+    result = call("gc", "--yes")
+    assert result.stdout.splitlines()[-1].endswith("freed.")
+    assert ["csv"] == [path.name for path in folder.iterdir()]
+
+
+def test_gc_keeps_what_only_a_memory_had(call, finished_run):
+    """It went with its process."""
+    run = finished_run({"loss": [1.0]}, run_id="one", backend="memory")
+    assert "one: kept, since no backend has it" in call("gc", "--yes").stdout
+    assert (run.folder / "journal.db").exists()
+
+
+def test_rm_goes_on_after_a_run_that_cannot_go(call, finished_run, tmp_path):
+    """Exit code 1, and a line for it."""
+    finished_run({"loss": [1.0]}, run_id="one")
+    with tracelet.start_logging(dir=tmp_path, run_id="alive"):
+        result = call("rm", "alive", "one", "--yes")
+    assert (1, 1) == (result.exit_code, result.stderr.count("\n"))
+    assert "one: removed" == result.stdout.splitlines()[-1]
+    assert not (tmp_path / "default" / "one").exists()
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_rm_leaves_a_folder_that_is_no_runs(call, finished_run, tmp_path, damaged):
+    """Anybody may call a file journal.db; a run's own folder is known by its tables, or by where it is."""
+    foreign = tmp_path / "mine"
+    foreign.mkdir()
+    (foreign / "journal.db").write_bytes(b"dear diary")
+    (foreign / "thesis.tex").write_text("the only copy")
+    moved = finished_run({"loss": [1.0]}).folder.rename(tmp_path / "moved")
+    if damaged:
+        with sqlite3.connect(moved / "journal.db") as database:
+            database.execute("UPDATE meta SET value = x'c1'")
+        database.close()
+
+    result = call("rm", foreign, moved, "--yes")
+
+    assert 1 == result.exit_code
+    assert "thesis" in "".join(path.name for path in foreign.iterdir())
+    assert f"tracelet: {foreign} is kept: " == result.stderr[: len(f"tracelet: {foreign} is kept: ")]
+    assert not moved.exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 
@@ -63,7 +64,7 @@ def test_a_narrow_terminal_loses_nothing(call, finished_run, width):
 
 def test_oldest_first(call, finished_run):
     """The newest run is the last line, next to the prompt."""
-    ids = ["run-a", "run-b", "run-c"]
+    ids = ["run-b", "run-c", "run-a"]
     for run_id in ids:
         finished_run({"loss": [0.5]}, run_id=run_id)
 
@@ -131,3 +132,53 @@ def test_a_closed_pipe_is_no_traceback(finished_run, tmp_path):
         done = subprocess.run(program, stdout=pipe, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
 
     assert "" == done.stderr
+
+
+DAMAGE = {
+    "info": "UPDATE meta SET value = x'c1' WHERE key = 'info'",
+    "status": "UPDATE meta SET value = x'a4ff' WHERE key = 'status'",
+    "owner": "UPDATE meta SET value = x'01' WHERE key = 'owner'",
+    "cursor": "UPDATE cursors SET data = x'c1'",
+}
+
+
+@pytest.mark.parametrize("row", list(DAMAGE))
+def test_a_damaged_row_does_not_hide_the_others(call, finished_run, row):
+    """Every command that looks at all runs goes on; the damaged run is told, and can be removed."""
+    for run_id in ("whole", "damaged"):
+        run = finished_run({"loss": [0.5]}, run_id=run_id)
+    with sqlite3.connect(run.folder / "journal.db") as database:
+        database.execute(DAMAGE[row])
+    database.close()
+
+    listed = call("runs").stdout
+    assert "finished" in line_of(listed, "whole")
+    assert "unreadable" in line_of(listed, "damaged ")
+    for command in (("show", "damaged"), ("sync", "damaged"), ("sync", "damaged", "--backend", "csv")):
+        result = call(*command)
+        assert (1, "") == (result.exit_code, result.stdout)
+        assert result.stderr.startswith("tracelet: cannot read ")
+        assert 1 == result.stderr.count("\n")
+    assert "damaged: kept, since unreadable" in call("gc", "--yes").stdout
+    assert 0 == call("rm", "damaged", "--yes").exit_code
+    assert not run.folder.exists()
+
+
+def test_a_folder_that_cannot_be_looked_into_is_one_line(call, tmp_path):
+    for command in (("runs",), ("sync",), ("gc",), ("show", "x"), ("rm", "x", "--yes")):
+        result = call(*command, "--dir", tmp_path / ("x" * 300))
+
+        assert (1, "", 1) == (result.exit_code, result.stdout, result.stderr.count("\n"))
+        assert result.stderr.startswith("tracelet: cannot look for runs in ")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may look anywhere")
+def test_a_folder_that_may_not_be_entered_is_one_line(call, tmp_path, monkeypatch):
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0)
+    monkeypatch.setenv("TRACELET_DIR", str(closed))
+    for command in (("runs",), ("show", closed / "run")):
+        result = call(*command)
+
+        assert (1, "", 1) == (result.exit_code, result.stdout, result.stderr.count("\n"))
+        assert "Permission denied" in result.stderr

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
 import subprocess
 import sys
 
 import pytest
+from matplotlib.figure import Figure
 
 import tracelet
+from tracelet import charts, plot, report
 from tracelet.errors import RecordRejected
 from tracelet.records import Scalar
 from tracelet.testing import MemoryBackend
@@ -76,6 +79,28 @@ def test_a_curve_is_one_row(call, finished_run):
     assert ["val/loss", "1", "1", "1", "1", "1", "▄"] == line_of(text, "val/loss")
 
 
+def test_the_machines_curves_come_last(call, finished_run, tmp_path):
+    """In a table of their own: a short run has more of them than of its own. JSON has all of them as they came."""
+    run = finished_run({"system/cpu": [1.0], "loss": [3.0, 1.0]})
+
+    text = call("show", run.run_id).stdout
+    assert text.index("scalar ") < text.index("loss ") < text.index("of the machine ") < text.index("system/cpu ")
+    assert ["system/cpu", "loss"] == list(json.loads(call("show", run.run_id, "--json").stdout)["scalars"])
+
+
+def test_where_to_look_at_a_run_is_told(call, finished_run):
+    """Below what the backend has of it; in one line, so that it can be opened, and without a password."""
+
+    class Paged(MemoryBackend):
+        name = "paged"
+        url = "https://user:secret@example.org/" + "long/" * 30 + "run"
+
+    run = finished_run({"loss": [1.0]}, backend=Paged())
+    lines = [line.strip() for line in call("show", run.run_id, width=60).stdout.splitlines()]
+
+    assert "https://example.org/" + "long/" * 30 + "run" == lines[lines.index("paged    1 delivered") + 1]
+
+
 def test_nan_is_counted_and_seen(call, finished_run):
     """NaN and the infinities are neither hidden nor allowed to hide the rest."""
     run = finished_run({"loss": [1.0, math.nan, 0.5, math.inf, -math.inf]})
@@ -134,21 +159,36 @@ def test_a_narrow_terminal_loses_nothing(call, finished_run, width):
     assert "points 4, first 3, last 2, min 0.5" in text
 
 
+@pytest.mark.parametrize("project", ["digits", "My proj/x"])
 @pytest.mark.parametrize("spelling", ["id", "beginning", "project/id", "path"])
-def test_a_run_answers_to(call, finished_run, spelling):
-    """Its id, the beginning of it, project/id and its folder."""
-    run = finished_run({"loss": [0.5]}, project="digits")
+def test_a_run_answers_to(call, finished_run, spelling, project):
+    """Its id, the beginning of it, project/id and its folder, also where the project's folder has another name."""
+    run = finished_run({"loss": [0.5]}, project=project)
     run_id = run.run_id
-    names = {"id": run_id, "beginning": run_id[:-3], "project/id": f"digits/{run_id}", "path": run.folder}
+    names = {"id": run_id, "beginning": run_id[:-3], "project/id": f"{project}/{run_id}", "path": run.folder}
 
     assert call("show", names[spelling]).stdout.startswith(f"Run {run_id}")
 
 
-def test_an_unknown_run_is_one_line(call):
-    result = call("show", "nobody")
+def test_the_folder_that_one_is_in(call, finished_run, monkeypatch):
+    run = finished_run({"loss": [0.5]})
+    monkeypatch.chdir(run.folder)
 
-    assert (1, "") == (result.exit_code, result.stdout)
-    assert result.stderr.startswith("tracelet: no run 'nobody' under ")
+    assert (run.run_id, str(run.folder)) == tuple(
+        json.loads(call("show", ".", "--json").stdout)[key] for key in ("run_id", "folder")
+    )
+    (synced,) = json.loads(call("sync", ".", "--json").stdout)["runs"]
+    assert (run.run_id, str(run.folder)) == (synced["run_id"], synced["folder"])
+
+
+@pytest.mark.parametrize("run", ["nobody", "digits/nobody", "", "x" * 300])
+def test_an_unknown_run_is_one_line(call, finished_run, run):
+    """Also an empty word, with which every id begins."""
+    finished_run({"loss": [0.5]}, project="digits")
+    result = call("show", run)
+
+    assert (1, "", 1) == (result.exit_code, result.stdout, result.stderr.count("\n"))
+    assert result.stderr.startswith(f"tracelet: no run {run!r}" if run else "tracelet: a run without a name")
     assert 1 == result.stderr.count("\n")
 
 
@@ -204,7 +244,7 @@ def test_a_plot_is_a_png(call, finished_run, tmp_path):
 
     assert 0 == result.exit_code
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
-    assert "Plot: " in result.stdout
+    assert f"Plot: {tmp_path / 'curves.png'}\n" == result.stdout
 
 
 @pytest.mark.parametrize("name", ["curves.jpg", "no/such/folder/curves.png"])
@@ -214,6 +254,34 @@ def test_a_plot_that_cannot_be_is_one_line(call, finished_run, tmp_path, name):
     result = call("show", run.run_id, "--plot", tmp_path / name)
 
     assert (1, 1) == (result.exit_code, result.stderr.count("\n"))
+
+
+@pytest.mark.parametrize(
+    ("names", "titles"),
+    [(["system/cpu", "loss"], ["loss"]), (["system/cpu", "system/ram"], ["system/cpu", "system/ram"])],
+)
+def test_a_plot_has_the_machines_curves_where_there_are_no_others(monkeypatch, tmp_path, names, titles):
+    drawn = []
+    monkeypatch.setattr(
+        Figure, "savefig", lambda figure, *_, **__: drawn.extend(one.get_title() for one in figure.axes)
+    )
+    series = {name: report.Series(name) for name in names}
+    plot.write_png(charts.of_run(series), tmp_path / "curves.png")
+
+    assert titles == drawn
+
+
+def test_a_chart_of_many_curves_names_the_first(monkeypatch, tmp_path):
+    """And says how many there are; no two of the first forty look alike."""
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.extend(figure.axes))
+    series = {f"layer{number}/norm": report.Series(f"layer{number}/norm") for number in range(40)}
+    plot.write_png(charts.of_run(series), tmp_path / "curves.png")
+    (axes,) = drawn
+
+    assert "the first 12 of 40 curves" == axes.get_legend().get_title().get_text()
+    assert [f"layer{number}/norm" for number in range(12)] == [one.get_text() for one in axes.get_legend().get_texts()]
+    assert 40 == len({(line.get_color(), line.get_linestyle()) for line in axes.get_lines()})
 
 
 def test_without_matplotlib_the_error_says_what_to_install(finished_run, tmp_path):

@@ -20,10 +20,12 @@ from hypothesis import strategies as st
 
 import tracelet
 from tracelet import page
+from tracelet.charts import Chart, Curve
 from tracelet.errors import RecordRejected
 from tracelet.gallery import Gallery
-from tracelet.page import exhibits
+from tracelet.page import curves, exhibits
 from tracelet.records import Scalar
+from tracelet.report import Series
 from tracelet.testing import MemoryBackend
 
 VOID = {"meta", "link", "img", "input", "br"}
@@ -68,7 +70,7 @@ def shown(call, tmp_path):
         path = tmp_path / "page.html"
         result = call("show", run.run_id, "--html", path)
         assert (0, "") == (result.exit_code, result.stderr)
-        assert f"Page: {path}" in result.stdout
+        assert "".join(f"Page: {path}".split()) == "".join(result.stdout.split())
         return Tree(path.read_text(encoding="utf-8"))
 
     return show
@@ -407,3 +409,72 @@ def test_json_is_strict_and_whole(call, tmp_path):
     assert hashlib.sha256(b"abc").hexdigest() == told["artifacts"]["a.bin"]["listed"][0]["sha256"]
     assert (tmp_path / "page.html").exists()
     assert (tmp_path / "curves.png").exists()
+
+
+def test_a_page_that_fails_leaves_the_earlier_one(tmp_path):
+    """Whole: the new one is written beside it."""
+    path = tmp_path / "page.html"
+    path.write_text("earlier")
+
+    def parts():
+        yield "<!doctype html>"
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        page._write(path, parts())
+    assert "earlier" == path.read_text()
+    assert ["home", "page.html"] == sorted(one.name for one in tmp_path.iterdir())
+
+
+def test_a_page_behind_a_link_is_written_where_the_link_leads(call, finished_run, tmp_path):
+    (tmp_path / "published").mkdir()
+    (tmp_path / "page.html").symlink_to(tmp_path / "published" / "index.html")
+
+    assert 0 == call("show", finished_run({"loss": [0.5]}).run_id, "--html", tmp_path / "page.html").exit_code
+    assert (tmp_path / "page.html").is_symlink()
+    assert (tmp_path / "published" / "index.html").read_text(encoding="utf-8").endswith("</html>\n")
+
+
+def test_the_smallest_numbers_have_a_page(shown, finished_run):
+    assert "d 2 0 4.941e-324" in shown(finished_run({"d": [0.0, 5e-324]})).words("curves")
+
+
+def test_a_chart_of_too_many_curves_leaves_room_for_the_others(shown, finished_run):
+    """It shows the first hundred, and says so."""
+    points = {f"layer{number}/norm": [1.0, 2.0] for number in range(130)} | {"loss": [1.0]}
+    found = shown(finished_run(points))
+
+    assert 2 == sum(told.get("class") == "chart" for _, told in found.elements)
+    assert 100 == sum(told.get("aria-pressed") == "true" for _, told in found.elements)
+    assert "30 of 130 curves of the chart 'norm'; their figures are in the table" in found.words("not-shown")
+    assert "layer129/norm" in found.words("curves")
+
+
+def test_a_chart_too_large_makes_room_for_the_next():
+    """A chart that has no room left does not keep out smaller ones behind it."""
+
+    def chart(name, curves, points):
+        one = Series(name)
+        for step in range(points):
+            one.add(step, float(step % 7))
+        return Chart(name, tuple(Curve(f"{name}{at}", one, at) for at in range(curves)))
+
+    left_out = []
+    large = [chart(f"large {number}", 100, 511) for number in range(8)]
+    shown = curves.fitting([*large, chart("small", 1, 5)], left_out)
+
+    assert "small" == shown[-1].title
+    assert [f"{9 - len(shown)} of 9 charts; their figures are in the table"] == left_out
+    assert len(shown) < 9
+
+
+def test_long_texts_do_not_swell_a_page(shown, tmp_path):
+    """Cells, names and values are cut, and cells that were are counted."""
+    with tracelet.start_logging(dir=tmp_path) as run:
+        run.log_table("t", [["z" * 900_000]], columns=["a"])
+        run.log_params({"p" * 100_000: "q" * 100_000})
+        run.alert("title", "r" * 100_000)
+    found = shown(run)
+
+    assert (tmp_path / "page.html").stat().st_size < 1 << 20
+    assert "the ends of 1 long cells of the table 't'" in found.words("not-shown")

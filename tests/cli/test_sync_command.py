@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 import tracelet
 from tracelet.journal import JournalReader
@@ -56,6 +57,22 @@ def facts(folder):
         return reader.facts()
 
 
+def test_the_source_of_the_run_is_its_program(call, finished_run, tmp_path, monkeypatch):
+    """A store that is filled later names the program, and not this command, which is itself again afterwards."""
+    store = f"sqlite:///{tmp_path}/ml.db"
+    monkeypatch.setattr(sys, "argv", ["train.py", "--lr", "1"])
+    finished_run({"loss": [1.0]}, backend=None, run_id="one")
+    monkeypatch.setattr(sys, "argv", ["tracelet", "sync"])
+    main = sys.modules["__main__"]
+
+    result = call("sync", "one", "--backend", "mlflow", "--config", f"tracking_uri={store}")
+
+    assert 0 == result.exit_code, result.output
+    (run,) = MlflowClient(store).search_runs(["0"])
+    assert "train.py" == run.data.tags["mlflow.source.name"]
+    assert (["tracelet", "sync"], main) == (sys.argv, sys.modules["__main__"])
+
+
 def test_another_backend_is_one_command(call, finished_run, tmp_path):
     """A finished run goes somewhere it has never been, with the config that this place needs."""
     finished_run({"loss": [1.0, 2.0]}, backend=None, run_id="one")
@@ -73,6 +90,21 @@ def test_all_takes_runs_that_lack_nothing(call, finished_run):
     finished_run({"loss": [1.0]}, backend=None, run_id="one")
     assert "Nothing waits" in call("sync", "--backend", "csv").stdout
     assert "one: csv: 1 delivered (1 new)" == call("sync", "--backend", "csv", "--all").stdout.strip()
+
+
+def test_all_goes_on_after_a_run_that_cannot_be_read(call, finished_run, tmp_path):
+    """One line for it, exit code 1, and the others are delivered."""
+    for run_id in ("a", "c"):
+        offline(finished_run, run_id=run_id)
+    broken = tmp_path / "default" / "b"
+    broken.mkdir()
+    (broken / "journal.db").write_bytes(b"no database" * 1000)
+
+    result = call("sync", "--all")
+
+    assert ["a: csv: 3 delivered (3 new)", "c: csv: 3 delivered (3 new)"] == result.stdout.splitlines()
+    assert (1, 1) == (result.exit_code, result.stderr.count("\n"))
+    assert str(broken) in result.stderr
 
 
 def test_a_live_run_is_left_alone(call, tmp_path):

@@ -16,10 +16,10 @@ def run_ids(context: typer.Context, incomplete: str) -> list[str]:
     """Ids below `--dir`, newest first; where one stands on the line already, it is left out."""
     try:
         base = Path(context.params.get("dir") or settings.load({}).dir)
+        found = [folder.name for folder in reversed(all_runs(base))]
     except TraceletError:  # said by the command itself
         return []
     said = context.params.get("run") or ()
-    found = (folder.name for folder in reversed(all_runs(base)))
     return [name for name in found if name.startswith(incomplete) and name not in said]
 
 

@@ -11,6 +11,13 @@ from tracelet.cli._text import clean
 from tracelet.errors import TraceletError
 
 
+def tell_error(error: TraceletError) -> str:
+    """Say an error in one line on standard error; gives the line."""
+    text = clean(" ".join(str(error).split()))
+    typer.echo(f"tracelet: {text}", err=True)
+    return text
+
+
 class OneLineErrors(TyperGroup):
     """What the user can put right is one line on stderr and exit code 1, without a traceback."""
 
@@ -18,5 +25,5 @@ class OneLineErrors(TyperGroup):
         try:
             return super().invoke(ctx)
         except TraceletError as error:
-            typer.echo(f"tracelet: {clean(' '.join(str(error).split()))}", err=True)
+            tell_error(error)
             raise typer.Exit(1) from error

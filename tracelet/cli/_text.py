@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import os
 import sys
+from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
 from tracelet.words import clean, duration, moment, number, progress, size
 
-__all__ = ["cell", "clean", "console", "duration", "moment", "number", "progress", "size", "status"]
+__all__ = ["cell", "clean", "console", "duration", "moment", "number", "progress", "size", "status", "told_where"]
 
 _PIPED = 160
 _COLOURS = {"running": "cyan", "finished": "green", "failed": "red", "killed": "yellow", "crashed": "red"}
@@ -30,6 +31,13 @@ def console() -> Console:
 
 def cell(text: object, style: str = "") -> Text:
     return Text(clean(text), style=style, overflow="fold")
+
+
+def told_where(out: Console, page: Path | None, plot: Path | None) -> None:
+    """Where files were written: who asked for them wants nothing else."""
+    for word, path in (("Page", page), ("Plot", plot)):
+        if path is not None:
+            out.print(cell(f"{word}: {path}"))
 
 
 def status(word: str) -> Text:

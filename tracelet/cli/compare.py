@@ -15,8 +15,9 @@ from rich.text import Text
 from tracelet import comparison as comparison_module
 from tracelet import page, plain, settings
 from tracelet import plot as plot_module
+from tracelet.charts import is_of_machine
 from tracelet.cli._completing import run_ids
-from tracelet.cli._text import cell, console, duration, moment, number, status
+from tracelet.cli._text import cell, console, duration, moment, number, status, told_where
 from tracelet.comparison import ABSENT, Comparison, Line
 from tracelet.identity import find_run
 from tracelet.report import Series
@@ -47,6 +48,9 @@ def compare(
         typer.echo(plain.text(plain.of_comparison(comparison)))
         return
     out = console()
+    if html is not None or plot is not None:
+        told_where(out, html, plot)
+        return
     _facts(out, comparison)
     differing = comparison.differing
     _lines(out, "parameter", comparison, differing)
@@ -54,9 +58,6 @@ def compare(
         out.print(cell(f"The same in all of them: {alike} of {len(comparison.params)} parameters."))
     _lines(out, "final figure", comparison, comparison.final)
     _scalars(out, comparison)
-    for word, path in (("Page", html), ("Plot", plot)):
-        if path is not None:
-            out.print(cell(f"{word}: {path}"))
 
 
 def _facts(out: Console, comparison: Comparison) -> None:
@@ -67,13 +68,15 @@ def _facts(out: Console, comparison: Comparison) -> None:
 
 
 def _lines(out: Console, word: str, comparison: Comparison, lines: Sequence[Line]) -> None:
-    _side_by_side(out, word, comparison, [(line.name, [_value(value) for value in line.values]) for line in lines])
+    _side_by_side(out, word, comparison, [(line.name, [_value(value) for value in line.shown]) for line in lines])
 
 
 def _scalars(out: Console, comparison: Comparison) -> None:
-    rows = [(tag, [_figures(one) for one in found]) for tag, found in comparison.common.items()]
-    _side_by_side(out, "scalar: last (min to max)", comparison, rows)
-    alone = len(comparison.series) - len(rows)
+    common = comparison.common
+    for word, measured in (("scalar", False), ("of the machine", True)):
+        rows = [(tag, [_figures(one) for one in common[tag]]) for tag in common if is_of_machine(tag) is measured]
+        _side_by_side(out, f"{word}: last (min to max)", comparison, rows)
+    alone = len(comparison.series) - len(common)
     if alone:
         out.print(cell(f"In one of the runs alone: {alone} of {len(comparison.series)} scalars."))
 

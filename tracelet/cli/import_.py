@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -14,10 +15,11 @@ from tracelet import settings
 from tracelet.backends import backend_class, check_installed
 from tracelet.cli._completing import backend_names
 from tracelet.cli._delivering import configs, names_of, report
+from tracelet.cli._errors import tell_error
 from tracelet.cli._json import AsJson, emit, of_synced, standard_output_kept
 from tracelet.cli._progress import bars
-from tracelet.cli._text import cell, clean, console
-from tracelet.errors import TraceletError
+from tracelet.cli._text import cell, console
+from tracelet.errors import ConfigurationError, TraceletError
 from tracelet.journal import FILE_NAME
 from tracelet.sync import deliver
 
@@ -49,6 +51,9 @@ def import_(
 ) -> None:
     """Make runs of TensorBoard's event files: one for each experiment folder. Importing again adds only what is new."""
     loaded = settings.load({"project": project, "dir": dir})
+    for logdir in logdirs:  # before anything of another is imported
+        if not os.path.isdir(logdir):
+            raise ConfigurationError(f"{logdir} is not a folder; `tracelet import` takes folders with event files")
     names = names_of(backend)
     for name in names:
         backend_class(name)
@@ -93,6 +98,7 @@ class _Import:
         self._out = console()
         self._base, self._project, self._backends, self._config = base, project, backends, config
         self._watch, self._as_json = watch, as_json
+        self._said: set[str] = set()
         self._states: dict[Path, object] = {}
         self._behind: set[Path] = set()
         self._last: dict[Path, float] = {}
@@ -101,8 +107,12 @@ class _Import:
         from tracelet.importer import experiments, state
 
         found = experiments(logdir, as_one=as_one)
-        if not found and not self._watch and not self._as_json:
-            self._out.print(cell(f"No event files under {logdir}."))
+        if not found and not self._watch:
+            self._say(
+                ConfigurationError(
+                    f"no event files under {logdir}: no file there, or in a folder below it, has 'tfevents' in its name"
+                )
+            )
         for experiment in found:
             now = state(experiment)
             if self._states.get(experiment) == now and self._watch:
@@ -184,10 +194,9 @@ class _Import:
     def _say(self, error: TraceletError) -> None:
         """Once, and not at every look."""
         self.failed = True
-        text = clean(" ".join(str(error).split()))
-        if text not in self.errors:
-            self.errors.append(text)
-            typer.echo(f"tracelet: {text}", err=True)
+        if str(error) not in self._said:
+            self._said.add(str(error))
+            self.errors.append(tell_error(error))
 
 
 def _facts(done: Imported, name: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import typer
 
 from tracelet import housekeeping, settings
 from tracelet.cli._completing import run_ids
+from tracelet.cli._errors import tell_error
 from tracelet.cli._json import AsJson, emit, never_ask
 from tracelet.cli._text import cell, console, size
 from tracelet.errors import JournalError, RunInUse
@@ -31,18 +32,26 @@ def rm(
     base = Path(settings.load({}).dir) if dir is None else dir
     folders = list(dict.fromkeys(find_run(base, one) for one in run))
     if as_json:
-        removed = [_remove(folder) for folder in folders]
+        removed = [_remove(folder, base) for folder in folders]
         emit({"runs": removed})
         if not all(one["removed"] for one in removed):
             raise typer.Exit(1)
         return
     out = console()
+    failed = False
     for folder in folders:
         out.print(cell(f"{folder}: {size(housekeeping.disk_used(folder))}; {_lacked(folder) or _NOTHING}"))
         if not yes and not typer.confirm("Remove it?"):
             continue
-        housekeeping.remove(folder)
-        out.print(cell(f"{folder.name}: removed"))
+        try:
+            housekeeping.remove(folder, base)
+        except (JournalError, RunInUse) as error:  # which must not keep the others
+            tell_error(error)
+            failed = True
+        else:
+            out.print(cell(f"{folder.name}: removed"))
+    if failed:
+        raise typer.Exit(1)
 
 
 def _lacked(folder: Path) -> str | None:
@@ -53,11 +62,11 @@ def _lacked(folder: Path) -> str | None:
         return f"its journal cannot be read: {error}"
 
 
-def _remove(folder: Path) -> dict[str, Any]:
+def _remove(folder: Path, base: Path) -> dict[str, Any]:
     """Whether it went; `reason` says why not, and must not keep the others."""
     facts = {"run_id": folder.name, "folder": folder, "disk": housekeeping.disk_used(folder), "lost": _lacked(folder)}
     try:
-        housekeeping.remove(folder)
+        housekeeping.remove(folder, base)
     except (JournalError, RunInUse) as error:
         return facts | {"removed": False, "reason": str(error)}
     return facts | {"removed": True, "reason": None}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,12 +15,13 @@ from rich.table import Table
 from tracelet import page, plain, settings
 from tracelet import plot as plot_module
 from tracelet import report as report_module
-from tracelet.charts import of_run
+from tracelet.charts import is_of_machine, of_run
 from tracelet.cli._completing import run_ids
-from tracelet.cli._text import cell, console, duration, moment, number, progress, size, status
+from tracelet.cli._text import cell, console, duration, moment, number, progress, size, status, told_where
 from tracelet.gallery import Gallery
 from tracelet.housekeeping import disk_used
 from tracelet.identity import find_run
+from tracelet.page.markup import web_address
 from tracelet.report import RunReport, RunSummary, Series
 from tracelet.words import command, commit, machine
 
@@ -52,15 +53,16 @@ def show(
         typer.echo(plain.text(plain.of_run(report)))
         return
     out = console()
+    if html is not None or plot is not None:
+        told_where(out, html, plot)
+        return
     _facts(out, report)
     _pairs(out, ("final figure", "value"), report.final)
     _pairs(out, ("parameter", "value"), report.params)
-    _scalars(out, report.scalars)
+    for word, measured in (("scalar", False), ("of the machine", True)):
+        _scalars(out, word, [one for tag, one in report.scalars.items() if is_of_machine(tag) is measured])
     _others(out, report.others)
     _artifacts(out, report)
-    for word, path in (("Page", html), ("Plot", plot)):
-        if path is not None:
-            out.print(cell(f"{word}: {path}"))
 
 
 def _facts(out: Console, report: RunReport) -> None:
@@ -81,11 +83,14 @@ def _facts(out: Console, report: RunReport) -> None:
         "records": summary.records,
         "disk": size(disk_used(summary.folder)),
     }
-    for state in summary.backends:
-        facts[state.name] = progress(state)
     for name, value in facts.items():
         if value not in (None, ""):
             out.print(cell(f"  {name:<9}{value}"))
+    for state in summary.backends:
+        out.print(cell(f"  {state.name:<9}{progress(state)}"))
+        if state.url:
+            address = web_address(state.url)  # unbroken, to be opened
+            out.print(cell(f"  {'':<9}{address or state.url}"), soft_wrap=address is not None)
     for backend, refusals in report.refusals.items():
         for one in refusals:
             out.print(cell(f"  {backend} refused {one.count}: {one.reason} (first: {one.example})", "yellow"))
@@ -121,23 +126,23 @@ def _pairs(out: Console, headings: tuple[str, str], told: Mapping[str, Any]) -> 
         out.print(table)
 
 
-def _scalars(out: Console, scalars: Mapping[str, Series]) -> None:
+def _scalars(out: Console, word: str, scalars: Sequence[Series]) -> None:
     if not scalars:
         return
     out.print()
     if out.width < _ROOM_FOR_TABLE:
-        for one in scalars.values():
+        for one in scalars:
             out.print(cell(one.tag, "bold"))
             out.print(cell(f"  {one.sparkline(max(4, out.width - 4))}"))
             told = zip(("points", "first", "last", "min", "max"), _numbers(one), strict=True)
             out.print(cell("  " + ", ".join(f"{word} {text}" for word, text in told)))
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("scalar")
+    table.add_column(word)
     for heading in ("points", "first", "last", "min", "max"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("curve", no_wrap=True)
-    for one in scalars.values():
+    for one in scalars:
         table.add_row(cell(one.tag), *_numbers(one), one.sparkline(20))
     out.print(table)
 

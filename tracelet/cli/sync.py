@@ -14,10 +14,11 @@ from tracelet import sync as sync_module
 from tracelet.backends import backend_class
 from tracelet.cli._completing import backend_names, run_ids
 from tracelet.cli._delivering import configs, names_of, report
+from tracelet.cli._errors import tell_error
 from tracelet.cli._json import AsJson, emit, of_synced, standard_output_kept
 from tracelet.cli._progress import bars
 from tracelet.cli._text import cell, console
-from tracelet.errors import JournalError
+from tracelet.errors import JournalError, TraceletError
 from tracelet.identity import all_runs, find_run
 from tracelet.sync import Synced
 
@@ -66,10 +67,10 @@ def sync(
         return
     look()
     if as_json:
-        emit({"runs": [of_synced(one) for one in work.done]})
-    elif not work.done:
+        emit({"runs": [of_synced(one) for one in work.done], "errors": work.errors})
+    elif not work.done and not work.errors:
         console().print(cell(f"Nothing waits under {base}."))
-    if not all_complete(work.done):
+    if work.errors or not all_complete(work.done):
         raise typer.Exit(1)
 
 
@@ -83,16 +84,29 @@ class _Sync:
 
     def __init__(self, backends: list[str], config: dict[str, dict[str, Any]], *, watch: bool, as_json: bool) -> None:
         self.done: list[Synced] = []
+        self.errors: list[str] = []
         self._backends, self._config = backends, config
         self._watch, self._as_json = watch, as_json
+        self._said: set[str] = set()
 
     def deliver(self, folder: Path) -> None:
+        """What is wrong with one run stops no other; it is said once, and not at every look."""
+        try:
+            self._deliver(folder)
+        except TraceletError as error:
+            if self._backends and not isinstance(error, JournalError):
+                raise  # what was said on the line is wrong for every run
+            if str(error) not in self._said:
+                self._said.add(str(error))
+                self.errors.append(tell_error(error))
+
+    def _deliver(self, folder: Path) -> None:
         with bars(not self._as_json) as move, standard_output_kept(self._as_json):
 
             def tell(backend: str, done: int, total: int) -> None:
                 move(f"{folder.name} {backend}", done, total)
 
-            synced = sync_module.deliver(folder, self._backends, config=self._config, tell=tell)
+            synced = sync_module.deliver(folder, self._backends, config=self._config, tell=tell, stands_in=True)
         if not self._watch:
             self.done.append(synced)
         if self._watch and synced.skipped is not None:  # a run that is left alone is not worth a line each time

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -38,8 +40,14 @@ def write_comparison(comparison: Comparison, path: Path) -> None:
 def _write(path: Path, parts: Iterable[str]) -> None:
     if path.suffix.lower() not in (".html", ".htm"):
         raise ConfigurationError(f"the page is an HTML file; give a name that ends in .html, not {str(path)!r}")
+    target = Path(os.path.realpath(path))  # what a link leads to, and not the link
+    beside = target.with_name(f".{os.getpid()}.part")
     try:
-        with open(path, "w", encoding="utf-8", newline="\n") as file:
+        with open(beside, "w", encoding="utf-8", newline="\n") as file:
             file.writelines(parts)
+        os.replace(beside, target)
     except OSError as error:
-        raise TraceletError(f"cannot write the page: {error}") from error
+        raise TraceletError(f"cannot write the page {path}: {error.strerror or error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink()

@@ -73,7 +73,7 @@ def _runs(comparison: Comparison) -> Markup:
 def _lines(word: str, comparison: Comparison, lines: Sequence[Line], left_out: list[str]) -> Markup:
     if len(lines) > _MOST_ROWS:
         left_out.append(f"{len(lines) - _MOST_ROWS} of {len(lines)} rows of {word}s")
-    rows = ([line.name, *(_cell(value) for value in line.values)] for line in lines[:_MOST_ROWS])
+    rows = ([line.name, *(_cell(value) for value in line.shown)] for line in lines[:_MOST_ROWS])
     return table(_headings(word, comparison), rows)
 
 

@@ -13,6 +13,7 @@ from tracelet.report import Point, Series
 from tracelet.words import number
 
 _MOST_CHARTS = 200
+_MOST_CURVES = 100
 _MOST_POINTS = 250_000
 _MOST_ROWS = 2_000
 _COLOURS = 8
@@ -20,14 +21,23 @@ _EXACT = 1 << 53
 
 
 def fitting(charts: Sequence[Chart], left_out: list[str]) -> list[Chart]:
-    """The charts from the first on that the page takes."""
+    """The charts that the page takes, from the first on; one that is too large makes room for the next."""
     shown: list[Chart] = []
-    points = 0
-    for chart in charts[:_MOST_CHARTS]:
-        points += sum(map(len, chart.points()))
-        if points > _MOST_POINTS and shown:
+    room = _MOST_POINTS
+    for chart in charts:
+        if len(shown) == _MOST_CHARTS:
             break
-        shown.append(chart)
+        drawn = chart._replace(curves=chart.curves[:_MOST_CURVES])
+        points = sum(map(len, drawn.points()))
+        if points > room:
+            continue
+        room -= points
+        shown.append(drawn)
+        if len(drawn.curves) < len(chart.curves):
+            left_out.append(
+                f"{len(chart.curves) - _MOST_CURVES} of {len(chart.curves)} curves of the chart {chart.title!r}; their "
+                "figures are in the table"
+            )
     if len(shown) < len(charts):
         left_out.append(f"{len(charts) - len(shown)} of {len(charts)} charts; their figures are in the table")
     return shown

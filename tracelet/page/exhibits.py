@@ -173,6 +173,8 @@ def tables(gallery: Gallery, folder: Path, left_out: list[str]) -> Iterator[Mark
                 f"rows or columns of the table {tag!r}: {len(sheet.rows)} of {sheet.height} rows and "
                 f"{len(sheet.columns)} of {sheet.width} columns are shown"
             )
+        if sheet.cut:
+            left_out.append(f"the ends of {sheet.cut} long cells of the table {tag!r}")
 
 
 def _sheet(sheet: Sheet) -> Markup:

@@ -80,17 +80,20 @@ def values(told: Mapping[str, Any], headings: tuple[str, str], left_out: list[st
     names = sorted(told)
     if len(names) > _MOST_ROWS:
         left_out.append(f"{len(names) - _MOST_ROWS} of {len(names)} rows of {headings[0]}s")
-    return table(headings, ([name, value_of(told[name])] for name in names[:_MOST_ROWS]))
+    return table(headings, ([_cut(name), value_of(told[name])] for name in names[:_MOST_ROWS]))
 
 
 def value_of(value: Any) -> Markup:
     """A plain value as a cell."""
     if isinstance(value, str):
-        return link(value) if len(value) <= _MOST_LETTERS else joined(value[:_MOST_LETTERS], "…")
+        return link(value) if len(value) <= _MOST_LETTERS else joined(_cut(value))
     if isinstance(value, float) and math.isfinite(value):
         return element("span", number(value) if len(repr(value)) > 12 else repr(value), title=repr(value))
-    text = str(value)
-    return joined(text if len(text) <= _MOST_LETTERS else f"{text[:_MOST_LETTERS]}…")
+    return joined(_cut(str(value)))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MOST_LETTERS else f"{text[:_MOST_LETTERS]}…"
 
 
 def alerts(told: Iterable[Alert]) -> Iterator[Markup]:
@@ -98,7 +101,7 @@ def alerts(told: Iterable[Alert]) -> Iterator[Markup]:
         level = one.level if one.level in _LEVELS else "info"
         head = element("p", element("strong", one.title), " ", element("small", one.level, ", ", moment(one.wall_time)))
         yield element(
-            "div", head, element("p", one.text, class_="plain") if one.text else None, class_=f"alert {level}"
+            "div", head, element("p", _cut(one.text), class_="plain") if one.text else None, class_=f"alert {level}"
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from tracelet.charts import is_of_machine, of_run
+from tracelet.charts import machine_last, of_run
 from tracelet.gallery import Gallery
 from tracelet.page import curves, exhibits, facts
 from tracelet.page.document import Section, document, table
@@ -23,8 +23,7 @@ def run_page(report: RunReport, gallery: Gallery) -> Iterator[str]:
 
     def shown_curves() -> Iterator[Markup]:
         yield from curves.chart_parts(charts)
-        in_order = sorted(report.scalars.values(), key=lambda series: is_of_machine(series.tag))
-        yield curves.figures(in_order, left_out)
+        yield curves.figures([report.scalars[tag] for tag in machine_last(report.scalars)], left_out)
 
     def one(make: Callable[[], Markup]) -> Iterator[Markup]:
         yield make()
