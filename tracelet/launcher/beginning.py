@@ -78,7 +78,7 @@ class FirstLine:
 
 def begin(plan: str) -> None:
     """Begin the run; what the user can put right is one line on stderr and exit code 2, before the program's first."""
-    import json
+    import ast
     import logging
 
     from tracelet.api import get_active_experiment, start_logging
@@ -86,7 +86,7 @@ def begin(plan: str) -> None:
 
     if get_active_experiment() is not None:  # the package around the module began its own
         return
-    told = json.loads(plan)
+    told = ast.literal_eval(plan)
     verbose = told["verbose"]
     if verbose is None:
         verbose = sys.stderr is not None and sys.stderr.isatty()

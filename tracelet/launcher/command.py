@@ -6,8 +6,6 @@ so that what CPython does for `python train.py` (`__main__`, tracebacks, exit co
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import sys
 
@@ -15,6 +13,7 @@ from tracelet.launcher import PLAN, PYTHONPATH_BEFORE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Mapping, Sequence
     from typing import Any, NoReturn
 
@@ -51,18 +50,55 @@ The credential of a backend is taken from TRACELET_API_KEY, or from the vendor's
 def main(words: Sequence[str]) -> NoReturn:
     """Become the interpreter of the program that `words` (what stands after `tracelet run`) ask for."""
     own, program = _split(words)
+    told = _read_plain(own) or _parsed(own)
+    if not program:
+        _fail("which program? For example: tracelet run --backend csv train.py")
+    options = _interpreter_options(sys.orig_argv, len(sys.argv))
+    if _looks_at_nothing([*options, *program]):
+        _fail("under python's -I, -E and -S no run can begin by itself; use `import tracelet.auto`")
+    plan = {"verbose": told["verbose"], "arguments": _arguments(told)}
+    environment = _environment(os.environ, told, repr(plan))
+    os.execve(sys.executable, [sys.executable, *options, *program], environment)
+
+
+def _read_plain(own: Sequence[str]) -> dict[str, Any] | None:
+    """What argparse would make of options without a mistake, read without it: its import takes most of what this
+    command adds to a start. None where argparse is to say."""
+    told = dict.fromkeys(_NAMES)
+    rest = iter(own)
+    for word in rest:
+        option, equals, given = word.partition("=")
+        if word in _SWITCHES:
+            name, value = _SWITCHES[word]
+            if told[name] is not None:
+                return None
+            told[name] = value
+            continue
+        if option not in _TAKING_A_VALUE:
+            return None
+        name, takes = _TAKING_A_VALUE[option]
+        text = given if equals else next(rest, "-")
+        if (text.startswith("-") and not equals) or (isinstance(takes, tuple) and text not in takes):
+            return None
+        try:
+            told[name] = (
+                float(text) if takes == "SECONDS" else [*(told[name] or ()), text] if name == "config" else text
+            )
+        except ValueError:
+            return None
+    return told
+
+
+def _parsed(own: Sequence[str]) -> dict[str, Any]:
     parser = _parser()
     told, unknown = parser.parse_known_args(own)
     if unknown:
         parser.error(_unknown(unknown[0], parser))
-    if not program:
-        parser.error("which program? For example: tracelet run --backend csv train.py")
-    options = _interpreter_options(sys.orig_argv, len(sys.argv))
-    if _looks_at_nothing([*options, *program]):
-        parser.error("under python's -I, -E and -S no run can begin by itself; use `import tracelet.auto`")
-    plan = {"verbose": told.verbose, "arguments": _arguments(told, parser)}
-    environment = _environment(os.environ, vars(told), json.dumps(plan))
-    os.execve(sys.executable, [sys.executable, *options, *program], environment)
+    return vars(told)
+
+
+def _fail(message: str) -> NoReturn:
+    _parser().error(message)
 
 
 def _split(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -112,6 +148,8 @@ def _unknown(word: str, parser: argparse.ArgumentParser) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
+    import argparse
+
     parser = argparse.ArgumentParser(
         prog="tracelet run",
         usage="tracelet run [options] [-m] PROGRAM [ARGUMENTS]",
@@ -152,25 +190,36 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-_TAKING_A_VALUE = {option for option, *_ in SETTINGS} | {"--run-id", "--config"}
+_TAKING_A_VALUE = {option: (setting, takes) for option, setting, takes, _ in SETTINGS} | {
+    "--run-id": ("run_id", "ID"),
+    "--config": ("config", "KEY=VALUE"),
+}
+_SWITCHES = {
+    "--no-wait": ("wait", "false"),
+    **dict.fromkeys(("-v", "--verbose"), ("verbose", True)),
+    **dict.fromkeys(("-q", "--quiet"), ("verbose", False)),
+    "--resume": ("resume", True),
+    "--no-resume": ("resume", False),
+}
+_NAMES = [name for name, _ in (*_TAKING_A_VALUE.values(), *_SWITCHES.values())]
 
 
-def _arguments(told: argparse.Namespace, parser: argparse.ArgumentParser) -> dict[str, Any]:
+def _arguments(told: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of start_logging that are no settings."""
     config: dict[str, Any] = {}
-    for pair in told.config or ():
+    for pair in told["config"] or ():
         name, equals, value = pair.partition("=")
         first, dot, key = name.partition(".")
         if not equals:
-            parser.error(f"--config {pair!r}: say KEY=VALUE, or BACKEND.KEY=VALUE")
+            _fail(f"--config {pair!r}: say KEY=VALUE, or BACKEND.KEY=VALUE")
         before = config.get(first)
         if before is not None and isinstance(before, dict) != bool(dot):
-            parser.error(f"--config {pair!r}: {first!r} is said to be a key, and to be a backend with keys")
+            _fail(f"--config {pair!r}: {first!r} is said to be a key, and to be a backend with keys")
         if dot:
             config.setdefault(first, {})[key] = value
         else:
             config[name] = value
-    arguments = {"run_id": told.run_id, "resume": told.resume, "config": config or None}
+    arguments = {"run_id": told["run_id"], "resume": told["resume"], "config": config or None}
     return {name: value for name, value in arguments.items() if value is not None}
 
 
