@@ -679,3 +679,37 @@ def test_the_program_does_not_wait_for_the_other_commands():
         "tracelet.cli",
         "importlib.metadata",
     }
+
+
+PLAIN = [
+    "",
+    "--backend csv",
+    "--backend=wandb,mlflow --project digits --name=a=b --tags x,y",
+    "--mode offline --events=off --flush-timeout 3 --system-interval=0.5",
+    "--config level=1 --config csv.dir=x --run-id r1 --resume",
+    "--no-resume --no-wait -v",
+    "--quiet --dir= --notes two",
+]
+LEFT = [
+    "--flush-timeout soon",
+    "--mode sideways",
+    "--bakend csv",
+    "-vq",
+    "-v -q",
+    "--backend",
+    "--backend -x",
+    "--help",
+]
+
+
+@pytest.mark.parametrize("words", PLAIN)
+def test_options_are_read_as_argparse_reads_them(words):
+    """Without it, since it is most of what the command costs."""
+    own = words.split(" ") if words else []
+    assert vars(command._parser().parse_args(own)) == command._read_plain(own)
+
+
+@pytest.mark.parametrize("words", LEFT)
+def test_what_is_not_plain_is_left_to_argparse(words):
+    """Mistakes, and what asks for help: its words, and its exit code."""
+    assert command._read_plain(words.split(" ")) is None

@@ -80,10 +80,11 @@ def _read_plain(own: Sequence[str]) -> dict[str, Any] | None:
         text = given if equals else next(rest, "-")
         if (text.startswith("-") and not equals) or (isinstance(takes, tuple) and text not in takes):
             return None
+        if name == "config":
+            told[name] = [*(told[name] or ()), text]
+            continue
         try:
-            told[name] = (
-                float(text) if takes == "SECONDS" else [*(told[name] or ()), text] if name == "config" else text
-            )
+            told[name] = float(text) if takes == "SECONDS" else text
         except ValueError:
             return None
     return told
