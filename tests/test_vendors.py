@@ -142,3 +142,10 @@ def test_a_place_with_a_password_is_not_kept():
     backend = configured(backend_class("mlflow"), {"tracking_uri": "http://me:very-secret-word@host:1"})
     secrets.learn(backend.secrets())
     assert "tracking_uri" not in kept_config(backend, secrets)
+
+
+@pytest.mark.parametrize("address", ["http://me:short@h:5000", "me:short@h:5000", "http://h:5000/?api_key=short"])
+def test_an_address_with_a_credential_is_not_kept(address):
+    """Also one too short to be hidden wherever it stands, and one without a scheme."""
+    backend = configured(backend_class("mlflow"), {"tracking_uri": address})
+    assert "short" not in str(kept_config(backend, Secrets()))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from tracelet import filters
+from tracelet.backends.addresses import redacted
 from tracelet.backends.base import Backend
 from tracelet.errors import ConfigurationError, MissingDependency, UnknownBackend, meant_or_known
 from tracelet.guard import translated
@@ -191,7 +192,12 @@ def kept_config(backend: Backend, secrets: Secrets) -> dict[str, Any]:
     """What the journal may hold of a backend's config: the keys it allows, without what is not set or secret."""
     found = {key: msgspec.to_builtins(value) for key, value in backend.remembered().items() if value is not None}
     found = backend.filter.plain() | found
-    return {key: value for key, value in found.items() if not secrets.holds(value)}
+    return {key: value for key, value in found.items() if not secrets.holds(value) and not _has_credentials(value)}
+
+
+def _has_credentials(value: Any) -> bool:
+    """Also those that are too short to be looked for elsewhere."""
+    return isinstance(value, str) and redacted(value) != value
 
 
 def configured(cls: type[Backend], config: Mapping[str, Any]) -> Backend:
