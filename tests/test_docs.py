@@ -5,19 +5,27 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
 
 import tracelet
+from tracelet import settings
 from tracelet.backends import backend_class
+from tracelet.cli import app
+from tracelet.launcher import command
 from tracelet.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 BLOCK = re.compile(r"^( *)```python[^\n]*\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
+SHELL = re.compile(r"^( *)```(?:bash|console)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
+TOML = re.compile(r"^( *)```toml\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 EXCUSE = re.compile(r"<!-- not run: \S.*-->\s*$")
 
 # Blocks see each other's names, as for somebody who types a page from its top; an error has the page's own line number.
@@ -72,6 +80,40 @@ def test_the_programs_of_a_page_run(page, tmp_path):
     )
 
     assert 0 == done.returncode, done.stderr
+
+
+def command_lines() -> Iterator[list[str]]:
+    """What stands behind `tracelet` in the pages' shell blocks, word by word."""
+    for page in PAGES:
+        for block in SHELL.finditer(page.read_text(encoding="utf-8")):
+            for line in block[2].replace("\\\n", " ").splitlines():
+                words = shlex.split(line.partition(" | ")[0], comments=True)
+                if "tracelet" in words:
+                    yield words[words.index("tracelet") + 1 :]
+
+
+def test_every_command_line_is_understood():
+    """By the command that it names: its options, and how many arguments. What commands do is tested with them."""
+    commands = dict.fromkeys(typer.main.get_command(app).commands, 0)
+    for name, *words in command_lines():
+        if name == "run":
+            own, program = command._split(words)
+            assert program, words
+            assert command._read_plain(own) is not None, words
+        elif name not in ("--help", "--install-completion"):
+            typer.main.get_command(app).commands[name].make_context(name, list(words)).close()
+            commands[name] += 1
+    assert min(commands[name] for name in ("compare", "gc", "import", "rm", "runs", "show", "sync")) > 0
+
+
+def test_every_settings_file_is_understood(tmp_path):
+    """Of the pages' TOML, what is no part of a `pyproject.toml`."""
+    blocks = [match[2] for page in PAGES for match in TOML.finditer(page.read_text(encoding="utf-8"))]
+    ours = [block for block in blocks if not block.startswith("[project")]
+    assert ours
+    for block in ours:
+        (tmp_path / "tracelet.toml").write_text(block, encoding="utf-8")
+        assert settings.load({}, {"TRACELET_CONFIG": str(tmp_path / "tracelet.toml")}) != Settings()
 
 
 def test_every_setting_is_explained():
