@@ -78,10 +78,10 @@ def train(log_dir: Path) -> None:
 
 def show(run_id: str) -> None:
     """What a person would type next."""
-    plot = Path("demo", "digits.png")
-    command = ["show", run_id, "--dir", "demo/runs", "--plot", str(plot)]
-    print(f"\n$ tracelet {' '.join(command)}\n", flush=True)
-    subprocess.run([sys.executable, "-m", "tracelet", *command], check=True)
+    shown = ["show", run_id, "--dir", "demo/runs"]
+    for command in (shown, [*shown, "--plot", str(Path("demo", "digits.png"))]):
+        print(f"\n$ tracelet {' '.join(command)}\n", flush=True)
+        subprocess.run([sys.executable, "-m", "tracelet", *command], check=True)
     print("\nTensorBoard has all of it too: tensorboard --logdir demo/tensorboard")
 
 

@@ -114,6 +114,7 @@ def test_an_address_that_fails_hides_nothing(swallowed):
 
     experiment = tracelet.start_logging("name", backend=Broken())
     assert "name" in shown(experiment).words
+    experiment.stop()
     assert {KeyError} == {type(error) for error in swallowed}
     swallowed.clear()
 
