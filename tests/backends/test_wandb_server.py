@@ -496,9 +496,11 @@ def test_a_killed_run_is_finished_without_doubles(server: WandbServer, folder: P
         backend = WandbBackend(WandbConfig(settings={"x_file_stream_transmit_interval": 1.0}))
         backend.open(info(Path(sys.argv[1])))
         for start in range(0, 3000, 100):
-            give(backend, *[scalar("loss", at, at) for at in range(start, start + 100)])
+            last = give(backend, *[scalar("loss", at, at) for at in range(start, start + 100)])
             backend.confirm()
             time.sleep(0.05)
+        while (backend.confirm() or 0) < last:  # the service may send what it has not written yet
+            time.sleep(0.01)
         os.killpg(0, 9)
     """
     ended = run_program(program, folder)
