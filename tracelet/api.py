@@ -18,11 +18,10 @@ from tracelet import settings as settings_module
 from tracelet.backends import backend_class, check_installed, configured, with_filter
 from tracelet.backends.base import Backend
 from tracelet.errors import ConfigurationError, RunNotFound, meant_or_known
-from tracelet.experiment import Experiment
+from tracelet.experiment import Experiment, secrets_in_use
 from tracelet.identity import check_run_id, find_run, new_run_id, run_folder
 from tracelet.journal import JournalReader
 from tracelet.records import RunInfo
-from tracelet.redaction import Secrets, of_url
 from tracelet.settings import Events, Mode, Place, Settings, Source
 from tracelet.snapshot import plain
 
@@ -261,15 +260,11 @@ def _with_shared(settings: Settings, shared: Mapping[str, Any]) -> Settings:
     return msgspec.structs.replace(settings, **changes)
 
 
-def _with_clean_project(settings: Settings, backends: Iterable[Backend]) -> Settings:
+def _with_clean_project(settings: Settings, backends: Sequence[Backend]) -> Settings:
     """The project is the name of a folder: no credential is to stand there, as in `--project p-$TRACELET_API_KEY`."""
     if settings.project is None:
         return settings
-    secrets = Secrets()
-    secrets.learn([settings.api_key, *of_url(settings.backend_url)])
-    for backend in backends:
-        secrets.learn(backend.secrets())
-    return msgspec.structs.replace(settings, project=secrets.hide(settings.project))
+    return msgspec.structs.replace(settings, project=secrets_in_use(settings, backends).hide(settings.project))
 
 
 def _run_info(settings: Settings, run_id: str | None, resume: bool | None) -> RunInfo:

@@ -66,7 +66,7 @@ class Experiment(LogCalls, VendorRuns):
         on_stop: Callable[[Experiment], None] = lambda experiment: None,
     ) -> None:
         self._settings = settings
-        secrets = _secrets_in_use(settings, [*backends, *expected])
+        secrets = secrets_in_use(settings, [*backends, *expected])
         self._info = info = secrets.clean_info(info)
         self._on_stop = on_stop
         self._guard = Guard(secrets.hide)
@@ -356,7 +356,8 @@ class Experiment(LogCalls, VendorRuns):
             )
 
 
-def _secrets_in_use(settings: Settings, backends: Sequence[Backend]) -> Secrets:
+def secrets_in_use(settings: Settings, backends: Sequence[Backend]) -> Secrets:
+    """What a run must hide: the credentials of its settings, and those that its backends could use."""
     secrets = Secrets()
     secrets.learn([settings.api_key, *of_url(settings.backend_url)])
     for backend in backends:
