@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from tracelet.cli._json import standard_output_kept
+from tracelet.cli._progress import bars
 from tracelet.cli._text import cell
 from tracelet.errors import ConfigurationError
 from tracelet.settings import Settings
-from tracelet.sync import Outcome, Synced
+from tracelet.sync import Outcome, Synced, Tell
+
+
+@contextlib.contextmanager
+def progress_told(folder: Path, *, as_json: bool) -> Iterator[Tell]:
+    """What `deliver` tells of a run, as bars; with `as_json` none, and standard output is kept for the document."""
+    with bars(not as_json) as move, standard_output_kept(as_json):
+        yield lambda backend, done, total: move(f"{folder.name} {backend}", done, total)
 
 
 def report(out: Console, synced: Synced) -> None:

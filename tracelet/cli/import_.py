@@ -14,9 +14,9 @@ import typer
 from tracelet import settings
 from tracelet.backends import backend_class, check_installed
 from tracelet.cli._completing import backend_names
-from tracelet.cli._delivering import configs, names_of, report
+from tracelet.cli._delivering import configs, names_of, progress_told, report
 from tracelet.cli._errors import tell_error
-from tracelet.cli._json import AsJson, emit, of_synced, standard_output_kept
+from tracelet.cli._json import AsJson, emit, of_synced
 from tracelet.cli._progress import bars
 from tracelet.cli._text import cell, console
 from tracelet.errors import ConfigurationError, TraceletError
@@ -165,11 +165,7 @@ class _Import:
     def _deliver(self, folder: Path) -> None:
         self._last[folder] = time.monotonic()
         try:
-            with bars(not self._as_json) as move, standard_output_kept(self._as_json):
-
-                def tell(backend: str, done: int, total: int) -> None:
-                    move(f"{folder.name} {backend}", done, total)
-
+            with progress_told(folder, as_json=self._as_json) as tell:
                 synced = deliver(folder, self._backends, config=self._config, tell=tell)
         except TraceletError as error:
             self._say(error)

@@ -13,10 +13,9 @@ from tracelet import settings
 from tracelet import sync as sync_module
 from tracelet.backends import backend_class
 from tracelet.cli._completing import backend_names, run_ids
-from tracelet.cli._delivering import configs, names_of, report
+from tracelet.cli._delivering import configs, names_of, progress_told, report
 from tracelet.cli._errors import tell_error
-from tracelet.cli._json import AsJson, emit, of_synced, standard_output_kept
-from tracelet.cli._progress import bars
+from tracelet.cli._json import AsJson, emit, of_synced
 from tracelet.cli._text import cell, console
 from tracelet.errors import JournalError, TraceletError
 from tracelet.identity import all_runs, find_run
@@ -101,11 +100,7 @@ class _Sync:
                 self.errors.append(tell_error(error))
 
     def _deliver(self, folder: Path) -> None:
-        with bars(not self._as_json) as move, standard_output_kept(self._as_json):
-
-            def tell(backend: str, done: int, total: int) -> None:
-                move(f"{folder.name} {backend}", done, total)
-
+        with progress_told(folder, as_json=self._as_json) as tell:
             synced = sync_module.deliver(folder, self._backends, config=self._config, tell=tell, stands_in=True)
         if not self._watch:
             self.done.append(synced)
