@@ -11,8 +11,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.fault_places import ALL, PLACES, CsvFull, opened
-from tests.fault_story import run
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+
+from backends.fault_places import ALL, PLACES, CsvFull, opened
+from backends.fault_story import run
 
 _WORK = 20_000
 """Loops of arithmetic at each step: about a millisecond of training."""

@@ -49,7 +49,7 @@ def begin(way: Way, folder: Path, **more: Any) -> Any:
 
 def _drop_pauses() -> None:
     """Let deliveries on threads work on without leaving the interpreter to the training."""
-    from tracelet import pace
+    from tracelet.delivery import throttle as pace
 
     assert isinstance(pace._REST_MOST, float)
     pace._REST_MOST = 0.0

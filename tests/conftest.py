@@ -34,16 +34,12 @@ _RANKS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", 
 
 # Whole frameworks, vendors' servers, programs that are killed: `make test-quick` leaves these out.
 _HEAVY = (
-    *("frameworks/", "scripts/", "interceptors/test_lifecycle.py", "cli/test_run.py", "cli/test_doctor.py"),
+    *("frameworks/", "scripts/", "capture/tensorboard/test_lifecycle.py", "cli/test_run.py", "cli/test_doctor.py"),
     *(f"backends/test_{name}.py" for name in ("aim", "clearml", "mlflow", "mlflow_server", "wandb", "wandb_server")),
-    *(
-        "test_every_backend.py",
-        "test_process_everywhere.py",
-        "test_sync_everywhere.py",
-        "test_faults.py",
-        "test_kill.py",
-    ),
-    *("test_journal_model.py", "test_delivery_model.py", "test_page_browser.py", "test_power_cut.py", "test_docs.py"),
+    *(f"backends/test_{name}.py" for name in ("every_backend", "faults")),
+    *("delivery/test_process_everywhere.py", "delivery/test_thread_model.py", "journal/test_power_cut.py"),
+    *("journal/test_store_model.py", "runs/test_page_browser.py", "test_docs.py", "test_kill.py"),
+    "test_sync_everywhere.py",
 )
 
 

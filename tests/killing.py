@@ -12,7 +12,7 @@ from pathlib import Path
 from backends.stores import READERS
 from programs import run_program, started
 
-from tracelet.journal import JournalReader
+from tracelet.journal.store import JournalReader
 from tracelet.records import Image, Scalar
 
 SCALARS, IMAGE_EVERY = 20_000, 500

@@ -10,7 +10,7 @@ import textwrap
 import time
 from pathlib import Path
 
-from tracelet.journal import JournalReader
+from tracelet.journal.store import JournalReader
 
 DEADLINE = 90
 

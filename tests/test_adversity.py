@@ -6,14 +6,14 @@ import subprocess
 import time
 
 import pytest
-from faults import Faulty, Gate, assert_balanced, journalled, raises, values
+from backends.faults import Faulty, Gate, assert_balanced, journalled, raises, values
 from programs import csv_values, run_program, the_run
 
 import tracelet
-from tracelet import journal
 from tracelet.backends.memory import MemoryBackend
 from tracelet.errors import BackendUnavailable
-from tracelet.journal import is_live
+from tracelet.journal import store as journal
+from tracelet.journal.store import is_live
 from tracelet.records import Image, Scalar
 
 

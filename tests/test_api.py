@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from faults import Faulty, journalled, values
+from backends.faults import Faulty, journalled, values
 from programs import csv_values, run_program
 from support import our_threads
 
@@ -18,7 +18,7 @@ import tracelet
 from tracelet.backends import _registered
 from tracelet.backends.base import Backend
 from tracelet.backends.memory import MemoryBackend
-from tracelet.journal import JournalReader
+from tracelet.journal.store import JournalReader
 
 SECRET = "sk-0123456789-very-secret"
 

@@ -10,7 +10,7 @@ import pytest
 from programs import DEADLINE, csv_values, ending, run_program, the_run
 
 import tracelet
-from tracelet.identity import all_runs
+from tracelet.runs.folders import all_runs
 
 
 def test_it_begins_a_run():

@@ -13,7 +13,7 @@ import pytest
 from backends import wandb_store
 from programs import DEADLINE, ending, journal_values, run_program, started, the_run
 
-from tracelet.journal import JournalReader
+from tracelet.journal.store import JournalReader
 
 EPOCHS, BATCHES = 20, 32
 

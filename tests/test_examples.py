@@ -9,13 +9,13 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from backends.faults import journalled
 from backends.stores import READERS
-from faults import journalled
 
-from tracelet import report
-from tracelet.identity import all_runs
 from tracelet.records import Scalar
-from tracelet.report import RunReport
+from tracelet.runs import report
+from tracelet.runs.folders import all_runs
+from tracelet.runs.report import RunReport
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 

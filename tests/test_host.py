@@ -14,7 +14,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from faults import Faulty, Gate, assert_balanced, raises, values
+from backends.faults import Faulty, Gate, assert_balanced, raises, values
 from programs import run_program
 from support import our_threads
 

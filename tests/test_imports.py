@@ -1,7 +1,8 @@
-"""The floors of the house: who may know whom, where a vendor may be named, and where the broad `except` stands."""
+"""The floors of the package: which part imports which, where a vendor is named, and where the broad `except` is."""
 
 import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,117 +10,117 @@ import pytest
 import tracelet
 
 ROOT = Path(tracelet.__file__).parent
-FILES = sorted(ROOT.rglob("*.py"))
 
-# From the ground up: a module imports from lower floors, and from its own package.
+# From the ground up. A module imports from lower floors and from its own package; on the ground floor, from its neighbours.
 FLOORS = (
-    ("checksum", "errors", "mounts", "records", "version"),
-    ("guard", "naming", "accessors", "filters", "redaction"),
-    ("identity", "settings", "journal", "spool", "snapshot", "backends.base", "collectors.base"),
-    ("figures", "intake", "pace", "progress", "standing", "tail", "watching"),
-    ("delivery", "keeper", "interceptors", "backends", "collectors", "program"),
-    ("worker",),
-    ("orchestrator", "artifacts", "logcalls", "notebook", "report"),
-    ("charts", "collecting", "gallery", "words"),
-    ("experiment", "sync", "importer", "comparison", "plot", "housekeeping", "doctor"),
-    ("api", "page", "plain", "testing"),
-    ("auto", "integrations", "launcher"),
-    ("cli", "__init__"),
-    ("__main__",),
+    "errors filesystem guard records redaction settings version",
+    "backends capture collectors journal",
+    "delivery runs",
+    "importer orchestrator",
+    "experiment sync",
+    "api",
+    "auto doctor integrations launcher testing",
+    "cli",
+    "__init__ __main__",
 )
+FLOOR = {package: number for number, packages in enumerate(FLOORS) for package in packages.split()}
 VENDORS = ("wandb", "mlflow", "clearml", "aim")
+MAY_NAME_VENDORS = {"backends", "experiment.native"}
+READS_ENVIRONMENT = {"settings", "backends", "cli", "launcher"}
+"""A vendor's own variables belong to its backend, a terminal's (COLUMNS) to the command line, and the launcher passes
+an environment to a program."""
 
 
-def name(path):
-    """`backends.csvfile`, `api`, `__init__`, `cli` for its `__init__`."""
+def module_name(path: Path) -> str:
+    """`backends.csvfile`, `api`, `__init__`; `cli` for its `__init__`."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
 
 
-MODULES = {name(path): path for path in FILES}
+def package(module: str) -> str:
+    return module.partition(".")[0]
 
 
-def tree(path):
-    return ast.parse(path.read_text(encoding="utf-8"))
+TREES = {module_name(path): ast.parse(path.read_text(encoding="utf-8")) for path in sorted(ROOT.rglob("*.py"))}
 
 
-def imported(path):
-    """The modules of ours that a file imports, also inside functions."""
+def imported(module: str) -> set[str]:
+    """The modules of tracelet that `module` imports, also inside functions."""
     found = set()
-    for node in ast.walk(tree(path)):
+    for node in ast.walk(TREES[module]):
         match node:
             case ast.Import(names=names):
-                full = {one.name for one in names}
-            case ast.ImportFrom(module=module, names=names, level=0):
-                full = {f"{module}.{one.name}" for one in names}
+                full = {alias.name for alias in names}
+            case ast.ImportFrom(module=str(source), names=names, level=0):
+                full = {f"{source}.{alias.name}" for alias in names}
             case ast.ImportFrom(level=level):
-                raise AssertionError(f"{path}: a relative import ({level} dots)")
+                raise AssertionError(f"{module}: a relative import ({level} dots)")
             case _:
                 continue
-        for one in full:
-            top, _, rest = one.partition(".")
+        for name in full:
+            top, _, rest = name.partition(".")
             if top == "tracelet":
-                while rest and rest not in MODULES:
+                while rest and rest not in TREES:
                     rest = rest.rpartition(".")[0]
                 found.add(rest or "__init__")
     return found
 
 
-def floor(module):
-    for name in (module, module.partition(".")[0]):
-        for number, modules in enumerate(FLOORS):
-            if name in modules:
-                return number
-    raise AssertionError(f"{module} has no floor yet: give it one in tests/test_imports.py and in the design")
+def imports_between_packages() -> Iterator[tuple[str, str]]:
+    """(module, imported module) of different packages."""
+    for module in TREES:
+        for other in imported(module):
+            if package(other) != package(module):
+                yield module, other
 
 
-def package(module):
-    return module.partition(".")[0]
+def calls(module: str) -> Iterator[tuple[str, int]]:
+    """Names of the functions that `module` calls by a bare name, with their lines."""
+    for node in ast.walk(TREES[module]):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            yield node.func.id, node.lineno
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_a_module_imports_from_below(module):
-    """Nothing knows what stands on it; packages know themselves."""
+def test_every_package_has_a_floor():
+    """A new package or module at the top gets its floor in the table above."""
+    assert set(FLOOR) == {package(module) for module in TREES}
+
+
+def test_a_module_imports_from_below():
+    """No import goes up or sideways. The four pillars (backends, capture, collectors, journal) share one floor, so that
+    none of them reaches another."""
     wrong = {
-        other
-        for other in imported(MODULES[module])
-        if floor(other) >= floor(module) and package(other) != package(module)
+        f"{module} imports {other}"
+        for module, other in imports_between_packages()
+        if FLOOR[package(other)] >= FLOOR[package(module)] and (FLOOR[package(module)], FLOOR[package(other)]) != (0, 0)
     }
     assert set() == wrong
 
 
-@pytest.mark.parametrize("half", ["interceptors", "backends", "collectors"])
-def test_the_halves_do_not_know_each_other(half):
-    """Interceptors and collectors know `submit`, backends know records: neither reaches the other, nor the journal."""
-    strangers = {"interceptors", "backends", "collectors", "delivery", "journal", "spool", "orchestrator"} - {half}
-    known = {package(other) for module, path in MODULES.items() if package(module) == half for other in imported(path)}
-    assert set() == known & strangers
-
-
-def test_nobody_imports_the_package_root():
+def test_no_module_imports_the_package_root():
     """`import tracelet` inside tracelet is how import cycles begin."""
-    assert set() == {module for module, path in MODULES.items() if "__init__" in imported(path)}
+    assert set() == {module for module in TREES if "__init__" in imported(module)}
 
 
-def docstrings(root):
+def docstrings(root: ast.AST) -> Iterator[ast.Constant]:
     """Docstrings, and the strings that describe fields."""
     for node in ast.walk(root):
-        for one in getattr(node, "body", []) if isinstance(getattr(node, "body", None), list) else []:
-            if isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant):
-                yield one.value
+        body = getattr(node, "body", None)
+        for statement in body if isinstance(body, list) else []:
+            if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
+                yield statement.value
 
 
-def words(path):
-    """Names and strings of a file's code; comments and docstrings may tell of an incident with a vendor."""
-    root = tree(path)
-    told = {id(node) for node in docstrings(root)}
-    for node in ast.walk(root):
+def words(module: str) -> Iterator[str]:
+    """Names and strings of a module's code; comments and docstrings may describe an incident with a vendor."""
+    described = {id(node) for node in docstrings(TREES[module])}
+    for node in ast.walk(TREES[module]):
         match node:
             case ast.Name(id=word) | ast.Attribute(attr=word) | ast.arg(arg=word) | ast.alias(name=word):
                 yield word
             case ast.FunctionDef(name=word) | ast.ClassDef(name=word) | ast.keyword(arg=str(word)):
                 yield word
-            case ast.Constant(value=str(word)) if id(node) not in told:
+            case ast.Constant(value=str(word)) if id(node) not in described:
                 yield word
             case ast.ImportFrom(module=str(word)):
                 yield word
@@ -127,57 +128,49 @@ def words(path):
 
 @pytest.mark.parametrize("vendor", VENDORS)
 def test_a_vendor_is_named_in_its_own_files(vendor):
-    """In backends/<vendor>*.py or backends/<vendor>/, in the registry, and in the typed accessors; nowhere else."""
+    """In backends/<vendor>/, in the registry, and in the typed properties of the experiment; in no other file."""
     pattern = re.compile(rf"(?<![a-z]){vendor}(?![a-z])", re.IGNORECASE)
-    named = {module for module, path in MODULES.items() if any(pattern.search(word) for word in words(path))}
-    own = {module for module in MODULES if re.fullmatch(rf"backends\._?{vendor}[\w.]*", module)}
-    assert set() == named - own - {"backends", "accessors"}
+    named = {module for module in TREES if any(pattern.search(word) for word in words(module))}
+    own = {module for module in TREES if re.fullmatch(rf"backends\.{vendor}[\w.]*", module)}
+    assert set() == named - own - MAY_NAME_VENDORS
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_the_broad_except_stands_in_the_guard(module):
-    """`except Exception`, `except BaseException` and the bare one: in guard.py, and nowhere else."""
-    broad = []
-    for node in ast.walk(tree(MODULES[module])):
-        if isinstance(node, ast.ExceptHandler):
-            caught = [None] if node.type is None else getattr(node.type, "elts", [node.type])
-            broad += [
-                node.lineno for one in caught if one is None or getattr(one, "id", "") in ("Exception", "BaseException")
-            ]
-    assert module == "guard" or [] == broad
+def test_the_broad_except_is_in_the_guard():
+    """`except Exception`, `except BaseException` and the bare one: in guard.py, and in no other file."""
+    broad = set()
+    for module, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ExceptHandler):
+                caught = [None] if node.type is None else getattr(node.type, "elts", [node.type])
+                if any(error is None or getattr(error, "id", "") in ("Exception", "BaseException") for error in caught):
+                    broad.add(module)
+    assert {"guard"} == broad
 
 
-@pytest.mark.parametrize("module", [one for one in MODULES if package(one) not in ("cli", "__main__")])
-def test_only_the_command_line_prints(module):
-    calls = (node for node in ast.walk(tree(MODULES[module])) if isinstance(node, ast.Call))
-    assert [] == [call.lineno for call in calls if getattr(call.func, "id", "") == "print"]
+def test_only_the_command_line_prints():
+    printing = {module for module in TREES for name, _ in calls(module) if name == "print"}
+    assert set() == {module for module in printing if package(module) not in ("cli", "__main__")}
 
 
-ENVIRONMENT_READERS = ("settings", "backends", "cli", "launcher")
-
-
-@pytest.mark.parametrize("module", [one for one in MODULES if package(one) not in ENVIRONMENT_READERS])
-def test_only_the_settings_read_the_environment(module):
-    """A vendor's own variables are its backend's affair, a terminal's (COLUMNS) the command line's, and the launcher
-    hands a program its environment."""
-    nodes = (node for node in ast.walk(tree(MODULES[module])) if isinstance(node, ast.Attribute))
-    assert [] == [node.lineno for node in nodes if node.attr in ("environ", "getenv")]
+def test_only_the_settings_read_the_environment():
+    reading = {
+        module
+        for module, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")
+    }
+    assert set() == {module for module in reading if package(module) not in READS_ENVIRONMENT}
 
 
 def test_nothing_is_unpickled_or_executed():
-    """What is read back from disk is data."""
+    """Bytes read back from disk are data."""
     forbidden = {"pickle", "marshal", "shelve", "dill", "eval", "exec"}
-    found = {
-        (module, word)
-        for module, path in MODULES.items()
-        for node in ast.walk(tree(path))
-        for word in (
-            [one.name for one in node.names]
-            if isinstance(node, ast.Import)
-            else [node.func.id]
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-            else []
-        )
-        if word in forbidden
+    found = {(module, name) for module in TREES for name, _ in calls(module)}
+    found |= {
+        (module, alias.name)
+        for module, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
     }
-    assert set() == found
+    assert set() == {(module, name) for module, name in found if name in forbidden}

@@ -9,11 +9,11 @@ import time
 import tracemalloc
 
 import pytest
-from faults import Faulty, Gate, assert_balanced, journalled, values
+from backends.faults import Faulty, Gate, assert_balanced, journalled, values
 
 import tracelet
 from tracelet.backends.memory import MemoryBackend
-from tracelet.journal import JournalReader
+from tracelet.journal.store import JournalReader
 from tracelet.records import Scalar
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from faults import Faulty, journalled, raises
+from backends.faults import Faulty, journalled, raises
 
 import tracelet
 from tracelet.backends.memory import MemoryBackend
 from tracelet.errors import BackendUnavailable, RecordRejected
-from tracelet.journal import JournalReader
+from tracelet.journal.store import JournalReader
 from tracelet.records import Artifact, Params, Scalar, Table, Text
 from tracelet.redaction import Secrets, of_url
 

@@ -9,7 +9,7 @@ from support import our_threads
 import tracelet
 from tracelet.backends.base import Backend
 from tracelet.errors import BackendUnavailable, MissingDependency
-from tracelet.journal import JournalReader
+from tracelet.journal.store import JournalReader
 
 DEADLINE = 30
 

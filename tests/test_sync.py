@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from faults import assert_balanced, values
+from backends.faults import assert_balanced, values
 
 import tracelet
 from tracelet import sync
 from tracelet.backends import _registered
 from tracelet.backends.memory import MemoryBackend
 from tracelet.errors import BackendUnavailable
-from tracelet.journal import JournalReader
+from tracelet.journal.store import JournalReader
 from tracelet.records import Scalar
 
 SERVER: dict = {}

@@ -28,9 +28,9 @@ PROGRAM = """
     import msgspec
     import tracelet
     from tracelet import sync
-    from tracelet.journal import JournalReader
-    from tracelet.spool import Spool
-    from workload import say
+    from tracelet.journal.store import JournalReader
+    from tracelet.journal.spool import Spool
+    from backends.workload import say
 
     folder = pathlib.Path.cwd()
     experiment = tracelet.start_logging("all kinds", "fidelity")

@@ -6,7 +6,7 @@ from programs import csv_values, run_program, started, the_run
 import tracelet
 from tracelet import sync
 from tracelet.backends.memory import MemoryBackend
-from tracelet.journal import JournalReader
+from tracelet.journal.store import JournalReader
 
 RECORDS = 30_000
 # Between two batches it says so and waits: it is killed, or another one comes, while it is at work.

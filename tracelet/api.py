@@ -13,17 +13,16 @@ from typing import Any
 
 import msgspec
 
-from tracelet import filters
 from tracelet import settings as settings_module
-from tracelet.backends import backend_class, check_installed, configured, with_filter
+from tracelet.backends import backend_class, check_installed, configured, filters, with_filter
 from tracelet.backends.base import Backend
+from tracelet.capture.values import plain
 from tracelet.errors import ConfigurationError, RunNotFound, meant_or_known
-from tracelet.experiment import Experiment, secrets_in_use
-from tracelet.identity import check_run_id, find_run, new_run_id, run_folder
-from tracelet.journal import JournalReader
+from tracelet.experiment.experiment import Experiment, secrets_in_use
+from tracelet.journal.store import JournalReader
 from tracelet.records import RunInfo
+from tracelet.runs.folders import check_run_id, find_run, new_run_id, run_folder
 from tracelet.settings import Events, Mode, Place, Settings, Source
-from tracelet.snapshot import plain
 
 logger = logging.getLogger("tracelet")
 

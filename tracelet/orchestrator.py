@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracelet.backends.base import Backend, Status
-from tracelet.delivery import Delivery
+from tracelet.delivery.status import DeliveryStats, Standing
+from tracelet.delivery.thread import Delivery
 from tracelet.guard import Guard
-from tracelet.intake import Intake
-from tracelet.journal import Cursor, JournalReader, Rejection
-from tracelet.keeper import Keeper
+from tracelet.journal.queue import Intake
+from tracelet.journal.store import Cursor, JournalReader, Rejection
+from tracelet.journal.writer import Keeper
 from tracelet.records import Record, RunInfo
 from tracelet.redaction import Secrets
 from tracelet.settings import Place
-from tracelet.standing import DeliveryStats, Standing
 
 if TYPE_CHECKING:
-    from tracelet.worker.client import Worker
+    from tracelet.delivery.process.client import Worker
 
 # A commit is at most 100 ms behind the call, also beside a loop that never gives up the interpreter: half of that for
 # the interval, half for the few switch intervals (5 ms each) that the commit itself waits for.
@@ -77,7 +77,9 @@ class Orchestrator:
         """
         cursors = self._known_cursors()
         if place == "process" and backends:
-            from tracelet.worker.client import Worker  # sockets and subprocesses, which no other run's start waits for
+            from tracelet.delivery.process.client import (
+                Worker,  # sockets and subprocesses, which no other run's start waits for
+            )
 
             self._worker = Worker(
                 self._folder,

@@ -20,7 +20,7 @@ from tracelet.backends import backend_class, check_installed, configured, kept_c
 from tracelet.backends.base import Backend
 from tracelet.errors import RunInUse
 from tracelet.guard import Guard
-from tracelet.journal import Cursor, JournalReader, is_live
+from tracelet.journal.store import Cursor, JournalReader, is_live
 from tracelet.orchestrator import Orchestrator
 from tracelet.records import RunInfo
 from tracelet.redaction import Secrets

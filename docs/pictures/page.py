@@ -17,11 +17,11 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-import browser  # noqa: E402
+from runs import browser  # noqa: E402
 
 import tracelet  # noqa: E402
-from tracelet import page, report  # noqa: E402
-from tracelet.gallery import Gallery  # noqa: E402
+from tracelet.runs import page, report  # noqa: E402
+from tracelet.runs.media import Gallery  # noqa: E402
 
 
 def main() -> None:

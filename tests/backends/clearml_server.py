@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tests.backends.http_stand_in import Handler, Listener
+from backends.http_stand_in import Handler, Listener
 
 Answer = tuple[int, dict[str, Any]]
 

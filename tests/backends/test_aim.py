@@ -19,12 +19,12 @@ from typing import Any
 
 import msgspec
 import pytest
+from backends import aim_store as store
+from backends.aim_server import Server
 from hypothesis import example, given
 from hypothesis import strategies as st
+from programs import run_program, started
 
-from tests.backends import aim_store as store
-from tests.backends.aim_server import Server
-from tests.programs import run_program, started
 from tracelet.backends import configured
 from tracelet.backends.aim import AimBackend, AimConfig, values
 from tracelet.backends.base import Batch

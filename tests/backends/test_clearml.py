@@ -22,22 +22,21 @@ from typing import Any
 import msgspec
 import numpy
 import pytest
+from backends import clearml_store as store
+from backends.clearml_server import ClearmlServer
 from hypothesis import given
 from hypothesis import strategies as st
 from programs import run_program, started, the_run
+from support import REPOSITORY, TESTS
 
-from tests.backends import clearml_store as store
-from tests.backends.clearml_server import ClearmlServer
 from tracelet.backends.base import Batch
 from tracelet.backends.clearml import ClearmlBackend, ClearmlConfig
 from tracelet.backends.clearml.values import tag_of, title_series
 from tracelet.errors import BackendUnavailable, RecordRejected
-from tracelet.journal import JournalReader
+from tracelet.journal.store import JournalReader
 from tracelet.records import Artifact, Histogram, Params, Record, Scalar, Table, Text
 from tracelet.testing import BackendContract, Stored, deliver, run_info, sample_records
 from tracelet.testing.samples import AWKWARD_TAGS, WALL_TIME, artifacts, image, png, stored
-
-ROOT = Path(__file__).parents[2]
 
 
 def cache() -> Path:
@@ -612,7 +611,7 @@ def silence(dead: ClearmlBackend) -> None:
 TORN = """
     import os, sys
     from pathlib import Path
-    from tests.backends.test_clearml import Batch, deliver, opened, points, session, silence
+    from backends.test_clearml import Batch, deliver, opened, points, session, silence
 
     backend = opened(Path(sys.argv[1]))
     deliver(backend, points(4))
@@ -627,8 +626,8 @@ TORN = """
 
 def test_a_half_written_line_is_cut_and_written_again(tmp_path: Path) -> None:
     """A kill in the middle of a write: what is there of the line is no use, and the batch counts as not held."""
-    tests = Path(__file__).parents[1]
-    torn = run_program(TORN, tmp_path, PYTHONPATH=os.pathsep.join(map(str, (tests, tests.parent))))
+
+    torn = run_program(TORN, tmp_path, PYTHONPATH=os.pathsep.join(map(str, (TESTS, REPOSITORY))))
     assert 9 == torn.returncode, torn.err
     later = opened(tmp_path)
 
@@ -669,7 +668,7 @@ def test_the_archive_of_a_session_is_bounded(tmp_path: Path, monkeypatch: pytest
     archive = session().with_suffix(".zip")
     assert archive.exists()
     archive.unlink()
-    monkeypatch.setattr("tracelet.backends.clearml.program.ZIP_LIMIT", 10)
+    monkeypatch.setattr("tracelet.backends.clearml.process_hooks.ZIP_LIMIT", 10)
     written(tmp_path, points(3, 3))
 
     assert not archive.exists()
@@ -867,7 +866,7 @@ def test_a_server_that_hangs_in_the_middle(
     tmp_path: Path, server: ClearmlServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every answer has a deadline; what was sent meanwhile is sent again."""
-    monkeypatch.setattr("tracelet.backends.clearml.sessions._ANSWER", 0.5)
+    monkeypatch.setattr("tracelet.backends.clearml.http_sessions._ANSWER", 0.5)
     backend = opened(tmp_path)
     for record in (scalar("loss", 1.0, 1), Params({"lr": 1}, WALL_TIME)):
         began = time.monotonic()

@@ -7,16 +7,16 @@ import signal
 import subprocess
 import sys
 import tracemalloc
-from pathlib import Path
 
 import pytest
 from backends import csv_store
 from backends.csv_store import lines, rows
+from support import REPOSITORY
 
 from tracelet.backends.base import Batch
 from tracelet.backends.csvfile import CsvBackend, CsvConfig
-from tracelet.backends.csvfile.shelf import safe_path
-from tracelet.backends.csvfile.wide import write_wide
+from tracelet.backends.csvfile.file_names import safe_path
+from tracelet.backends.csvfile.pivot import write_wide
 from tracelet.errors import BackendUnavailable
 from tracelet.records import KINDS, Artifact, Params, Scalar, Table, Text, kind
 from tracelet.testing import BackendContract, deliver, run_info, sample_records
@@ -280,7 +280,7 @@ def test_the_wide_form_leaves_nothing_beside_it(tmp_path):
 PROGRAM = """
 import os, signal, sys
 from pathlib import Path
-from tracelet.backends.csvfile.ledger import Ledger
+from tracelet.backends.csvfile.commit_log import Ledger
 from tracelet.backends.csvfile import CsvBackend
 from tracelet.testing import deliver, run_info
 from tests_csv_records import story
@@ -335,7 +335,7 @@ def story(tmp_path, monkeypatch):
     """The records that the killed program writes, and the environment that lets it import them."""
     (tmp_path / "lib").mkdir()
     (tmp_path / "lib" / "tests_csv_records.py").write_text(STORY)
-    root = str(Path(__file__).parents[2])
+    root = str(REPOSITORY)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([root, str(tmp_path / "lib"), os.environ.get("PYTHONPATH", "")]))
     namespace = {}
     exec(STORY, namespace)

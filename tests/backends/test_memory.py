@@ -1,9 +1,9 @@
 """The memory backend sits the exam, and shows what a program said."""
 
 import re
-from pathlib import Path
 
 import pytest
+from support import REPOSITORY
 
 from tracelet.records import Alert, Artifact, Histogram, Image, Params, Scalar, Summary, Tags, Text, kind, shown_step
 from tracelet.testing import BackendContract, MemoryBackend, Stored, deliver, run_info, sample_records
@@ -74,7 +74,7 @@ def test_payloads_can_be_read_before_and_after_the_journal(tmp_path):
 
 def test_the_backend_of_the_docs_passes_the_exam(tmp_path):
     """What docs/backends/write-your-own.md shows is complete, and is as short as it says."""
-    page = Path(__file__).parents[2] / "docs" / "backends" / "write-your-own.md"
+    page = REPOSITORY / "docs" / "backends" / "write-your-own.md"
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
     namespace = {}
     exec(blocks[0], namespace)

@@ -22,16 +22,17 @@ from typing import Any
 import mlflow
 import msgspec
 import pytest
+from backends import mlflow_store as store
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mlflow.utils.validation import _validate_metric_name, _validate_param_name, _validate_tag_name
 from PIL import Image as Pillow
+from support import TESTS
 
 import tracelet
-from tests.backends import mlflow_store as store
 from tracelet.backends.base import Batch
 from tracelet.backends.mlflow import MlflowBackend, MlflowConfig
-from tracelet.backends.mlflow.repeats import Repeats
+from tracelet.backends.mlflow.timestamps import Repeats
 from tracelet.backends.mlflow.values import artifact_path, file_key, key_of, name_tags
 from tracelet.errors import BackendUnavailable, RecordRejected
 from tracelet.records import (
@@ -134,7 +135,7 @@ def spooled(name: str, data: bytes) -> File:
 
 def run_program(source: str, folder: Path, *arguments: object, timeout: float = 90) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", textwrap.dedent(source), *map(str, arguments)]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = os.environ | {"PYTHONPATH": str(TESTS)}
     return subprocess.run(
         command, cwd=folder, env=environment, timeout=timeout, capture_output=True, text=True, check=False
     )
@@ -514,7 +515,7 @@ def test_a_kill_costs_nothing_that_was_handed_over(tmp_path: Path) -> None:
     program = """
         import os, sys
         from pathlib import Path
-        from tests.backends.test_mlflow import give, info, scalar
+        from backends.test_mlflow import give, info, scalar
         from tracelet.backends.mlflow import MlflowBackend
 
         backend = MlflowBackend()

@@ -11,11 +11,11 @@ from typing import Any
 
 import mlflow
 import pytest
+from backends import mlflow_store as store
+from backends.mlflow_server import Proxy, Server, free_port, proxy, silent
+from backends.test_mlflow import give, info, scalar, spooled, surroundings
 
 import tracelet
-from tests.backends import mlflow_store as store
-from tests.backends.mlflow_server import Proxy, Server, free_port, proxy, silent
-from tests.backends.test_mlflow import give, info, scalar, spooled, surroundings
 from tracelet.backends.mlflow import MlflowBackend, MlflowConfig
 from tracelet.errors import BackendUnavailable, RecordRejected
 from tracelet.records import Artifact, Params, Text

@@ -12,9 +12,9 @@ from tracelet import backends
 from tracelet.backends.base import Backend
 from tracelet.backends.memory import MemoryBackend
 from tracelet.errors import BackendUnavailable, ConfigurationError, RecordRejected
-from tracelet.housekeeping import remove
 from tracelet.records import Artifact, Histogram, Image, Params, Scalar, Text, shown_step
-from tracelet.report import summaries
+from tracelet.runs.cleanup import remove
+from tracelet.runs.report import summaries
 from tracelet.sync import waiting
 from tracelet.testing import BackendContract, Stored
 

@@ -21,9 +21,10 @@ from typing import Any
 import msgspec
 import pytest
 import wandb
+from backends import wandb_store as store
+from programs import run_program
+from support import TESTS
 
-from tests.backends import wandb_store as store
-from tests.programs import run_program
 from tracelet.backends.base import Batch
 from tracelet.backends.wandb import WandbBackend, WandbConfig
 from tracelet.errors import BackendUnavailable, RecordRejected
@@ -787,7 +788,7 @@ def test_what_was_confirmed_survives_a_kill(folder: Path) -> None:
     program = """
         import os, sys
         from pathlib import Path
-        from tests.backends.test_wandb import give, info, scalar
+        from backends.test_wandb import give, info, scalar
         from tracelet.backends.wandb import WandbBackend
 
         backend = WandbBackend()
@@ -801,7 +802,7 @@ def test_what_was_confirmed_survives_a_kill(folder: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program), str(folder)],
         start_new_session=True,
-        cwd=Path(__file__).parents[2],
+        cwd=TESTS,
         timeout=60,
         check=False,
     )

@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 import wandb
+from backends.test_wandb import WALL, give, info, png, scalar, spooled, surroundings
+from backends.wandb_server import Answer, KeptRun, WandbServer, told
+from support import TESTS
 
-from tests.backends.test_wandb import WALL, give, info, png, scalar, spooled, surroundings
-from tests.backends.wandb_server import Answer, KeptRun, WandbServer, told
 from tracelet.backends.wandb import WandbBackend, WandbConfig
 from tracelet.errors import BackendUnavailable
 from tracelet.records import Artifact, Image, Params, Record, Text
@@ -471,7 +472,7 @@ def run_program(source: str, folder: Path, *arguments: object, seconds: float = 
     program = subprocess.Popen(
         command,
         start_new_session=True,
-        cwd=Path(__file__).parents[2],
+        cwd=TESTS,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -490,7 +491,7 @@ def test_a_killed_run_is_finished_without_doubles(server: WandbServer, folder: P
     program = """
         import os, sys, time
         from pathlib import Path
-        from tests.backends.test_wandb import give, info, scalar
+        from backends.test_wandb import give, info, scalar
         from tracelet.backends.wandb import WandbBackend, WandbConfig
 
         backend = WandbBackend(WandbConfig(settings={"x_file_stream_transmit_interval": 1.0}))

@@ -8,7 +8,7 @@ import math
 import pytest
 
 import tracelet
-from tracelet import comparison, report
+from tracelet.runs import comparison, report
 
 
 @pytest.fixture

@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from backends.clearml_server import ClearmlServer
+from backends.http_stand_in import Handler, Listener
+from backends.wandb_server import WandbServer
 
 import tracelet
-from tests.backends.clearml_server import ClearmlServer
-from tests.backends.http_stand_in import Handler, Listener
-from tests.backends.wandb_server import WandbServer
 from tracelet import backends
 from tracelet.backends import backend_class, known_backends
 from tracelet.backends.base import Probe

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from importer.event_files import BEGUN, event, records, steps, write
 
-from tracelet.journal import Journal
+from tracelet.journal.store import Journal
 
 DEADLINE = 60.0
 

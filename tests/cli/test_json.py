@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from importer.event_files import BEGUN, event, write
+from support import REPOSITORY
 
 import tracelet
 from tracelet import backends
@@ -317,7 +318,7 @@ def test_what_goes_wrong_with_one_import_is_in_the_document(call, tmp_path):
 
 def test_every_listing_command_has_it():
     """And the page says so."""
-    page = (Path(tracelet.__file__).parent.parent / "docs" / "command-line.md").read_text(encoding="utf-8")
+    page = (REPOSITORY / "docs" / "command-line.md").read_text(encoding="utf-8")
 
     for command in ("runs", "show", "compare", "sync", "import", "gc", "rm", "doctor"):
         assert f"## `tracelet {command}" in page

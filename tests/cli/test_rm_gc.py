@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import tracelet
 from tracelet.cli import app
-from tracelet.journal import Journal
+from tracelet.journal.store import Journal
 
 
 def answer(text, *arguments):

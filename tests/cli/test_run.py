@@ -15,9 +15,9 @@ from backends import csv_store
 from programs import DEADLINE, csv_values, ending, the_run
 
 from tracelet import settings
-from tracelet.identity import all_runs
-from tracelet.journal import JournalReader
+from tracelet.journal.store import JournalReader
 from tracelet.launcher import command
+from tracelet.runs.folders import all_runs
 
 LAUNCHER = ("-m", "tracelet", "run")
 ENTRY = "import sys; from tracelet.__main__ import main; sys.exit(main())"

@@ -11,9 +11,9 @@ import pytest
 from matplotlib.figure import Figure
 
 import tracelet
-from tracelet import charts, plot, report
 from tracelet.errors import RecordRejected
 from tracelet.records import Scalar
+from tracelet.runs import charts, plot, report
 from tracelet.testing import MemoryBackend
 
 

@@ -19,13 +19,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tracelet
-from tracelet import page
-from tracelet.charts import Chart, Curve
 from tracelet.errors import RecordRejected
-from tracelet.gallery import Gallery
-from tracelet.page import curves, exhibits
 from tracelet.records import Scalar
-from tracelet.report import Series
+from tracelet.runs import page
+from tracelet.runs.charts import Chart, Curve
+from tracelet.runs.media import Gallery
+from tracelet.runs.page import curves, media
+from tracelet.runs.report import Series
 from tracelet.testing import MemoryBackend
 
 VOID = {"meta", "link", "img", "input", "br"}
@@ -330,7 +330,7 @@ def test_any_histogram_is_drawn_with_numbers(found):
     for step, (buckets, figure) in enumerate(found):
         limits, counts = tuple(one for one, _ in buckets), tuple(one for _, one in buckets)
         gallery.see(Histogram("h", limits, counts, figure, figure, figure, figure, figure, step, 0.0))
-    drawn = "".join(exhibits.histograms(gallery.histograms, []))
+    drawn = "".join(media.histograms(gallery.histograms, []))
 
     Tree(drawn)
     for points in re.findall(r' points="([^"]*)"', drawn):

@@ -14,7 +14,7 @@ import pytest
 from mlflow import MlflowClient
 
 import tracelet
-from tracelet.journal import JournalReader
+from tracelet.journal.store import JournalReader
 
 
 def offline(finished_run, **arguments):

@@ -8,7 +8,7 @@ from tensorboard.backend.event_processing.event_file_loader import RawEventFileL
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from tracelet.naming import metric_name
+from tracelet.capture.naming import metric_name
 from tracelet.records import Graph, Histogram, Image, Params, Scalar, Text, shown_step
 
 PARAMS = "(hyper-parameters)"

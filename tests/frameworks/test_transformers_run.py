@@ -11,7 +11,7 @@ from backends import csv_store
 from frameworks.event_compare import as_told, in_files
 from programs import ending, the_run
 
-from tracelet.journal import JournalReader
+from tracelet.journal.store import JournalReader
 from tracelet.records import Scalar, shown_step
 
 SCRIPT = Path(__file__).parent.parent / "scripts" / "train_transformers.py"

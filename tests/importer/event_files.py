@@ -6,7 +6,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
 from tracelet.importer import import_run
-from tracelet.journal import JournalReader
+from tracelet.journal.store import JournalReader
 from tracelet.records import Embedding, Params, Scalar
 
 BEGUN = 1_700_000_000

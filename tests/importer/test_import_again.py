@@ -14,7 +14,7 @@ from programs import DEADLINE
 
 from tracelet.errors import ConfigurationError, JournalError, RunInUse
 from tracelet.importer import experiments, import_run, run
-from tracelet.journal import Journal, JournalReader
+from tracelet.journal.store import Journal, JournalReader
 from tracelet.records import Scalar
 
 
@@ -167,7 +167,7 @@ IMPORT = """
     import os, sys
     from pathlib import Path
     from tracelet.importer import import_run
-    from tracelet.journal import Journal
+    from tracelet.journal.store import Journal
 
     source, base, when, count = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
     append, annotate = Journal.append, Journal.annotate

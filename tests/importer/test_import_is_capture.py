@@ -4,8 +4,8 @@ import importlib
 
 import numpy as np
 import pytest
+from capture.tensorboard.calls import CALLS, make, public_methods
 from event_files import as_in_files, imported, records
-from interceptors.calls import CALLS, make, public_methods
 from support import WRITER_MODULES
 
 import tracelet
@@ -180,7 +180,7 @@ def test_what_a_run_is_called_and_when_it_was(lib, tmp_path):
         writer.add_scalar("loss", 0.5, 1)
         writer.add_scalar("loss", 0.5, 2, 2e9)
     done = import_run(tmp_path / "exp", base=tmp_path / "runs", project="digits", name="sweep/exp")
-    with tracelet.journal.JournalReader(done.folder) as reader:
+    with tracelet.journal.store.JournalReader(done.folder) as reader:
         info, facts, found = reader.info(), reader.facts(), list(reader.records())
     assert ("sweep/exp", "digits", str(done.folder)) == (info.name, info.project, info.folder)
     assert tmp_path / "runs" / "digits" / info.run_id == done.folder

@@ -1,10 +1,10 @@
 """Ten thousand examples of each model; `make test-long` runs them, `make test` does not."""
 
 import pytest
-from delivering import DeliveryModel, quick
+from delivery.delivering import DeliveryModel, quick
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
-from journalling import JournalModel
+from journal.journalling import JournalModel
 
 pytestmark = pytest.mark.timeout(7200)
 THOROUGH = settings(max_examples=10_000, derandomize=False, suppress_health_check=list(HealthCheck))

@@ -10,7 +10,7 @@ from backends import csv_store
 from frameworks.event_compare import PARAMS, as_told, in_files
 from programs import DEADLINE, ending, the_run
 
-from tracelet.journal import JournalReader
+from tracelet.journal.store import JournalReader
 from tracelet.records import Params, Scalar, shown_step
 
 SCRIPTS = Path(__file__).parent

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from tracelet import filters
+from tracelet.backends import filters
 from tracelet.backends.addresses import redacted
 from tracelet.backends.base import Backend
 from tracelet.errors import ConfigurationError, MissingDependency, UnknownBackend, meant_or_known

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, TypeAlias, overload
 
 import msgspec
 
-from tracelet.filters import Filter
+from tracelet.backends.filters import Filter
 from tracelet.records import KINDS, Record, RunInfo
 
 Status: TypeAlias = Literal["finished", "failed", "killed"]

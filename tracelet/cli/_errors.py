@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from tracelet.cli._text import clean
+from tracelet.cli._console import clean
 from tracelet.errors import TraceletError
 
 

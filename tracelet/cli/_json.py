@@ -11,10 +11,10 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
-from tracelet import plain
 from tracelet.errors import ConfigurationError
-from tracelet.housekeeping import disk_used
-from tracelet.report import RunSummary, Unreadable
+from tracelet.runs import export as plain
+from tracelet.runs.cleanup import disk_used
+from tracelet.runs.report import RunSummary, Unreadable
 from tracelet.sync import Synced
 
 _document: ContextVar[TextIO | None] = ContextVar("document", default=None)

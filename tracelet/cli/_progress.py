@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from tracelet.cli._text import clean
+from tracelet.cli._console import clean
 
 AFTER = 1.0
 """Seconds that something may take without a bar."""

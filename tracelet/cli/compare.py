@@ -12,15 +12,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tracelet import comparison as comparison_module
-from tracelet import page, plain, settings
-from tracelet import plot as plot_module
-from tracelet.charts import is_of_machine
-from tracelet.cli._completing import run_ids
-from tracelet.cli._text import cell, console, duration, moment, number, status, told_where
-from tracelet.comparison import ABSENT, Comparison, Line
-from tracelet.identity import find_run
-from tracelet.report import Series
+from tracelet import settings
+from tracelet.cli._completion import run_ids
+from tracelet.cli._console import cell, console, duration, moment, number, status, told_where
+from tracelet.runs import comparison as comparison_module
+from tracelet.runs import export as plain
+from tracelet.runs import page
+from tracelet.runs import plot as plot_module
+from tracelet.runs.charts import is_of_machine
+from tracelet.runs.comparison import ABSENT, Comparison, Line
+from tracelet.runs.folders import find_run
+from tracelet.runs.report import Series
 
 _ROOM_FOR_NAMES, _ROOM_FOR_RUN = 24, 26
 _LONGEST_VALUE = 120

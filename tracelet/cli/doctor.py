@@ -10,11 +10,11 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from tracelet.cli._completing import backend_names
-from tracelet.cli._delivering import names_of
+from tracelet.cli._completion import backend_names
+from tracelet.cli._console import cell, clean, console, size
 from tracelet.cli._json import AsJson, emit
 from tracelet.cli._progress import bars
-from tracelet.cli._text import cell, clean, console, size
+from tracelet.cli._sync_output import names_of
 
 if TYPE_CHECKING:
     from tracelet.doctor import BackendFacts, Diagnosis

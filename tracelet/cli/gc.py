@@ -7,13 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from tracelet import housekeeping, settings
+from tracelet import settings
+from tracelet.cli._console import cell, console, size
 from tracelet.cli._json import AsJson, emit, never_ask
 from tracelet.cli._progress import bars
-from tracelet.cli._text import cell, console, size
 from tracelet.errors import JournalError, RunInUse
-from tracelet.identity import all_runs
-from tracelet.report import summarise
+from tracelet.runs import cleanup as housekeeping
+from tracelet.runs.folders import all_runs
+from tracelet.runs.report import summarise
 
 
 def gc(

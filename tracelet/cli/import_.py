@@ -13,14 +13,14 @@ import typer
 
 from tracelet import settings
 from tracelet.backends import backend_class, check_installed
-from tracelet.cli._completing import backend_names
-from tracelet.cli._delivering import configs, names_of, progress_told, report
+from tracelet.cli._completion import backend_names
+from tracelet.cli._console import cell, console
 from tracelet.cli._errors import tell_error
 from tracelet.cli._json import AsJson, emit, of_synced
 from tracelet.cli._progress import bars
-from tracelet.cli._text import cell, console
+from tracelet.cli._sync_output import configs, names_of, progress_told, report
 from tracelet.errors import ConfigurationError, TraceletError
-from tracelet.journal import FILE_NAME
+from tracelet.journal.store import FILE_NAME
 from tracelet.sync import deliver
 
 if TYPE_CHECKING:

@@ -7,14 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
-from tracelet import housekeeping, settings
-from tracelet.cli._completing import run_ids
+from tracelet import settings
+from tracelet.cli._completion import run_ids
+from tracelet.cli._console import cell, console, size
 from tracelet.cli._errors import tell_error
 from tracelet.cli._json import AsJson, emit, never_ask
-from tracelet.cli._text import cell, console, size
 from tracelet.errors import JournalError, RunInUse
-from tracelet.identity import find_run
-from tracelet.report import summarise
+from tracelet.runs import cleanup as housekeeping
+from tracelet.runs.folders import find_run
+from tracelet.runs.report import summarise
 
 _NOTHING = "every backend has all of it"
 

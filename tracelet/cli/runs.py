@@ -13,10 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from tracelet import settings
+from tracelet.cli._console import cell, console, duration, moment, progress, size, status
 from tracelet.cli._json import AsJson, emit, of_run
-from tracelet.cli._text import cell, console, duration, moment, progress, size, status
-from tracelet.housekeeping import disk_used
-from tracelet.report import RunSummary, Unreadable, summaries
+from tracelet.runs.cleanup import disk_used
+from tracelet.runs.report import RunSummary, Unreadable, summaries
 
 _ROOM_FOR_TABLE = 120
 

@@ -12,18 +12,20 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tracelet import page, plain, settings
-from tracelet import plot as plot_module
-from tracelet import report as report_module
-from tracelet.charts import is_of_machine, of_run
-from tracelet.cli._completing import run_ids
-from tracelet.cli._text import cell, console, duration, moment, number, progress, size, status, told_where
-from tracelet.gallery import Gallery
-from tracelet.housekeeping import disk_used
-from tracelet.identity import find_run
-from tracelet.page.markup import web_address
-from tracelet.report import RunReport, RunSummary, Series
-from tracelet.words import command, commit, machine
+from tracelet import settings
+from tracelet.cli._completion import run_ids
+from tracelet.cli._console import cell, console, duration, moment, number, progress, size, status, told_where
+from tracelet.runs import export as plain
+from tracelet.runs import page
+from tracelet.runs import plot as plot_module
+from tracelet.runs import report as report_module
+from tracelet.runs.charts import is_of_machine, of_run
+from tracelet.runs.cleanup import disk_used
+from tracelet.runs.folders import find_run
+from tracelet.runs.format import command, commit, machine
+from tracelet.runs.media import Gallery
+from tracelet.runs.page.markup import web_address
+from tracelet.runs.report import RunReport, RunSummary, Series
 
 _ROOM_FOR_TABLE = 90
 _LONGEST_VALUE = 300

@@ -12,13 +12,13 @@ import typer
 from tracelet import settings
 from tracelet import sync as sync_module
 from tracelet.backends import backend_class
-from tracelet.cli._completing import backend_names, run_ids
-from tracelet.cli._delivering import configs, names_of, progress_told, report
+from tracelet.cli._completion import backend_names, run_ids
+from tracelet.cli._console import cell, console
 from tracelet.cli._errors import tell_error
 from tracelet.cli._json import AsJson, emit, of_synced
-from tracelet.cli._text import cell, console
+from tracelet.cli._sync_output import configs, names_of, progress_told, report
 from tracelet.errors import JournalError, TraceletError
-from tracelet.identity import all_runs, find_run
+from tracelet.runs.folders import all_runs, find_run
 from tracelet.sync import Synced
 
 _WATCH_EVERY = 5.0

@@ -23,12 +23,12 @@ import msgspec
 from tracelet import settings as settings_module
 from tracelet.backends import backend_class, check_installed, is_registered, known_backends, requirement
 from tracelet.backends.addresses import redacted
-from tracelet.checksum import IS_COMPILED
-from tracelet.doctor.answers import about_backend
-from tracelet.doctor.questions import AboutBackend, AboutWriter, BackendAnswer, WriterAnswer, ask
+from tracelet.capture.tensorboard.checksum import IS_COMPILED
+from tracelet.capture.tensorboard.foreign_patches import OtherPatch, other_patches
+from tracelet.doctor.child import about_backend
+from tracelet.doctor.protocol import AboutBackend, AboutWriter, BackendAnswer, WriterAnswer, ask
 from tracelet.errors import ConfigurationError, MissingDependency, UnknownBackend
-from tracelet.interceptors.others import OtherPatch, other_patches
-from tracelet.mounts import file_system, on_network
+from tracelet.filesystem import file_system, on_network
 from tracelet.settings import Settings
 from tracelet.version import __version__
 

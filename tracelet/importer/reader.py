@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from tracelet.capture.tensorboard import events
 from tracelet.importer.folders import Projection, projections, stamp
-from tracelet.importer.names import NamesOfFiles
+from tracelet.importer.series_names import NamesOfFiles
 from tracelet.importer.tfrecord import Damage, Frame, frames
-from tracelet.interceptors import events
 from tracelet.records import Embedding, Graph, Record
 
 # What is read of all files together, and the least and the most of one at a time.

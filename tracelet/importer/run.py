@@ -13,13 +13,13 @@ from typing import Any
 import msgspec
 
 from tracelet.errors import ConfigurationError, JournalError
-from tracelet.identity import run_folder
 from tracelet.importer.folders import event_files, is_text, stamp
-from tracelet.importer.names import NamesOfFiles, Role, Series
 from tracelet.importer.reader import Item, Reader, sample
-from tracelet.journal import FILE_NAME, Journal, JournalReader
+from tracelet.importer.series_names import NamesOfFiles, Role, Series
+from tracelet.journal.spool import Spool, payload_bytes
+from tracelet.journal.store import FILE_NAME, Journal, JournalReader
 from tracelet.records import Record, RunInfo, RunRecord, Scalar
-from tracelet.spool import Spool, payload_bytes
+from tracelet.runs.folders import run_folder
 
 _BATCH_RECORDS = 4096
 _BATCH_BYTES = 8 * 2**20

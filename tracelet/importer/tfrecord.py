@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from tracelet.checksum import masked_crc32c
+from tracelet.capture.tensorboard.checksum import masked_crc32c
 
 _HEADER = 12
 _FOOTER = 4

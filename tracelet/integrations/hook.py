@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 from weakref import WeakSet
 
-from tracelet import settings, snapshot
+from tracelet import settings
 from tracelet.api import get_active_experiment, start_logging
 from tracelet.backends.base import Status
+from tracelet.capture import values as snapshot
 from tracelet.errors import TraceletError
 from tracelet.experiment import Experiment
 from tracelet.records import RunInfo

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from tracelet.backends.base import Backend
 from tracelet.errors import MissingDependency
 from tracelet.experiment import Experiment
+from tracelet.experiment.exit import KILLED_BY_INT
 from tracelet.integrations.hook import HookRun, inert
-from tracelet.program import KILLED_BY_INT
 
 _MODULES = ("lightning.pytorch.loggers.logger", "pytorch_lightning.loggers.logger", "lightning_fabric.loggers.logger")
 """The same Logger class in three packages, which take each other's for strangers."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any, NoReturn
 
-FIRST = os.path.join(os.path.dirname(os.path.abspath(__file__)), "first")
+SITE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "site")
 
 SETTINGS: tuple[tuple[str, str, str | tuple[str, ...], str], ...] = (
     ("--backend", "backend", "NAMES", "one name, or several with commas; without any, the journal alone"),
@@ -236,7 +236,7 @@ def _environment(environ: Mapping[str, str], told: Mapping[str, Any], plan: str)
     before = environment.get("PYTHONPATH")
     if before is not None:
         environment[PYTHONPATH_BEFORE] = before
-    environment["PYTHONPATH"] = os.pathsep.join([FIRST, before] if before else [FIRST])
+    environment["PYTHONPATH"] = os.pathsep.join([SITE, before] if before else [SITE])
     environment[PLAN] = plan
     return environment
 

@@ -10,7 +10,7 @@ class TestMyBackend(BackendContract):
 
 from tracelet.backends.memory import MemoryBackend
 from tracelet.testing.contract import BackendContract, Stored, run_info
-from tracelet.testing.offer import Outcome, deliver
+from tracelet.testing.deliver import Outcome, deliver
 from tracelet.testing.samples import sample_records
 
 __all__ = ["BackendContract", "MemoryBackend", "Outcome", "Stored", "deliver", "run_info", "sample_records"]

@@ -13,7 +13,7 @@ from tracelet.errors import BackendUnavailable
 from tracelet.records import Alert, Artifact, File, Image, Params, Record, RunInfo, Scalar, Summary, Table, Tags, Text
 from tracelet.records import kind as kind_of
 from tracelet.records import shown_step as _shown_step
-from tracelet.testing.offer import Outcome, deliver
+from tracelet.testing.deliver import Outcome, deliver
 from tracelet.testing.samples import (
     AWKWARD_FLOATS,
     AWKWARD_TAGS,

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tracelet.backends.aim import process, remote
+from tracelet.backends.aim import process_hooks, remote
 from tracelet.backends.aim.config import KEPT, AimConfig, redacted, secrets
 from tracelet.backends.aim.errors import Translated
 from tracelet.backends.aim.note import Note
@@ -69,10 +69,10 @@ class AimBackend(Backend):
         if self._is_remote:
             remote.find(self._address)
         note = Note(Path(self._info.folder), redacted(self._address))
-        self._restored = process.Streams().restored
+        self._restored = process_hooks.Streams().restored
         native = self._noted_run(note.hash) or self._within(self._vendors_run, self.config.run_hash)
         note.write(native.hash)
-        process.mind_forks(self)
+        process_hooks.mind_forks(self)
         self._connection = remote.Connection(native) if self._is_remote else None
         self._run = OpenRun(native, note.journal, self._artifacts_uri(native), self._ask)
         self._within(self._name, native)
@@ -253,7 +253,7 @@ class AimBackend(Backend):
                 container.close()
 
     def _let_go(self) -> None:
-        process.forget_forks(self)
+        process_hooks.forget_forks(self)
         self._run = None
         with self._restored():
             self._abandon()  # what could not be closed in time

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from tracelet.backends import retry_after
 from tracelet.backends.aim.config import redacted
+from tracelet.backends.http import THROTTLED, retry_after_seconds
 from tracelet.errors import BackendUnavailable
 
 T = TypeVar("T")
@@ -41,9 +41,7 @@ def find(repo: str) -> None:
         _ask_status(rest.rpartition("@")[2])
     except urllib.error.HTTPError as error:
         with error:
-            wait = (
-                retry_after.seconds(error.headers.get("Retry-After")) if error.code in retry_after.THROTTLED else None
-            )
+            wait = retry_after_seconds(error.headers.get("Retry-After")) if error.code in THROTTLED else None
             reason = f"aim: the Aim server at {redacted(repo)} answers {error.code} {error.reason}"
             raise BackendUnavailable(reason, retry_after=wait) from None
     except (OSError, ValueError, http.client.HTTPException) as error:

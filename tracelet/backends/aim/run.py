@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tracelet.backends.aim import objects
-from tracelet.backends.aim.logs import Logs
+from tracelet.backends.aim.alerts import Logs
+from tracelet.backends.aim.file_store import Shelf
 from tracelet.backends.aim.series import Ask, Series
-from tracelet.backends.aim.shelf import Shelf
 from tracelet.backends.aim.values import flat, nested, plain
 from tracelet.records import (
     Alert,

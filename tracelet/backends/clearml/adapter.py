@@ -12,15 +12,15 @@ from typing import Any, ClassVar
 
 from tracelet.backends.base import Backend, Batch, Probe, Status
 from tracelet.backends.clearml import config as told
-from tracelet.backends.clearml import connection, program, surroundings, values
-from tracelet.backends.clearml.beginning import Beginning
+from tracelet.backends.clearml import connection, environment, process_hooks, values
 from tracelet.backends.clearml.config import ClearmlConfig
 from tracelet.backends.clearml.connection import Connection
 from tracelet.backends.clearml.errors import translated
 from tracelet.backends.clearml.events import Events
-from tracelet.backends.clearml.handover import HandOver
+from tracelet.backends.clearml.offline_session import NOTE, Note, NoteFile, SessionFile
+from tracelet.backends.clearml.offline_upload import HandOver
 from tracelet.backends.clearml.places import PLACES
-from tracelet.backends.clearml.session_file import NOTE, Note, NoteFile, SessionFile
+from tracelet.backends.clearml.start import Beginning
 from tracelet.backends.clearml.task import OpenTask
 from tracelet.errors import BackendUnavailable, RecordRejected
 from tracelet.records import RunInfo, Scalar
@@ -43,7 +43,7 @@ class ClearmlBackend(Backend):
         self._events: Events | None = None
         self._connection: Connection | None = None
         self._store: SessionFile | None = None
-        self._program: program.ProgramTask | None = None
+        self._program: process_hooks.ProgramTask | None = None
         self._undo = contextlib.ExitStack()
 
     # Opening.
@@ -51,7 +51,7 @@ class ClearmlBackend(Backend):
     def open(self, run: RunInfo) -> None:
         """Use the program's own task if there is one; otherwise begin, or go on with, the task of this run."""
         with contextlib.ExitStack() as undo:
-            undo.enter_context(program.as_before())
+            undo.enter_context(process_hooks.as_before())
             clearml = _import()
             with translated():
                 self._open(clearml, run, undo)
@@ -66,7 +66,7 @@ class ClearmlBackend(Backend):
         task = OpenTask(clearml, begun.native, folder, self._connection, owned=begun.owned)
         undo.callback(task.uploads.close)
         self._store, self._written = self._opened_store(task, note, notes, undo)
-        self._program = program.ProgramTask(clearml, begun.native)
+        self._program = process_hooks.ProgramTask(clearml, begun.native)
         self._task, self._events = task, Events(task)
 
     def _opened_store(
@@ -149,7 +149,7 @@ class ClearmlBackend(Backend):
         note = notes.read()
         if note is None or not note.waits:
             return
-        with program.as_before():
+        with process_hooks.as_before():
             clearml = _import()
             with translated():
                 HandOver(clearml, self.config.server, Path(run.folder), notes, note, deadline).run()
@@ -197,11 +197,11 @@ class ClearmlBackend(Backend):
         if importlib.util.find_spec("clearml") is None:
             return Probe(False, _NOT_INSTALLED)
         config = config or ClearmlConfig()
-        with program.as_before():
+        with process_hooks.as_before():
             clearml = _import()
-            if surroundings.wants_offline(clearml, config.mode):
+            if environment.wants_offline(clearml, config.mode):
                 return Probe(True, "offline sessions: nothing is sent")
-            with surroundings.offline_mode(False):
+            with environment.offline_mode(False):
                 return connection.probe(config.server)
 
 

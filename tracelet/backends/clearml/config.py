@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from tracelet.backends.addresses import redacted
-from tracelet.backends.clearml.surroundings import HOST_NAMES, Server
+from tracelet.backends.clearml.environment import HOST_NAMES, Server
 from tracelet.redaction import of_url
 
 _SECRET = ("api_key", "access_key", "secret_key")

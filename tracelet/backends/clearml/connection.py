@@ -11,9 +11,9 @@ from typing import Any
 
 from tracelet.backends.addresses import redacted
 from tracelet.backends.base import Probe
-from tracelet.backends.clearml.sessions import hurried_session, login_error
-from tracelet.backends.clearml.surroundings import Server, not_configured
-from tracelet.backends.retry_after import THROTTLED, seconds
+from tracelet.backends.clearml.environment import Server, not_configured
+from tracelet.backends.clearml.http_sessions import hurried_session, login_error
+from tracelet.backends.http import THROTTLED, retry_after_seconds
 from tracelet.errors import BackendUnavailable, RecordRejected
 
 _MOMENT = 1.0
@@ -31,7 +31,7 @@ class _Patience:
 
     def heard(self, answer: Any) -> None:
         self.status = answer.status_code
-        self.asked = seconds(answer.headers.get("Retry-After")) if answer.status_code in THROTTLED else None
+        self.asked = retry_after_seconds(answer.headers.get("Retry-After")) if answer.status_code in THROTTLED else None
 
 
 class Connection:

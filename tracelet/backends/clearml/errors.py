@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 
 from tracelet.backends.addresses import redacted
-from tracelet.backends.clearml.sessions import login_error
+from tracelet.backends.clearml.http_sessions import login_error
 from tracelet.errors import BackendUnavailable, RecordRejected
 
 

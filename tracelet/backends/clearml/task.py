@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from tracelet.backends.base import Status
-from tracelet.backends.clearml import program
+from tracelet.backends.clearml import process_hooks
 from tracelet.backends.clearml.connection import Connection, ended
-from tracelet.backends.clearml.session_file import DESCRIPTION as _TASK
+from tracelet.backends.clearml.offline_session import DESCRIPTION as _TASK
 from tracelet.backends.clearml.uploads import Uploads
 from tracelet.backends.clearml.values import EXACT_PARAMS, EXACT_SUMMARY, parameters
 from tracelet.errors import BackendUnavailable, RecordRejected
@@ -170,7 +170,7 @@ class OpenTask:
         if self.closed_by_the_program:
             self._zip_again()
             return
-        with program.hooks_kept(), _ending(self._clearml, status, exit_code):
+        with process_hooks.hooks_kept(), _ending(self._clearml, status, exit_code):
             if self._connection is not None and not self._connection.alive():
                 abandon(self._clearml, self.native)
                 raise BackendUnavailable("clearml: the server does not answer; the task's end is not told")
@@ -207,7 +207,7 @@ class OpenTask:
     def _zip_again(self) -> None:
         """The archive of a session that the program closed lacks what came since."""
         folder = self.session_folder
-        if folder is not None and program.folder_size(folder) <= program.ZIP_LIMIT:
+        if folder is not None and process_hooks.folder_size(folder) <= process_hooks.ZIP_LIMIT:
             shutil.make_archive(str(folder), "zip", folder)
 
 
@@ -228,7 +228,7 @@ def abandon(clearml: Any, task: Any) -> None:
     handler = getattr(task._logger, "_task_handler", None)
     if handler is not None:
         handler._task_id = handler._background_log = None
-    with program.hooks_kept():
+    with process_hooks.hooks_kept():
         cls._Task__register_at_exit(None)
         cls._remove_signal_hooks()
         cls._remove_exception_hooks()

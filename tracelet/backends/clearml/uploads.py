@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tracelet.backends.retry_after import THROTTLED, seconds
+from tracelet.backends.http import THROTTLED, retry_after_seconds
 from tracelet.errors import BackendUnavailable, RecordRejected
 
 _CONNECT, _ANSWER = 3.0, 10.0
@@ -94,7 +94,7 @@ def _refusal(answer: Any) -> Exception:
     reason = f"clearml: the file server answers {answer.status_code} {answer.reason}"
     if answer.status_code in (400, 413, 422):
         return RecordRejected(reason)
-    wait = seconds(answer.headers.get("Retry-After")) if answer.status_code in THROTTLED else None
+    wait = retry_after_seconds(answer.headers.get("Retry-After")) if answer.status_code in THROTTLED else None
     return BackendUnavailable(reason, retry_after=wait)
 
 

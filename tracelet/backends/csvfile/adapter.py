@@ -14,11 +14,11 @@ from typing import Any
 import msgspec
 
 from tracelet.backends.base import Backend, Batch, Status
-from tracelet.backends.csvfile.ledger import Ledger, claim, replace
+from tracelet.backends.csvfile.commit_log import Ledger, claim, replace
+from tracelet.backends.csvfile.file_names import Shelf, copy, safe_path
+from tracelet.backends.csvfile.pivot import write_wide
 from tracelet.backends.csvfile.places import PLACES
 from tracelet.backends.csvfile.rows import read_lines, read_rows, write_table
-from tracelet.backends.csvfile.shelf import Shelf, copy, safe_path
-from tracelet.backends.csvfile.wide import write_wide
 from tracelet.errors import BackendUnavailable, RecordRejected
 from tracelet.records import (
     Alert,

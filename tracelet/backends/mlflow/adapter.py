@@ -11,15 +11,15 @@ from typing import Any, ClassVar
 from tracelet.backends.addresses import redacted
 from tracelet.backends.base import Backend, Batch, Probe, Status
 from tracelet.backends.mlflow import credentials
-from tracelet.backends.mlflow.access import Access
+from tracelet.backends.mlflow.batch import Outbox
 from tracelet.backends.mlflow.config import KEPT, MlflowConfig
 from tracelet.backends.mlflow.errors import translated
-from tracelet.backends.mlflow.outbox import Outbox
-from tracelet.backends.mlflow.place import absolute, check, look
+from tracelet.backends.mlflow.fluent import Fluent
 from tracelet.backends.mlflow.places import PLACES
 from tracelet.backends.mlflow.probe import probe
-from tracelet.backends.mlflow.program import Fluent
+from tracelet.backends.mlflow.requests import Access
 from tracelet.backends.mlflow.run import Target, connect
+from tracelet.backends.mlflow.store import absolute, check, look
 from tracelet.errors import BackendUnavailable
 from tracelet.records import RunInfo
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from tracelet.backends.mlflow import environment
+from tracelet.backends import environment
 from tracelet.backends.mlflow.config import MlflowConfig
 
 # MLflow's own, and those of the stores that it hands artifacts to.

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 
 from tracelet.backends.addresses import redacted
-from tracelet.backends.retry_after import THROTTLED, seconds
+from tracelet.backends.http import THROTTLED, retry_after_seconds
 from tracelet.errors import BackendUnavailable, RecordRejected
 
 # Those whose libraries store artifacts; asked for only where they are loaded anyway.
@@ -74,7 +74,7 @@ def _asked(error: Exception, wait: Wait) -> float | None:
     tells its number alone."""
     if _status(error) in THROTTLED:
         headers = getattr(getattr(error, "response", None), "headers", {})
-        return seconds(headers.get("Retry-After")) or wait()
+        return retry_after_seconds(headers.get("Retry-After")) or wait()
     return wait() if any(f"too many {code} error responses" in str(error) for code in THROTTLED) else None
 
 

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from tracelet.backends.mlflow.figures import kept_json
 from tracelet.backends.mlflow.run import Target
+from tracelet.backends.mlflow.summary import kept_json
 from tracelet.backends.mlflow.values import PARAM_TAG, key_of, param_tag, param_text
 
 _logger = logging.getLogger("tracelet")

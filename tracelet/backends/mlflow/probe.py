@@ -8,10 +8,10 @@ from pathlib import Path
 
 from tracelet.backends.addresses import redacted
 from tracelet.backends.base import Probe
-from tracelet.backends.mlflow.access import Access
 from tracelet.backends.mlflow.config import MlflowConfig
 from tracelet.backends.mlflow.errors import asks_to_sign_in, translated
-from tracelet.backends.mlflow.place import Place, check
+from tracelet.backends.mlflow.requests import Access
+from tracelet.backends.mlflow.store import Place, check
 from tracelet.errors import BackendUnavailable
 
 _TIMEOUT = 3.0

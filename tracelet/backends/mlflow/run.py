@@ -13,7 +13,7 @@ from typing import Any
 from tracelet.backends.base import Status
 from tracelet.backends.mlflow.config import MlflowConfig
 from tracelet.backends.mlflow.errors import is_missing
-from tracelet.backends.mlflow.place import Place, artifacts_beside, prepare
+from tracelet.backends.mlflow.store import Place, artifacts_beside, prepare
 from tracelet.backends.mlflow.values import clean, file_key, key_of, name_tags
 from tracelet.errors import BackendUnavailable
 from tracelet.records import RunInfo

@@ -16,13 +16,13 @@ from typing import Any, ClassVar
 from tracelet.backends.base import AdoptedArtifact, Backend, Batch, Probe, Status
 from tracelet.backends.wandb.config import KEPT, WandbConfig
 from tracelet.backends.wandb.connect import FLUSH_INTERVAL, Connection, exit_hooks_restorer
+from tracelet.backends.wandb.durability import Ledger, Piece, Remainder, Sign
 from tracelet.backends.wandb.errors import dead_service, end_service, imported, translated
-from tracelet.backends.wandb.handover import HandOver
-from tracelet.backends.wandb.ledger import Ledger, Piece, Remainder, Sign
+from tracelet.backends.wandb.offline_files import Note, Recording, at_work
+from tracelet.backends.wandb.offline_upload import HandOver
 from tracelet.backends.wandb.places import PLACES
 from tracelet.backends.wandb.probe import adopt, own_capture, probe
-from tracelet.backends.wandb.recordings import Note, Recording, at_work
-from tracelet.backends.wandb.rows import ROW_SPAN, OpenRows
+from tracelet.backends.wandb.row_buffer import ROW_SPAN, OpenRows
 from tracelet.backends.wandb.run import OpenRun, is_up
 from tracelet.backends.wandb.server import OFFLINE, secrets
 from tracelet.backends.wandb.transaction_log import TransactionLog, row_count

@@ -11,8 +11,8 @@ from typing import Any
 
 from tracelet.backends.wandb.config import WandbConfig
 from tracelet.backends.wandb.errors import dead_service, end_service, translated
-from tracelet.backends.wandb.handover import HandOver
-from tracelet.backends.wandb.recordings import Note, Recording
+from tracelet.backends.wandb.offline_files import Note, Recording
+from tracelet.backends.wandb.offline_upload import HandOver
 from tracelet.backends.wandb.server import OFFLINE, Server, the_server
 from tracelet.errors import BackendUnavailable
 from tracelet.records import RunInfo

@@ -23,9 +23,9 @@ from tracelet.backends.presentation import (
     histogram_facts,
     text_html,
 )
+from tracelet.backends.wandb.durability import KNOWN, Remainder, Sign
 from tracelet.backends.wandb.errors import dead_service
-from tracelet.backends.wandb.ledger import KNOWN, Remainder, Sign
-from tracelet.backends.wandb.program import ProgramLog, environment
+from tracelet.backends.wandb.shared_run import ProgramLog, environment
 from tracelet.backends.wandb.transaction_log import TransactionLog
 from tracelet.backends.wandb.values import (
     AXIS,

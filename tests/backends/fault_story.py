@@ -1,0 +1,122 @@
+"""One training run that meets a fault, and what it was like for the program."""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from backends.fault_places import Place, until
+
+import tracelet
+from tracelet import sync
+
+SCALARS = 1000
+BEGIN, END = 250, 750
+"""The fault is there for what is logged between these two."""
+_CONNECT = 2.0
+# Long enough for every answer that is waited for, and for the back-off that follows.
+_RECOVERY = 60.0
+_NOTICED = 20.0
+_GIVE_UP = 2.0
+_SLOW = 5.0
+_UNSAID = 2.0
+
+MODES = {"down at start": "refuse", "down in mid-run": "refuse", "down at stop": "refuse", "hangs": "hang"}
+
+
+@dataclass
+class Told:
+    """What the program saw of it."""
+
+    folder: Path
+    start: float = 0.0
+    whole: float = 0.0
+    """Seconds of the loop: the program's own work and its calls, not what this story waits for."""
+    longest: float = 0.0
+    stop: float = 0.0
+    noticed: bool = True
+    stats: Any = None
+    synced: Any = None
+
+
+def run(place: Place, cell: str | None, work: int = 0) -> Told:
+    """Log `SCALARS` points, parameters and pictures while `cell` happens. `work`: loops of arithmetic at each step."""
+    mode = MODES.get(cell or "", cell or "pass")
+    config = place.config()
+    early = cell == "down at start" or (cell == "down at stop" and place.from_start)
+    if early:
+        place.set(mode)
+    began = time.monotonic()
+    experiment = tracelet.start_logging(
+        "faults", "matrix", place.backend, config=config, connect_timeout=_CONNECT, flush_timeout=_RECOVERY
+    )
+    told = Told(experiment.folder, start=time.monotonic() - began)
+    experiment.log_params({"lr": 0.1})
+    if not early:
+        assert until(lambda: _state(experiment, place) == "connected"), _state(experiment, place)
+    for step in range(SCALARS):
+        if step == BEGIN and cell not in (None, "down at start", "down at stop"):
+            assert experiment.flush(30)
+            place.set(mode)
+        if step == END:
+            _end_of_fault(experiment, place, cell, told)
+        before = time.perf_counter()
+        experiment.log_metric("loss", step / 4, step, wall_time=1_700_000_000.25 + step)
+        if step in (100, 500, 900):
+            experiment.log_image("picture", _picture(), step)
+        told.longest = max(told.longest, time.perf_counter() - before)
+        _train(work)
+        told.whole += time.perf_counter() - before
+    _stop(experiment, place, cell, mode, told)
+    if cell == "down at stop":
+        told.synced = sync.deliver(experiment.folder, [place.backend], config={place.backend: config})
+    return told
+
+
+def _train(work: int) -> int:
+    return sum(number & 1 for number in range(work))
+
+
+def _end_of_fault(experiment: Any, place: Place, cell: str | None, told: Told) -> None:
+    if cell in (None, "down at stop"):
+        return
+    if cell == "slow":  # one vendor sends each point by itself, and waits: five a second
+        until(lambda: experiment.stats().backends[place.backend].pending == 0, _SLOW)
+    elif cell in place.says:
+        told.noticed = until(lambda: _state(experiment, place).startswith(("waiting", "offline")), _NOTICED)
+    else:  # the vendor's own process meets it, and says nothing
+        until(lambda: False, _UNSAID)
+    place.set("pass")
+    until(lambda: _state(experiment, place).startswith(("connected", "offline")), _RECOVERY)
+
+
+def _stop(experiment: Any, place: Place, cell: str | None, mode: str, told: Told) -> None:
+    if cell == "down at stop":
+        if not place.from_start:
+            assert experiment.flush(30)
+            place.set(mode)
+        for step in range(SCALARS, SCALARS + 100):
+            experiment.log_metric("loss", step / 4, step, wall_time=1_700_000_000.25 + step)
+    began = time.monotonic()
+    experiment.stop(timeout=_GIVE_UP if cell == "down at stop" else _RECOVERY)
+    told.stop, told.stats = time.monotonic() - began, experiment.stats()
+    for thread in threading.enumerate():  # a vendor's end that was given up goes on until the program's
+        if thread.name.startswith("tracelet-"):
+            thread.join(_RECOVERY)
+    place.set("pass")
+
+
+def _state(experiment: Any, place: Place) -> str:
+    return str(experiment.stats().backends[place.backend].state)
+
+
+def _picture() -> Any:
+    from PIL import Image
+
+    data = io.BytesIO()
+    Image.new("RGB", (8, 8), (10, 20, 30)).save(data, "PNG")
+    return Image.open(io.BytesIO(data.getvalue()))

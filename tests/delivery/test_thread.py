@@ -1,0 +1,392 @@
+"""One journal to one backend: in order, once, whatever the backend does; and the others do not notice."""
+
+import sqlite3
+import threading
+import time
+
+import pytest
+from backends.faults import Faulty, Gate, assert_balanced, journalled, raises, values
+
+import tracelet
+from tracelet.backends.memory import MemoryBackend
+from tracelet.errors import BackendUnavailable, RecordRejected
+from tracelet.journal.store import JournalReader
+from tracelet.records import Scalar, Text
+
+HOOKS = ("open", "write", "confirm", "flush", "close", "attach", "detach")
+
+
+@pytest.fixture
+def gate():
+    """Hangs until the test ends."""
+    gate = Gate()
+    yield gate
+    gate.open()
+
+
+def log(experiment, count, start=0):
+    for number in range(start, start + count):
+        experiment.log_metric("loss", number, number)
+
+
+def reopened(experiment, *backends):
+    """The run goes on with other backends, and ends once they have everything."""
+    again = tracelet.start_logging(run_id=experiment.run_id, backend=list(backends))
+    assert again.flush(30)
+    again.stop()
+    return again.stats()
+
+
+def warnings(caplog, part):
+    return [record for record in caplog.records if part in record.getMessage()]
+
+
+class Slow(MemoryBackend):
+    """Takes 5 ms a record, and puts it into a store that others see too."""
+
+    name = "slow"
+
+    def __init__(self, store, seconds=0.005):
+        super().__init__()
+        self.records = store
+        self.seconds = seconds
+
+    def write(self, batch):
+        for record in batch:
+            time.sleep(self.seconds)
+            self.records.append(record)
+
+
+class Strict(MemoryBackend):
+    """Refuses values above a limit: as one piece, singly, or with an exception that no backend may let out."""
+
+    name = "strict"
+
+    def __init__(self, manner, limit=1e6):
+        super().__init__()
+        self.manner, self.limit = manner, limit
+
+    def write(self, batch):
+        bad = [number for number, record in enumerate(batch) if record.value > self.limit]
+        if bad and self.manner == "whole":
+            raise RecordRejected("too big", whole=True)
+        if bad and self.manner == "single":
+            self.records.extend(batch[: bad[0]])
+            raise RecordRejected("too big", written=bad[0])
+        if bad:
+            raise KeyError("too big")
+        self.records.extend(batch)
+
+
+class Knowing(MemoryBackend):
+    """Says after `open` how much an earlier process had left in its store."""
+
+    name = "knowing"
+
+    def __init__(self, held):
+        super().__init__()
+        self._written = held
+
+
+class ScalarsOnly(MemoryBackend):
+    name, accepts = "scalars", (Scalar,)
+
+
+def test_everything_arrives_once_in_order(memory, experiment):
+    """Ten thousand points, in the order of the calls."""
+    log(experiment, 10_000)
+    assert experiment.flush(30)
+    assert list(range(10_000)) == values(memory.records)
+
+
+def test_a_slow_backend_delays_the_end_by_the_timeout_only(tmp_path):
+    """20 000 records at 5 ms: stop(2) returns within 2.5 s; what was not delivered is delivered by the next start, and
+    nothing twice."""
+    total, store = 20_000, []
+    experiment = tracelet.start_logging(backend=Slow(store))
+    log(experiment, total)
+
+    began = time.monotonic()
+    tracelet.stop_logging(timeout=2)
+    took = time.monotonic() - began
+
+    assert took <= 2.5
+    stats = experiment.stats()
+    assert_balanced(stats)
+    slow = stats.backends["slow"]
+    assert (total, 0, 0) == (stats.submitted, slow.rejected, slow.dropped)
+    assert 0 < slow.delivered < total
+    assert total == slow.delivered + slow.pending
+
+    after = reopened(experiment, Slow(store, seconds=0))
+    assert list(range(total)) == values(store)
+    assert (total, 0) == (after.backends["slow"].delivered, after.backends["slow"].pending)
+
+
+@pytest.mark.parametrize("error", [BackendUnavailable("down"), ValueError("a defect")], ids=["unavailable", "defect"])
+@pytest.mark.parametrize("hook", HOOKS)
+def test_a_backend_that_raises_harms_nobody(hook, error, memory, swallowed, caplog):
+    """Calls return, the other backend has everything, the books balance, each warning is said once."""
+    faulty = Faulty(**{hook: raises(error)})
+    experiment = tracelet.start_logging(backend=[faulty, memory])
+    log(experiment, 100)
+    experiment.flush(0.3)
+    experiment.stop(timeout=1)
+    swallowed.clear()
+
+    assert list(range(100)) == values(memory.records)
+    stats = experiment.stats()
+    assert_balanced(stats)
+    assert 100 == stats.backends["memory"].delivered
+    said = [record.getMessage() for record in caplog.records]
+    assert sorted(set(said)) == sorted(said)
+    if hook not in ("open", "write"):
+        assert list(range(100)) == values(faulty.records)
+    if hook in ("flush", "close", "attach", "detach"):
+        assert 100 == stats.backends["faulty"].delivered
+
+
+@pytest.mark.parametrize("hook", ["open", "write", "confirm", "flush", "close"])
+def test_a_backend_that_hangs_harms_nobody(hook, gate, memory):
+    """Start, calls and stop return in time, the other backend has everything, the books balance."""
+    began = time.monotonic()
+    experiment = tracelet.start_logging(backend=[memory, Faulty(**{hook: gate})], connect_timeout=0.3)
+    log(experiment, 100)
+    confirmed = experiment.flush(0.3)
+    if hook != "flush":  # records that are confirmed already need no flush, so that one may never be asked for
+        assert (hook != "write") == confirmed
+    experiment.stop(timeout=1)
+
+    assert time.monotonic() - began < 3
+    assert list(range(100)) == values(memory.records)
+    assert_balanced(experiment.stats())
+    assert 100 == experiment.stats().backends["memory"].delivered
+
+
+def test_order_survives_an_outage():
+    """A backend that is away three times, once in the middle of a batch, has everything once, in order."""
+
+    class Flaky(Faulty):
+        def write(self, batch):
+            self.calls["write"] += 1
+            if self.calls["write"] <= 2:
+                raise BackendUnavailable("away")
+            if self.calls["write"] == 3:
+                self.records.append(batch[0])
+                raise BackendUnavailable("away again", written=1)
+            self.records.extend(batch)
+
+    flaky = Flaky()
+    experiment = tracelet.start_logging(backend=flaky)
+    log(experiment, 1000)
+    deadline = time.monotonic() + 30
+    while experiment.stats().backends["faulty"].pending and time.monotonic() < deadline:
+        experiment.get_backend("faulty")
+        experiment.flush(1)
+    assert list(range(1000)) == values(flaky.records)
+    assert "connected" == experiment.stats().backends["faulty"].state
+
+
+def test_an_outage_at_the_start_is_made_up_for():
+    """A backend that cannot be opened at first gets what was said meanwhile."""
+    faulty = Faulty(open=raises(BackendUnavailable("no network"), calls=2))
+    experiment = tracelet.start_logging(backend=faulty)
+    assert "waiting: no network" == experiment.stats().backends["faulty"].state
+    log(experiment, 100)
+    deadline = time.monotonic() + 30
+    while experiment.stats().backends["faulty"].state != "connected" and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert experiment.flush(30)
+    assert list(range(100)) == values(faulty.records)
+
+
+@pytest.mark.parametrize("manner", ["whole", "single"])
+def test_one_bad_record_among_a_thousand(manner):
+    """999 are delivered; the bad one is kept in the journal with the reason, also if the vendor names no culprit."""
+    strict = Strict(manner)
+    experiment = tracelet.start_logging(backend=strict)
+    log(experiment, 600)
+    experiment.log_metric("loss", 1e9, 600)
+    log(experiment, 399, start=601)
+    assert experiment.flush(30)
+    experiment.stop()
+
+    assert [number for number in range(1000) if number != 600] == values(strict.records)
+    stats = experiment.stats().backends["strict"]
+    assert (999, 1, 0) == (stats.delivered, stats.rejected, stats.pending)
+    with JournalReader(experiment.folder) as reader:
+        (kept,) = reader.rejections("strict")
+    assert (601, "too big", 1e9) == (kept.seq, kept.reason, kept.record.value)
+
+
+def test_a_defect_of_a_backend_costs_the_record_it_stumbles_over(swallowed):
+    """An exception that no backend may let out looks like an outage thrice; then the batch is taken apart."""
+    strict = Strict("defect")
+    experiment = tracelet.start_logging(backend=strict)
+    log(experiment, 50)
+    experiment.log_metric("loss", 1e9, 50)
+    log(experiment, 49, start=51)
+    deadline = time.monotonic() + 60
+    while experiment.stats().backends["strict"].pending and time.monotonic() < deadline:
+        experiment.flush(1)
+        time.sleep(0.01)
+    experiment.stop()
+
+    assert {KeyError} == {type(error) for error in swallowed}
+    swallowed.clear()
+    assert [number for number in range(100) if number != 50] == values(strict.records)
+    with JournalReader(experiment.folder) as reader:
+        assert ["KeyError: 'too big'"] == [one.reason for one in reader.rejections("strict")]
+
+
+def test_rejections_of_one_cause_are_said_once(caplog):
+    """A hundred refused records are one line on the screen, and a hundred in the journal."""
+    experiment = tracelet.start_logging(backend=Strict("single", limit=-1))
+    log(experiment, 100)
+    assert experiment.flush(30)
+    experiment.stop()
+    assert 1 == len(warnings(caplog, "refuses a record"))
+    with JournalReader(experiment.folder) as reader:
+        assert list(range(1, 101)) == [one.seq for one in reader.rejections("strict")]
+
+
+def test_a_kind_without_a_place_is_counted():
+    """Records of a kind that the backend does not accept are filtered, and the flush is complete."""
+    backend = ScalarsOnly()
+    experiment = tracelet.start_logging(backend=backend)
+    for step in range(10):
+        experiment.log_text("note", "hello", step)
+        experiment.log_metric("loss", step, step)
+    assert experiment.flush(30)
+    stats = experiment.stats()
+    assert_balanced(stats)
+    assert (10, 10, 0) == (
+        stats.backends["scalars"].delivered,
+        stats.backends["scalars"].filtered,
+        stats.backends["scalars"].pending,
+    )
+
+
+def test_flush_says_whether_everything_is_held(gate):
+    """True when all that was said before is confirmed; False when the time is over."""
+    faulty = Faulty()
+    experiment = tracelet.start_logging(backend=faulty)
+    log(experiment, 10)
+    assert experiment.flush(30)
+    faulty.faults["write"] = gate
+    log(experiment, 10)
+    began = time.monotonic()
+    assert not experiment.flush(0.2)
+    assert time.monotonic() - began < 2
+    gate._opened.set()
+    assert experiment.flush(30)
+    assert 20 == len(faulty.records)
+
+
+def test_a_stuck_backend_does_not_delay_the_calls(gate):
+    """While a backend hangs, ten thousand calls take no longer than the snapshot and the queue need."""
+    experiment = tracelet.start_logging(backend=Faulty(write=gate))
+    experiment.log_metric("loss", 0, 0)
+    assert gate.reached.wait(30)
+    began = time.monotonic()
+    log(experiment, 10_000)
+    assert time.monotonic() - began < 5
+    assert 0 == experiment.stats().waited
+    experiment.stop(timeout=0.2)
+    assert 10_001 == len(journalled(experiment.folder))
+
+
+def test_a_backend_added_later_gets_the_run_from_its_beginning(memory, experiment):
+    """A second backend is a reader of the same journal with a cursor of its own."""
+    log(experiment, 100)
+    experiment.stop()
+    late = ScalarsOnly()
+    stats = reopened(experiment, late)
+    assert list(range(100)) == values(late.records)
+    assert 100 == stats.backends["scalars"].delivered
+
+
+def test_what_is_delivered_is_not_delivered_again(memory, experiment):
+    """Starting the run again goes on after the cursor."""
+    log(experiment, 100)
+    experiment.stop()
+    again = MemoryBackend()
+    following = tracelet.start_logging(run_id=experiment.run_id, backend=again)
+    log(following, 20, start=100)
+    assert following.flush(30)
+    assert list(range(100, 120)) == values(again.records)
+    assert again.run.resumed
+    assert 120 == following.stats().backends["memory"].delivered
+
+
+def test_what_the_store_holds_is_not_sent_again():
+    """A backend that can be asked how far its store is gets the rest alone, though the cursor was never written."""
+    experiment = tracelet.start_logging()
+    log(experiment, 100)
+    experiment.stop()
+    knowing = Knowing(held=60)
+    stats = reopened(experiment, knowing)
+    assert list(range(60, 100)) == values(knowing.records)
+    assert (100, 0) == (stats.backends["knowing"].delivered, stats.backends["knowing"].pending)
+
+
+def test_damage_in_the_journal_is_counted_and_named(caplog):
+    """A batch whose bytes are wrong is counted as rejected; the batches around it arrive."""
+    experiment = tracelet.start_logging()
+    for _ in range(3):
+        log(experiment, 10)
+        assert experiment.flush(10)
+    experiment.stop()
+    db = sqlite3.connect(experiment.folder / "journal.db")
+    with db:
+        db.execute("UPDATE batches SET data = zeroblob(length(data)) WHERE first = 11")
+    db.close()
+
+    memory = MemoryBackend()
+    stats = reopened(experiment, memory)
+    assert 2 * list(range(10)) == values(memory.records)
+    assert_balanced(stats)
+    assert (20, 10, 0) == (
+        stats.backends["memory"].delivered,
+        stats.backends["memory"].rejected,
+        stats.backends["memory"].pending,
+    )
+    assert 1 == len(warnings(caplog, "records 11 to 20 are damaged"))
+
+
+def test_close_gets_the_status_of_the_run(memory):
+    """`close` is told how the program ended."""
+    experiment = tracelet.start_logging(backend=memory)
+    experiment.stop(status="failed", exit_code=3)
+    assert ("failed", 3) == (memory.status, memory.exit_code)
+
+
+def test_attach_and_detach_run_in_the_callers_thread():
+    """What a vendor keeps per thread (MLflow's active run) is set and restored where the program runs."""
+    seen = []
+    faults = {hook: lambda _, hook=hook: seen.append((hook, threading.current_thread())) for hook in HOOKS}
+    experiment = tracelet.start_logging(backend=Faulty(**faults))
+    log(experiment, 1)
+    experiment.stop()
+    here = {hook for hook, thread in seen if thread is threading.current_thread()}
+    assert {"attach", "detach"} == here
+
+
+def test_a_backend_that_claims_to_have_written_too_much_goes_on(swallowed):
+    """`written` beyond the batch is a vendor adapter's mistake: the run goes on after the refused record."""
+
+    class Boasting(Faulty):
+        def write(self, batch):
+            self.calls["write"] += 1
+            if self.calls["write"] == 1:
+                raise RecordRejected("no", written=len(batch) + 5)
+            super().write(batch)
+
+    boasting = Boasting()
+    experiment = tracelet.start_logging(backend=boasting)
+    log(experiment, 100)
+    assert experiment.flush(30)
+    experiment.log_text("note", "still here")
+    assert experiment.flush(30)
+    assert [Text] == [type(record) for record in boasting.of(Text)]
+    assert_balanced(experiment.stats())

@@ -1,0 +1,103 @@
+"""How a delivery shares the interpreter: what it writes at once, how long it rests, and what ends a rest."""
+
+import time
+
+import pytest
+
+import tracelet
+from tracelet.backends.base import Backend
+from tracelet.delivery import throttle as pace
+from tracelet.delivery.throttle import Pace
+
+DEADLINE = 30
+
+
+def test_portions_grow_while_they_are_quick():
+    found = Pace()
+    sizes = []
+    for _ in range(10):
+        sizes.append(found.portion)
+        found.wrote(found.portion, 0.001, finishing=False)
+    assert [64, 128, 256, 512, 1024, 2048, 4096, 4096, 4096, 4096] == sizes
+
+
+def test_a_slow_portion_is_halved():
+    found = Pace()
+    found.wrote(64, 1.0, finishing=False)
+    assert 32 == found.portion
+    found.wrote(1, 1.0, finishing=False)
+    assert 1 == found.portion
+
+
+def test_a_part_of_a_portion_does_not_make_it_grow():
+    found = Pace()
+    found.wrote(3, 0.001, finishing=False)
+    assert 64 == found.portion
+
+
+def test_what_fits_into_the_time_left():
+    found = Pace()
+    assert 64 == found.fitting(64, 0.0)  # nothing is known yet
+    found.wrote(64, 6.4, finishing=True)
+    assert (10, 32, 0) == (found.fitting(32, 1.0), found.fitting(32, 100.0), found.fitting(32, -1.0))
+
+
+def test_a_rest_is_many_times_the_work():
+    found = Pace()
+    found.wrote(64, 0.064, finishing=False)
+    assert pytest.approx(0.3) == found.rest(0.01, 0.01, behind=100)
+    assert pace._REST_MOST == found.rest(10.0, 10.0, behind=100)
+
+
+def test_a_vendors_own_threads_count():
+    """Up to eight times what the delivery worked; waiting for a slow server is no work."""
+    found = Pace()
+    found.wrote(64, 0.064, finishing=False)
+    assert pytest.approx(0.6) == found.rest(0.01, 0.02, behind=100)
+    assert pytest.approx(0.24) == found.rest(0.001, 2.0, behind=100)
+
+
+def test_a_long_backlog_shortens_the_rest():
+    """At a millisecond each, ten thousand records would hold up the end of the run for ten seconds."""
+    found = Pace()
+    found.wrote(64, 0.064, finishing=False)
+    assert pytest.approx(0.04) == found.rest(0.01, 0.02, behind=10_000)
+
+
+def test_a_process_of_its_own_does_not_rest():
+    assert 0.0 == Pace(yields=False).rest(1.0, 1.0, behind=0)
+
+
+class Slow(Backend):
+    """Takes a while of the interpreter for each portion."""
+
+    name = "slow"
+
+    def __init__(self):
+        super().__init__()
+        self.values = []
+
+    def open(self, run):
+        return
+
+    def write(self, batch):
+        end = time.thread_time() + 0.2
+        while time.thread_time() < end:
+            pass
+        self.values += [record.value for record in batch]
+
+
+def test_a_flush_and_the_end_do_not_wait_for_a_rest(monkeypatch):
+    """Each portion asks for a rest of 1,000 seconds."""
+    monkeypatch.setattr(pace, "_REST", 5000.0)
+    monkeypatch.setattr(pace, "_REST_MOST", 1000.0)
+    backend = Slow()
+    with tracelet.start_logging(backend=backend) as exp:
+        for step in range(3):
+            exp.log_metric("loss", step, step)
+            assert exp.flush(DEADLINE)
+            assert list(range(step + 1)) == backend.values
+        exp.log_metric("loss", 9.0, 9)
+        began = time.monotonic()
+    assert time.monotonic() - began < DEADLINE
+    assert 9.0 == backend.values[-1]

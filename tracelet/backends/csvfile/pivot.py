@@ -1,0 +1,77 @@
+"""From one row a point to one row a step, in constant memory: the points are sorted on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+# The k-th point of a tag at a step goes to the k-th row of that step.
+_POINTS = """
+SELECT step, nth, tag, value
+FROM (SELECT step, tag, value, row_number() OVER (PARTITION BY step, tag ORDER BY rowid) AS nth FROM points)
+ORDER BY step, nth
+"""
+
+
+def write_wide(scalars: Path, metrics: Path) -> None:
+    """Read `scalars` (tag, step, wall_time, value), replace `metrics`: step, then a column a tag in first-seen order.
+
+    Raises:
+        OSError, sqlite3.Error: the disk is full or cannot be read.
+    """
+    sorter = metrics.with_name(f".{metrics.name}.db")
+    draft = metrics.with_name(f".{metrics.name}.new")
+    sorter.unlink(missing_ok=True)  # of a process that was killed at it
+    columns: dict[str, int] = {}
+    try:
+        with contextlib.closing(sqlite3.connect(sorter, isolation_level=None)) as db:
+            _load(db, scalars, columns)
+            with open(draft, "w", encoding="utf-8", newline="") as file:
+                out = csv.writer(file)
+                # A tag that is called "step" must not hide the steps.
+                out.writerow(["step", *("step~2" if tag == "step" else tag for tag in columns)])
+                out.writerows(_rows(db, len(columns)))
+        os.replace(draft, metrics)
+    finally:
+        sorter.unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
+
+
+def _load(db: sqlite3.Connection, scalars: Path, columns: dict[str, int]) -> None:
+    db.executescript(
+        "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA temp_store=FILE; PRAGMA cache_size=-2000;"
+        "CREATE TABLE points (step, tag INTEGER, value TEXT);"
+    )
+    with open(scalars, encoding="utf-8", newline="") as file:
+        rows = csv.reader(file)
+        next(rows, None)
+        db.execute("BEGIN")
+        db.executemany("INSERT INTO points VALUES (?, ?, ?)", _points(rows, columns))
+        db.execute("COMMIT")
+
+
+def _points(rows: Iterator[list[str]], columns: dict[str, int]) -> Iterator[tuple[int | str, int, str]]:
+    for tag, step, _, value in rows:
+        yield _sortable(int(step)), columns.setdefault(tag, len(columns)), value
+
+
+def _sortable(step: int) -> int | str:
+    """SQLite's integers end at 2**63, and its texts sort after them."""
+    return step if -(2**63) <= step < 2**63 else f"{step:040d}"
+
+
+def _rows(db: sqlite3.Connection, width: int) -> Iterator[list[object]]:
+    row: list[object] = []
+    current: tuple[int | str, int] | None = None
+    for step, nth, tag, value in db.execute(_POINTS):
+        if (step, nth) != current:
+            if current is not None:
+                yield row
+            current, row = (step, nth), [int(step)] + [""] * width
+        row[tag + 1] = value
+    if current is not None:
+        yield row

@@ -1,0 +1,1 @@
+"""Calls, arguments and values of the program, read as records."""

@@ -1,0 +1,267 @@
+"""What a public SummaryWriter method explains of the events inside it: by tag and kind, nothing more."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, TypeAlias
+
+import msgspec
+
+from tracelet.capture import values as snapshot
+from tracelet.capture.naming import tensorboardx_tag
+from tracelet.capture.series import SeriesNames
+from tracelet.records import Embedding, Graph, Params, Record, Scalar, Video
+
+ScalarClaim: TypeAlias = tuple[type, Any, Any, Any]
+"""add_scalar's writer class, tag, value and step: the shortest claim, for the call that is made a million times."""
+
+
+class Claim:
+    """The claim of every method whose first argument is the tag: its events bear that tag."""
+
+    kinds: ClassVar[frozenset[str]] = frozenset()
+    has_rest: ClassVar[bool] = False
+    nested_dir: str | None = None
+    """Where the series of a writer made inside the call belong, from `parent_dir`; None where its own path says so."""
+
+    def __init__(self, writer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.writer, self.args, self.kwargs = writer, args, kwargs
+        self.tag = args[0] if args else kwargs.get("tag")
+        self.returned = False
+        self.seen = False
+
+    @property
+    def parent_dir(self) -> str:
+        return str(self.writer.file_writer.get_logdir())
+
+    def argument(self, position: int, name: str, default: Any = None) -> Any:
+        return self.args[position] if len(self.args) > position else self.kwargs.get(name, default)
+
+    def name(self, series: SeriesNames, log_dir: str, tag: str, kind: str) -> tuple[str, str] | None:
+        """The series' name and writer for an event's tag, where this call explains it."""
+        if kind not in self.kinds or not isinstance(self.tag, str):
+            return None
+        if tag not in (self.tag, tensorboardx_tag(self.tag)):
+            return None
+        self.seen = True
+        directory = series[log_dir]
+        return directory[self.tag], directory.namespace
+
+    def refine(self, record: Record, log_dir: str) -> Record | None:
+        """The record with what only the arguments know; None where another record carries it."""
+        return record
+
+    def rest(self, series: SeriesNames) -> Iterator[Record]:
+        """Records of what the call did without an event; only asked where `has_rest`."""
+        return iter(())
+
+
+class ScalarCall(Claim):
+    """add_scalar, where the short way does not do."""
+
+    kinds = frozenset({"scalar"})
+
+    def refine(self, record: Record, log_dir: str) -> Record | None:
+        if isinstance(record, Scalar) and self.seen:
+            exact = exact_scalar(self.argument(1, "scalar_value"))
+            return record if exact is None else msgspec.structs.replace(record, value=exact)
+        return record
+
+
+class ImageClaim(Claim):
+    kinds = frozenset({"image", "video"})
+
+
+class FigureClaim(ImageClaim):
+    """add_figure draws, and hands its picture to add_image."""
+
+
+class VideoClaim(Claim):
+    """add_video writes an empty summary where moviepy is missing; the frames are carried all the same, as a GIF."""
+
+    kinds = frozenset({"image", "video"})
+    has_rest = True
+
+    def rest(self, series: SeriesNames) -> Iterator[Record]:
+        if self.returned and not self.seen and isinstance(self.tag, str):
+            frames, step = self.argument(1, "vid_tensor"), self.argument(2, "global_step")
+            fps, walltime = self.argument(3, "fps", 4), self.argument(4, "walltime")
+            # tensorboardX alone has `dataformats`.
+            data, width, height = snapshot.gif(frames, fps, self.argument(5, "dataformats", "NTCHW"))
+            directory = series[self.parent_dir]
+            wall_time = time.time() if walltime is None else walltime
+            whole = snapshot.cut_step(step)
+            yield Video(directory[self.tag], data, "gif", width, height, whole, wall_time, directory.namespace)
+
+
+class HistogramClaim(Claim):
+    kinds = frozenset({"histogram"})
+
+
+class AudioClaim(Claim):
+    kinds = frozenset({"audio"})
+
+
+class TextClaim(Claim):
+    kinds = frozenset({"text"})
+
+
+class PRCurveClaim(Claim):
+    kinds = frozenset({"pr_curve"})
+
+
+class MeshClaim(Claim):
+    kinds = frozenset({"mesh"})
+
+
+class TensorClaim(Claim):
+    kinds = frozenset({"tensor"})
+
+
+class ScalarsClaim(Claim):
+    """add_scalars writes each series into a directory of its own, which the two libraries spell differently."""
+
+    def __init__(self, writer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        super().__init__(writer, args, kwargs)
+        self.tag = self.argument(0, "main_tag")
+        self.values = self.argument(1, "tag_scalar_dict")
+        self.key: Any = None
+        self._keys: dict[str, str] | None = None
+
+    def name(self, series: SeriesNames, log_dir: str, tag: str, kind: str) -> tuple[str, str] | None:
+        if kind != "scalar" or not isinstance(self.values, Mapping) or not isinstance(self.tag, str):
+            return None
+        if tag not in (self.tag, tensorboardx_tag(self.tag)):
+            return None
+        if self._keys is None:
+            self._keys = self._directories(self.tag)
+        if log_dir not in self._keys:
+            return None
+        self.key = self._keys[log_dir]
+        directory = series[self.parent_dir]
+        return directory.member(self.tag, self.key), directory.namespace
+
+    def _directories(self, main_tag: str) -> dict[str, str]:
+        """The directory of each key, as torch spells it and as tensorboardX does."""
+        parent, keys = self.parent_dir, [key for key in self.values if isinstance(key, str)]
+        flat, nested = f"{parent}/{main_tag.replace('/', '_')}_", os.path.join(parent, main_tag)
+        return {flat + key: key for key in keys} | {os.path.join(nested, key): key for key in keys}
+
+    def refine(self, record: Record, log_dir: str) -> Record | None:
+        if isinstance(record, Scalar) and self.key is not None:
+            exact = exact_scalar(self.values[self.key])
+            self.key = None
+            return record if exact is None else msgspec.structs.replace(record, value=exact)
+        return record
+
+
+class HParamsClaim(Claim):
+    """add_hparams writes into a directory named after the clock, or after `run_name`: three summaries, its metrics."""
+
+    def __init__(self, writer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        super().__init__(writer, args, kwargs)
+        # torch's fourth argument is `run_name`, after a dict of domains; tensorboardX's third is `name`.
+        names = (self.argument(2, "name"), self.argument(3, "run_name"))
+        self.nested_dir = next((name for name in names if name and isinstance(name, str)), "hparams")
+
+    def refine(self, record: Record, log_dir: str) -> Record | None:
+        values = self.argument(0, "hparam_dict")
+        if isinstance(record, Params) and isinstance(values, Mapping):
+            # The file has floats for ints and bools, and no None at all.
+            return Params(snapshot.params(values), record.wall_time, record.writer)
+        return record
+
+
+class GraphClaim(Claim):
+    """add_graph writes the graph and its run metadata as two events; they are one record."""
+
+    has_rest = True
+
+    def __init__(self, writer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        super().__init__(writer, args, kwargs)
+        self._found: list[Graph] = []
+
+    def refine(self, record: Record, log_dir: str) -> Record | None:
+        if isinstance(record, Graph):
+            self._found.append(record)
+            return None
+        return record
+
+    def rest(self, series: SeriesNames) -> Iterator[Record]:
+        if self._found:
+            parts = [part for record in self._found for part in record.parts if part]
+            yield msgspec.structs.replace(self._found[0], parts=tuple(parts))
+
+
+class EmbeddingClaim(Claim):
+    """add_embedding writes no event, but files beside the event file (tensors.tsv, metadata.tsv, sprite.png)."""
+
+    has_rest = True
+
+    def rest(self, series: SeriesNames) -> Iterator[Record]:
+        if not self.returned:
+            return
+        step, tag = self.argument(3, "global_step"), self.argument(4, "tag", "default")
+        shown = 0 if step is None else step
+        directory = series[self.parent_dir]
+        folder = os.path.join(self.parent_dir, str(shown).zfill(5), self.writer._encode(tag))
+        # The folder may still hold what an earlier call with the same step and tag left there.
+        given = {"tensors.tsv": True, "metadata.tsv": self.argument(1, "metadata") is not None}
+        given["sprite.png"] = self.argument(2, "label_img") is not None
+        names = [name for name, wanted in given.items() if wanted and _has(folder, name)]
+        parts = tuple(_read(os.path.join(folder, name)) for name in names)
+        whole = snapshot.cut_step(step)
+        yield Embedding(directory[tag], tuple(names), parts, whole, time.time(), directory.namespace)
+
+
+CLAIMS: dict[str, type[Claim]] = {
+    "add_scalars": ScalarsClaim,
+    "add_histogram": HistogramClaim,
+    "add_histogram_raw": HistogramClaim,
+    "add_image": ImageClaim,
+    "add_images": ImageClaim,
+    "add_image_with_boxes": ImageClaim,
+    "add_figure": FigureClaim,
+    "add_video": VideoClaim,
+    "add_audio": AudioClaim,
+    "add_text": TextClaim,
+    "add_pr_curve": PRCurveClaim,
+    "add_pr_curve_raw": PRCurveClaim,
+    "add_mesh": MeshClaim,
+    "add_tensor": TensorClaim,
+    "add_hparams": HParamsClaim,
+    "add_graph": GraphClaim,
+    "add_onnx_graph": GraphClaim,
+    "add_openvino_graph": GraphClaim,
+    "add_embedding": EmbeddingClaim,
+}
+
+
+def exact_scalar(argument: Any) -> float | None:
+    """The float64 of a number as the program gave it; None where the value in the event file is as good or safer.
+
+    A tensor on a device is not read a second time, which would wait for the device again, unless it has more
+    precision than the file (float64, int64). A meta tensor has no value; TensorBoard writes a random one.
+    """
+    while isinstance(argument, (list, tuple)) and len(argument) == 1:
+        argument = argument[0]
+    device = getattr(argument, "device", None)
+    elsewhere = getattr(device, "type", "cpu")
+    if elsewhere == "meta" or (elsewhere != "cpu" and str(argument.dtype) not in ("torch.float64", "torch.int64")):
+        return None
+    try:
+        # Both libraries take the text of a number, which `log_metric` refuses.
+        return float(argument) if isinstance(argument, (str, bytes)) else snapshot.number(argument)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _has(folder: str, name: str) -> bool:
+    return os.path.isfile(os.path.join(folder, name))
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()

@@ -1,0 +1,1 @@
+"""Deliveries: each reads the journal after its cursor and writes to one backend."""

@@ -1,0 +1,120 @@
+"""The process that answers one question of the doctor's."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec.structs import replace
+
+from tracelet.backends import backend_class, configured, hush
+from tracelet.backends.addresses import redacted
+from tracelet.backends.base import Probe
+from tracelet.capture.series import SeriesNames
+from tracelet.capture.tensorboard.foreign_patches import other_patches
+from tracelet.capture.tensorboard.interceptor import SummaryWriterInterceptor
+from tracelet.doctor.protocol import AboutBackend, AboutWriter, BackendAnswer, Question, WriterAnswer
+from tracelet.errors import ConfigurationError
+from tracelet.guard import Guard
+from tracelet.records import KINDS, Record, Scalar, kind
+from tracelet.redaction import Secrets
+
+T = TypeVar("T")
+
+_TAG = "tracelet/doctor"
+
+
+def main() -> None:
+    """Answer the question on standard input, and end at once: vendors' exit hooks have nothing to do here."""
+    channel = os.dup(1)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)
+    question: Question = msgspec.json.decode(sys.stdin.buffer.read(), type=Question)
+    if isinstance(question, AboutBackend):
+        hush(question.name)
+    answer = about_backend(question) if isinstance(question, AboutBackend) else about_writer(question)
+    os.write(channel, msgspec.json.encode(answer))
+    os._exit(0)
+
+
+def about_backend(question: AboutBackend) -> BackendAnswer:
+    """Import its package, make it, and probe it within the time that the question gives."""
+    secrets = Secrets()
+    guard = Guard(secrets.hide)
+    cls, error = _tried(guard, backend_class, question.name)
+    if cls is None:
+        told = str(error) if isinstance(error, ConfigurationError) else f"its class cannot be loaded: {_words(error)}"
+        return BackendAnswer(ok=False, detail=told)
+    lands = {kind(one): cls.places.get(one, "") for one in KINDS if one in cls.accepts}
+    answer = BackendAnswer(
+        ok=False, detail="", places=lands, filtered=tuple(kind(one) for one in KINDS if one not in cls.accepts)
+    )
+    if question.package is not None:
+        _, error = _tried(guard, importlib.import_module, question.package)
+        if error is not None:
+            return replace(answer, detail=f"import {question.package} fails: {_words(error)}")
+    try:
+        backend = configured(cls, question.config)
+    except ConfigurationError as refusal:
+        return replace(answer, detail=str(refusal))
+    _tried(guard, lambda: secrets.learn(backend.secrets()))
+    probe = _within(question.timeout, guard, lambda: cls.probe(backend.config))
+    own, _ = _tried(guard, cls.own_capture)
+    return replace(
+        answer,
+        ok=probe.ok,
+        detail=secrets.hide(redacted(" ".join(probe.detail.split()))),
+        reachable=probe.reachable,
+        signed_in=probe.signed_in,
+        own_capture=own,
+    )
+
+
+def about_writer(question: AboutWriter) -> WriterAnswer:
+    """Listen as a run does, and have a writer say something."""
+    records: list[Record] = []
+    guard = Guard()
+    interceptor = SummaryWriterInterceptor(records.append, SeriesNames(None, lambda root: None), guard)
+    interceptor.install()
+    _, error = _tried(guard, _say, question)
+    if error is not None:
+        return WriterAnswer(ok=False, detail=f"{question.module} cannot be used: {_words(error)}")
+    arrived = any(isinstance(record, Scalar) and record.tag == _TAG for record in records)
+    causes = ", ".join(guard.counts())
+    detail = "captured" if arrived else f"what it is told does not arrive{f': {causes}' if causes else ''}"
+    return WriterAnswer(ok=arrived, detail=detail, others=tuple(other_patches()))
+
+
+def _say(question: AboutWriter) -> None:
+    module = importlib.import_module(question.module)
+    with module.SummaryWriter(question.folder) as writer:
+        writer.add_scalar(_TAG, 0.5, 1)
+
+
+def _within(seconds: float, guard: Guard, probe: Callable[[], Probe]) -> Probe:
+    """The outcome of a probe that may be as slow as it likes."""
+    outcome: list[tuple[Probe | None, Exception | None]] = []
+    thread = threading.Thread(target=lambda: outcome.append(_tried(guard, probe)), name="tracelet-doctor", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not outcome:
+        return Probe(False, f"no answer within {seconds:g} s")
+    found, error = outcome[0]
+    return found if found is not None else Probe(False, _words(error))
+
+
+def _tried(guard: Guard, function: Callable[..., T], *args: Any) -> tuple[T | None, Exception | None]:
+    """What a call gave, or the exception that it ended with."""
+    results: list[T] = []
+    error = guard.attempt(lambda: results.append(function(*args)))
+    return (results[0] if results else None), error
+
+
+def _words(error: BaseException | None) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -1,0 +1,5 @@
+"""The object that `start_logging` returns."""
+
+from tracelet.experiment.experiment import Experiment
+
+__all__ = ["Experiment"]

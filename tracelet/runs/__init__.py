@@ -1,0 +1,1 @@
+"""Past and active runs, as the command line and the pages show them."""
