@@ -242,7 +242,7 @@ def test_what_a_store_has_beyond_the_journal_is_not_taken_for_what_is_said_now(g
         for step in range(300):
             experiment.log_metric("loss", step, step)
     ahead = Faulty(open=gate)
-    ahead._written = 500  # what its `confirm` says
+    ahead._written = 500  # what its `durable_seq` says
     again = tracelet.start_logging(run_id="killed", backend=ahead, resume=True, connect_timeout=0.2)
     for step in range(300, 400):
         again.log_metric("loss", step, step)

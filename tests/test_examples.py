@@ -60,7 +60,7 @@ def test_digits(folder):
     assert list((folder / "demo" / "tensorboard").rglob("events.out.tfevents.*"))
     assert "finished" == found.summary.status
     (csv,) = found.summary.backends
-    assert (found.summary.records, 0, 0) == (csv.delivered, csv.waiting, csv.rejected)
+    assert (found.summary.records, 0, 0) == (csv.delivered, csv.pending, csv.rejected)
     assert {"loss", "learning_rate", "val/loss", "val/accuracy", "result/accuracy"} == set(found.scalars)
     assert found.scalars["val/accuracy"].last > 0.9
     assert {"lr", "batch", "epochs"} == set(found.params)
@@ -92,7 +92,7 @@ def test_any_backend(backend, folder, monkeypatch):
 
     assert ["demo"] == os.listdir(folder)
     (delivered,) = found.summary.backends
-    assert (backend, 481, 0, 0) == (delivered.name, delivered.delivered, delivered.waiting, delivered.rejected)
+    assert (backend, 481, 0, 0) == (delivered.name, delivered.delivered, delivered.pending, delivered.rejected)
     said, held = defaultdict(list), defaultdict(list)
     (run,) = all_runs(folder / "demo" / "runs")
     for record in journalled(run):

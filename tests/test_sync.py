@@ -33,10 +33,10 @@ class Detouring(MemoryBackend):
         self._offline = not SERVER["up"]
         self._last = None
         if not self._offline:
-            self.hand_over(run, time.monotonic() + 5)
+            self.upload_offline(run, time.monotonic() + 5)
 
     @property
-    def detour(self):
+    def offline_reason(self):
         return "its server is away" if self._offline else None
 
     def _recorded(self):
@@ -53,18 +53,18 @@ class Detouring(MemoryBackend):
         SERVER.setdefault(self._run, []).extend(found)
         SERVER[f"{self._run} last"] = batch.last
 
-    def confirm(self):
+    def durable_seq(self):
         return SERVER.get(f"{self._run} last", 0)
 
-    def held(self):
-        return max(self.confirm(), self._recorded()["last"])
+    def resume_after(self):
+        return max(self.durable_seq(), self._recorded()["last"])
 
     @classmethod
-    def offline_store(cls, folder):
+    def pending_upload(cls, folder):
         place = folder / "recording.json"
         return str(place) if place.exists() else None
 
-    def hand_over(self, run, deadline):
+    def upload_offline(self, run, deadline):
         if not SERVER["up"]:
             raise BackendUnavailable("its server is still away")
         place = Path(run.folder) / "recording.json"
@@ -121,7 +121,7 @@ def test_a_detour_is_pending_until_it_was_handed_over(caplog):
 def test_what_is_all_recorded_is_not_recorded_again(monkeypatch):
     """While its server is away, a sync that could add nothing to the vendor's recording opens nothing for it."""
     experiment = recorded(100)
-    monkeypatch.setattr(Detouring, "recorded", classmethod(lambda cls, folder: 100))
+    monkeypatch.setattr(Detouring, "offline_seq", classmethod(lambda cls, folder: 100))
     opened = []
     monkeypatch.setattr(Detouring, "open", lambda self, run: opened.append(run))
 
@@ -174,7 +174,7 @@ class Forgetful(MemoryBackend):
         self.store.extend(batch)
         self._written = batch.last
 
-    def confirm(self):
+    def durable_seq(self):
         return len(self.store)
 
 

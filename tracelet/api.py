@@ -22,7 +22,7 @@ from tracelet.experiment.experiment import Experiment, secrets_in_use
 from tracelet.journal.store import JournalReader
 from tracelet.records import RunInfo
 from tracelet.runs.folders import check_run_id, find_run, new_run_id, run_folder
-from tracelet.settings import Events, Mode, Place, Settings, Source
+from tracelet.settings import DeliveryMode, Events, Mode, Settings, Source
 
 logger = logging.getLogger("tracelet")
 
@@ -52,7 +52,7 @@ def start_logging(
     flush_timeout: float | None = None,
     connect_timeout: float | None = None,
     wait: bool | None = None,
-    delivery: Place | None = None,
+    delivery: DeliveryMode | None = None,
     events: Events | bool | None = None,
     collect: Sequence[Source] | str | bool | None = None,
     system_interval: float | None = None,

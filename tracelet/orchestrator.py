@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracelet.backends.base import Backend, Status
-from tracelet.delivery.status import DeliveryStats, Standing
+from tracelet.delivery.status import DeliveryHandle, DeliveryStats
 from tracelet.delivery.thread import Delivery
 from tracelet.guard import Guard
-from tracelet.journal.queue import Intake
+from tracelet.journal.queue import RecordQueue
 from tracelet.journal.store import Cursor, JournalReader, Rejection
-from tracelet.journal.writer import Keeper
+from tracelet.journal.writer import JournalWriter
 from tracelet.records import Record, RunInfo
 from tracelet.redaction import Secrets
-from tracelet.settings import Place
+from tracelet.settings import DeliveryMode
 
 if TYPE_CHECKING:
     from tracelet.delivery.process.client import Worker
@@ -51,13 +51,13 @@ class Orchestrator:
         self._folder = folder
         self._info = info
         self._secrets = secrets or Secrets()
-        self._keeper = Keeper(folder, info, guard, queue_bytes, self._settled, self._secrets)
+        self._keeper = JournalWriter(folder, info, guard, queue_bytes, self._settled, self._secrets)
         self._began = self._keeper.last
-        self._intake = Intake(
+        self._intake = RecordQueue(
             folder, guard, queue_bytes=queue_bytes, queue_timeout=queue_timeout, taken=self._keeper.last
         )
         self.submit, self.drop = self._intake.submit, self._intake.drop
-        self._deliveries: dict[str, Standing] = {}
+        self._deliveries: dict[str, DeliveryHandle] = {}
         self.urls: dict[str, str] = {}
         """The backends' last known pages, by name; they outlive the backends."""
         self._worker: Worker | None = None
@@ -69,7 +69,12 @@ class Orchestrator:
         _live.add(self)
 
     def start(
-        self, backends: Sequence[Backend], opened: Callable[[], None], *, place: Place = "thread", at_once: bool = True
+        self,
+        backends: Sequence[Backend],
+        opened: Callable[[], None],
+        *,
+        place: DeliveryMode = "thread",
+        at_once: bool = True,
     ) -> None:
         """Begin journalling and delivering; `opened()` is called after every `Backend.open`, on its thread.
 
@@ -136,7 +141,7 @@ class Orchestrator:
             self._worker.start()
 
     @property
-    def deliveries(self) -> Mapping[str, Standing]:
+    def deliveries(self) -> Mapping[str, DeliveryHandle]:
         return self._deliveries
 
     def expect(self, configs: Mapping[str, Mapping[str, Any]]) -> None:
@@ -245,7 +250,7 @@ class Orchestrator:
             }
         return submitted, deliveries, self.guard.counts(), waits
 
-    def _lost(self, delivery: Standing) -> int:
+    def _lost(self, delivery: DeliveryHandle) -> int:
         """Records that the disk never took, and this backend neither; they are lost once the run has ended."""
         return self._keeper.tail.count_after(delivery.position) if self._ended.is_set() else 0
 

@@ -18,7 +18,7 @@ from tracelet.errors import ConfigurationError, meant_or_known
 
 Mode: TypeAlias = Literal["online", "offline", "disabled"]
 Events: TypeAlias = Literal["sync", "async", "off"]
-Place: TypeAlias = Literal["thread", "process"]
+DeliveryMode: TypeAlias = Literal["thread", "process"]
 Source: TypeAlias = Literal["environment", "git", "git-diff", "system", "console"]
 
 _PREFIX = "TRACELET_"
@@ -26,7 +26,7 @@ _FILE_VARIABLE = "TRACELET_CONFIG"
 # Names of older releases and of people's habit; one field each.
 _ALIASES = {"EXPERIMENT_NAME": "exp_name"}
 
-_CHOICES = {"mode": get_args(Mode), "events": get_args(Events), "delivery": get_args(Place)}
+_CHOICES = {"mode": get_args(Mode), "events": get_args(Events), "delivery": get_args(DeliveryMode)}
 _TIMES = ("flush_timeout", "connect_timeout", "queue_timeout", "system_interval")
 # Eleven days are as long as it takes: with infinity a clock can do no sums.
 _LONGEST = 1e6
@@ -63,7 +63,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     events: Events = "sync"
     """Event files: `sync`, written as without us; `async`, media and histograms are encoded and written by a thread;
     `off` (also False), none at all."""
-    delivery: Place = "thread"
+    delivery: DeliveryMode = "thread"
     """Where the backends work: in a `thread` of the program each, or together in a `process` beside it."""
     wait: bool = True
     """Whether `start_logging` waits for its backends, up to `connect_timeout`."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from tracelet.backends import backend_class, check_installed, configured, kept_config, offline_store
+from tracelet.backends import backend_class, check_installed, configured, kept_config, pending_upload
 from tracelet.backends.base import Backend
 from tracelet.errors import RunInUse
 from tracelet.guard import Guard
@@ -72,7 +72,7 @@ def waiting(folder: Path) -> list[str]:
     """
     with JournalReader(folder) as reader:
         last, cursors = reader.last(), reader.cursors()
-    return [name for name, cursor in cursors.items() if cursor.position < last or offline_store(name, folder)]
+    return [name for name, cursor in cursors.items() if cursor.position < last or pending_upload(name, folder)]
 
 
 def deliver(
@@ -118,7 +118,7 @@ def deliver(
     except RunInUse:
         return Synced(folder=folder, skipped="another process is at it")
     orchestrator.expect({one.name: kept_config(one, secrets) for one in made})
-    recorded = [one.name for one in made if one.offline_store(folder) is not None]
+    recorded = [one.name for one in made if one.pending_upload(folder) is not None]
     with _named_as(info.program if stands_in else None):
         reasons = _hand_over(made, folder, info, guard)
         # Also where a recording could not be handed over: in its vendor's offline mode the rest joins it.
@@ -126,7 +126,7 @@ def deliver(
             one
             for one in made
             if before.get(one.name, Cursor()).position < last
-            and not (one.name in reasons and one.recorded(folder) >= last)
+            and not (one.name in reasons and one.offline_seq(folder) >= last)
         ]
         try:
             orchestrator.start(lacking, lambda: None)
@@ -142,7 +142,7 @@ def deliver(
         after = reader.cursors()
     outcomes = {one.name: _outcome(one.name, before, after, last, reasons.get(one.name)) for one in made}
     left = [name for name in recorded if name in orchestrator.deliveries and name not in reasons]
-    behind = [name for name in left if offline_store(name, folder)]
+    behind = [name for name in left if pending_upload(name, folder)]
     if behind:  # what the vendor's offline recording got just now is handed over as well
         again = deliver(folder, behind, config=config, patience=patience, tell=tell, stands_in=stands_in)
         for one in again.outcomes:
@@ -175,8 +175,8 @@ def _hand_over(backends: Sequence[Backend], folder: Path, info: RunInfo, guard: 
     """Have the vendors deliver what they recorded offline; the reasons why some could not."""
     reasons = {}
     for backend in backends:
-        if backend.offline_store(folder) is not None:
-            error = guard.attempt(backend.hand_over, info, time.monotonic() + _HAND_OVER)
+        if backend.pending_upload(folder) is not None:
+            error = guard.attempt(backend.upload_offline, info, time.monotonic() + _HAND_OVER)
             if error is not None:
                 reasons[backend.name] = guard.hide(getattr(error, "reason", None) or f"{type(error).__name__}: {error}")
     return reasons
@@ -191,9 +191,9 @@ def _wait(orchestrator: Orchestrator, last: int, patience: float, tell: Tell) ->
         for name, delivery in list(left.items()):
             tell(name, delivery.position, last)
             now = time.monotonic()
-            if delivery.handed > moved[name][1]:
-                moved[name] = (now, delivery.handed)
-            done = delivery.position >= last or (delivery.is_detoured and delivery.handed >= last)
+            if delivery.written_seq > moved[name][1]:
+                moved[name] = (now, delivery.written_seq)
+            done = delivery.position >= last or (delivery.is_offline and delivery.written_seq >= last)
             limit = patience if delivery.was_open else min(patience, _UNOPENED)
             if done or now - moved[name][0] > limit:
                 del left[name]

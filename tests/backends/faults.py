@@ -31,9 +31,9 @@ class Faulty(MemoryBackend):
         self._meet("write")
         super().write(batch)
 
-    def confirm(self):
-        self._meet("confirm")
-        return super().confirm()
+    def durable_seq(self):
+        self._meet("durable_seq")
+        return super().durable_seq()
 
     def flush(self):
         self._meet("flush")

@@ -92,7 +92,7 @@ def give(backend: AimBackend, *records: Record, after: int = 0) -> int:
     """One batch, as the delivery hands it over; its last sequence number."""
     batch = Batch(records, after + len(records))
     backend.write(batch)
-    backend.handed(batch)
+    backend.on_written(batch)
     return batch.last
 
 
@@ -767,7 +767,7 @@ def test_a_batch_that_was_cut_off_is_completed(repo: Path, monkeypatch: pytest.M
         give(backend, *records[5:], after=5)
     backend._end()
     again = opened(repo)
-    assert 5 == again.confirm() or cut >= len(records) - 5
+    assert 5 == again.durable_seq() or cut >= len(records) - 5
     give(again, *records[5:], after=5)
     again.close("finished", 0)
 
@@ -884,7 +884,7 @@ def test_a_server_that_comes_back_gets_everything_once(server: Server, repo: Pat
     server.end(number)
     assert refused(backend, numbers(20, 40), 20) < 5
     assert refused(backend, numbers(20, 40), 20) < 5
-    assert 20 == backend.confirm()
+    assert 20 == backend.durable_seq()
     server.start()
     give(backend, *numbers(20, 40), after=20)
     backend.native.track(1.0, name="own", step=1)
@@ -937,7 +937,7 @@ def test_a_close_without_a_server_ends(server: Server, repo: Path, number: int) 
     with pytest.raises(BackendUnavailable):
         backend.close("finished", 0)
     assert time.monotonic() - began < 12
-    assert 20 == backend.confirm()
+    assert 20 == backend.durable_seq()
     assert "write" not in vars(sys.stdout)
     server.stop()
     for thread in set(threading.enumerate()) - before:
@@ -946,7 +946,7 @@ def test_a_close_without_a_server_ends(server: Server, repo: Path, number: int) 
 
     server.start()
     again = opened(repo, {"repo": server.url})
-    assert 20 == again.confirm()
+    assert 20 == again.durable_seq()
     again.close("finished", 0)
     assert 20 == len(steps(store.only(repo), "loss"))
     assert store.only(repo).ended

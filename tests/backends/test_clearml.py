@@ -586,11 +586,11 @@ def test_nothing_is_lost_or_doubled_by_a_kill(tmp_path: Path) -> None:
 def test_the_store_says_how_far_it_is(tmp_path: Path) -> None:
     """Right after `open`: what an earlier process had written, though the journal's cursor never heard of it."""
     backend = opened(tmp_path)
-    assert 0 == backend.confirm()
-    backend.write(Batch(points(4), 4))  # and killed before `handed`
+    assert 0 == backend.durable_seq()
+    backend.write(Batch(points(4), 4))  # and killed before `on_written`
     later = opened_elsewhere(tmp_path, backend)
 
-    assert 4 == later.confirm()
+    assert 4 == later.durable_seq()
     deliver(later, points(5, 4), after=4)
     later.close("finished", 0)
     assert [(at, at / 4) for at in range(9)] == series(store.read(cache()))
@@ -631,7 +631,7 @@ def test_a_half_written_line_is_cut_and_written_again(tmp_path: Path) -> None:
     assert 9 == torn.returncode, torn.err
     later = opened(tmp_path)
 
-    assert 4 == later.confirm()
+    assert 4 == later.durable_seq()
     deliver(later, points(4, 4), after=4)
     later.close("finished", 0)
     assert [(at, at / 4) for at in range(8)] == series(store.read(cache()))
@@ -646,7 +646,7 @@ def test_a_rejected_record_in_the_middle_counts_what_came_before(tmp_path: Path)
     with pytest.raises(RecordRejected, match="missing") as caught:
         backend.write(Batch([*points(3), gone, *points(2, 3)], 6))
 
-    assert (3, 3) == (caught.value.written, backend.confirm())
+    assert (3, 3) == (caught.value.written, backend.durable_seq())
     backend.close("finished", 0)
     assert [0, 1, 2] == [step for step, _ in series(store.read(cache()))]
 
@@ -719,7 +719,7 @@ def test_everything_arrives_at_a_server(tmp_path: Path, server: ClearmlServer) -
     records = [*points(2500), Params({"lr": 0.1}, WALL_TIME), *sample_records(tmp_path)]
     last = len(records)
     deliver(backend, records)
-    assert last == backend.confirm()
+    assert last == backend.durable_seq()
     assert str(backend.url).startswith(server.url)
     backend.close("finished", 0)
 
@@ -951,11 +951,11 @@ def offline_run(tmp_path: Path, records: list[Any], after: int = 0) -> None:
 
 
 def handed_over(tmp_path: Path, seconds: float = 60.0) -> None:
-    ClearmlBackend().hand_over(run_info(tmp_path), time.monotonic() + seconds)
+    ClearmlBackend().upload_offline(run_info(tmp_path), time.monotonic() + seconds)
 
 
 def waits(tmp_path: Path) -> bool:
-    return ClearmlBackend.offline_store(Path(run_info(tmp_path).folder)) is not None
+    return ClearmlBackend.pending_upload(Path(run_info(tmp_path).folder)) is not None
 
 
 @pytest.mark.parametrize("variable", ["", "1"])
@@ -1024,7 +1024,7 @@ def test_the_handed_over_task_is_gone_on_with_online(tmp_path: Path, server: Cle
     offline_run(tmp_path, points(5))
     handed_over(tmp_path)
     backend = opened(tmp_path)
-    assert 5 == backend.confirm()
+    assert 5 == backend.durable_seq()
     deliver(backend, points(3, 5), after=5)
     backend.close("finished", 0)
 
@@ -1042,7 +1042,7 @@ def test_a_store_that_was_deleted_is_given_everything(tmp_path: Path, server: Cl
         else:
             shutil.rmtree(session())
         backend = opened(tmp_path, mode=mode)
-        assert 0 == backend.confirm()
+        assert 0 == backend.durable_seq()
         backend.close("finished", 0)
 
 
@@ -1080,7 +1080,7 @@ def test_credentials_are_known_by_value(tmp_path: Path, monkeypatch: pytest.Monk
     known = {"given-key", "given-secret", "from-env", "FROMFILEKEY", "s3", "pass%20word", "pass word"}
     known |= {"hosted", "inconf"}
     assert known <= set(backend.secrets())
-    assert not {"api_key", "access_key", "secret_key"} & set(ClearmlBackend.kept)
+    assert not {"api_key", "access_key", "secret_key"} & set(ClearmlBackend.persistent_keys)
     assert "pass%20word" not in repr(backend.config)
 
 

@@ -345,13 +345,13 @@ def story(tmp_path, monkeypatch):
 @pytest.mark.parametrize("where", ["before", "inside", "after"])
 @pytest.mark.parametrize("at", [0, 20, 33])
 def test_a_kill_costs_nothing_and_doubles_nothing(tmp_path, story, where, at):
-    """Killed before, in the middle of, or after a batch: what `confirm` says, sent on from there, is the whole run."""
+    """Killed before, in the middle of, or after a batch: resent after `durable_seq`, the run is whole."""
     (tmp_path / "killed").mkdir()
     done = subprocess.run([sys.executable, "-c", PROGRAM, str(tmp_path / "killed"), where, str(at)], timeout=60)
     assert -signal.SIGKILL == done.returncode
 
     backend = opened(tmp_path / "killed")
-    held = backend.confirm()
+    held = backend.durable_seq()
     first_bad = at // 4 * 4 + 4
     assert (first_bad if where == "after" else first_bad - 4) == held
     deliver(backend, story(tmp_path / "killed")[held:], after=held, size=5)
@@ -386,7 +386,7 @@ for room in (10, 1):
     else:
         raise SystemExit("the disk was not full")
     assert scalars.stat().st_size == size + room, "no half row was tried"
-    assert backend.confirm() == 500, backend.confirm()
+    assert backend.durable_seq() == 500, backend.durable_seq()
 if sys.argv[3] == "end":  # it is full to the end: what a person finds has no half row either
     try:
         backend.close("finished", 0)

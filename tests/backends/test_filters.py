@@ -12,7 +12,7 @@ from support import REPOSITORY, our_threads
 import tracelet
 from tracelet import sync
 from tracelet.backends import filters
-from tracelet.backends.filters import Filter, Sieve
+from tracelet.backends.filters import Filter, FilterState
 from tracelet.backends.memory import MemoryBackend
 from tracelet.errors import ConfigurationError
 from tracelet.journal.store import JournalReader
@@ -31,13 +31,13 @@ def text(tag, wall_time=0.0):
 
 def kept(records, **given):
     """What goes through, in one piece."""
-    found, others = Sieve(KINDS, filters.made(given, "here")).sift(1, records)
+    found, others = FilterState(KINDS, filters.made(given, "here")).sift(1, records)
     assert len(records) == len(found) + len(others)
     return [record for _, record in found]
 
 
 def reasons(records, **given):
-    _, others = Sieve(KINDS, filters.made(given, "here")).sift(1, records)
+    _, others = FilterState(KINDS, filters.made(given, "here")).sift(1, records)
     return dict(others)
 
 
@@ -116,7 +116,7 @@ def test_what_is_excluded_does_not_count_as_seen():
     records = [scalar("a", 0), scalar("b", 1), text("a", 2), scalar("a", 3), Params({}, 4)]
     given = {"exclude_kinds": ["text"], "exclude": ["b"], "every": {"scalar": 10}}
     assert {2: "exclude", 3: "exclude_kinds", 4: "every"} == reasons(records, **given)
-    _, others = Sieve((Scalar,), filters.made(given, "here")).sift(1, records)
+    _, others = FilterState((Scalar,), filters.made(given, "here")).sift(1, records)
     assert {2: "exclude", 3: "accepts", 4: "every", 5: "accepts"} == dict(others)
     assert {1: "include", 2: "kinds"} == reasons([scalar("b"), text("a")], kinds=["scalar"], include=["a"])
 

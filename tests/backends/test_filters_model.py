@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tracelet.backends.base import Backend
-from tracelet.backends.filters import Filter, Sieve
+from tracelet.backends.filters import Filter, FilterState
 from tracelet.delivery.thread import Delivery
 from tracelet.errors import BackendUnavailable, RecordRejected
 from tracelet.guard import Guard
 from tracelet.journal.store import Cursor, JournalReader
-from tracelet.journal.writer import Keeper
+from tracelet.journal.writer import JournalWriter
 from tracelet.records import KINDS, Params, RunInfo, Scalar, Text, kind
 from tracelet.redaction import Secrets
 
@@ -79,7 +79,7 @@ def model(said, accepts, given):
 @settings(max_examples=400)
 def test_pieces_change_no_decision(said, accepts, given, pieces):
     """Pieces of any size, of which any part is handed over before the next is asked for, with new processes between."""
-    sieve, found = Sieve(accepts, given), []
+    sieve, found = FilterState(accepts, given), []
     for size, handed, restarts in [*pieces, (len(said), len(said), False)]:
         piece = said[len(found) : len(found) + size]
         first = len(found) + 1
@@ -89,7 +89,7 @@ def test_pieces_change_no_decision(said, accepts, given, pieces):
         last = min(first - 1 + handed, first - 1 + len(piece))
         found += [told[seq] for seq in range(first, last + 1)]
         if restarts:
-            sieve = Sieve(accepts, given)
+            sieve = FilterState(accepts, given)
             sieve.sift(1, said[: len(found)])
             last = len(found)
         sieve.commit(last)
@@ -157,7 +157,7 @@ def session(folder, batches, said, backend):
     guard = Guard()
     resumed = (folder / "journal.db").exists()
     info = RunInfo(run_id="r", project=None, name=None, folder=str(folder), resumed=resumed)
-    keeper = Keeper(folder, info, guard, 2**20, lambda: None, Secrets())
+    keeper = JournalWriter(folder, info, guard, 2**20, lambda: None, Secrets())
     with JournalReader(folder) as reader:
         cursor = reader.cursors().get("filling", Cursor())
     delivery = Delivery(

@@ -108,7 +108,7 @@ def test_a_backend_that_loses_or_doubles_fails_the_exam(tmp_path):
             super().write([type(one)(one.tag, one.value + 0.0, one.step, one.wall_time) for one in batch])
 
     class Hurries(MemoryBackend):
-        def confirm(self):
+        def durable_seq(self):
             return 10**9
 
     class Leaks(MemoryBackend):

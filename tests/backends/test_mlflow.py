@@ -32,7 +32,7 @@ from support import TESTS
 import tracelet
 from tracelet.backends.base import Batch
 from tracelet.backends.mlflow import MlflowBackend, MlflowConfig
-from tracelet.backends.mlflow.timestamps import Repeats
+from tracelet.backends.mlflow.timestamps import TimestampDeduplicator
 from tracelet.backends.mlflow.values import artifact_path, file_key, key_of, name_tags
 from tracelet.errors import BackendUnavailable, RecordRejected
 from tracelet.records import (
@@ -264,7 +264,7 @@ def test_what_is_offered_again_is_there_once(backend: MlflowBackend, tmp_path: P
 
 
 def test_the_memory_for_repetitions_is_bounded() -> None:
-    repeats = Repeats()
+    repeats = TimestampDeduplicator()
     for at in range(30_000):
         assert at == repeats.place(at, "k", at, at, 0.5)
         repeats.settle(at + 1)
@@ -275,7 +275,7 @@ def test_the_memory_for_repetitions_is_bounded() -> None:
 
 def test_a_batch_that_was_not_taken_is_placed_as_before() -> None:
     """Only what the store took counts as taken."""
-    repeats = Repeats()
+    repeats = TimestampDeduplicator()
     first = [repeats.place(at, "k", 0, 7, 0.5) for at in range(4)]
     repeats.settle(2)
     second = [repeats.place(at, "k", 0, 7, 0.5) for at in range(2)]

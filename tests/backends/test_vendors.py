@@ -123,9 +123,9 @@ CREDENTIALS = {"api_key", "access_key", "secret_key", "password", "headers", "se
 def test_no_credential_is_kept_of_a_config(name):
     """What a later delivery needs to know is in the journal, but for what signs in."""
     cls = backend_class(name)
-    assert set(cls.kept) <= set(cls.Config.__struct_fields__)
-    assert set() == CREDENTIALS & set(cls.kept)
-    assert set(cls.Config.__struct_fields__) - set(cls.kept) <= CREDENTIALS
+    assert set(cls.persistent_keys) <= set(cls.Config.__struct_fields__)
+    assert set() == CREDENTIALS & set(cls.persistent_keys)
+    assert set(cls.Config.__struct_fields__) - set(cls.persistent_keys) <= CREDENTIALS
 
 
 @pytest.mark.parametrize("name", KEPT)

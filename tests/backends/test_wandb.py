@@ -128,7 +128,7 @@ def give(backend: WandbBackend, *records: Record) -> int:
     _last += len(records)
     batch = Batch(records, _last)
     backend.write(batch)
-    backend.handed(batch)
+    backend.on_written(batch)
     return _last
 
 
@@ -648,7 +648,7 @@ def test_a_sweeps_values_are_there_on_return(folder: Path, monkeypatch: pytest.M
     assert ("agents", 0.125) == (wandb.run.id, wandb.config["lr"])
     last = give(backend, Params({"lr": 1.0, "other": 2}, WALL))
     backend.flush()
-    assert last == backend.confirm()
+    assert last == backend.durable_seq()
     backend.close("finished", 0)
     run = store.only(folder)
 
@@ -674,7 +674,7 @@ def test_a_disabled_run_takes_everything(folder: Path) -> None:
     last = give(backend, scalar("a", 1, 1), Image("i", b"x", "png", 1, 1, 1, WALL), Params({"lr": 1}, WALL))
     backend.flush()
 
-    assert last == backend.confirm()
+    assert last == backend.durable_seq()
     backend.close("finished", 0)
 
 
@@ -685,13 +685,13 @@ def test_a_key_that_is_given_is_kept_secret(folder: Path) -> None:
     config = WandbConfig(mode="online", api_key=key, backend_url="http://127.0.0.1:9")
     backend = WandbBackend(config)
     backend.open(info(folder))
-    detour = backend.detour
+    offline_reason = backend.offline_reason
     assert "WANDB_API_KEY" not in os.environ
     with pytest.raises(BackendUnavailable) as caught:
         backend.close("finished", 0)
 
     assert {key} == set(backend.secrets())
-    assert key not in f"{caught.value!r}{config!r}{config}{detour}"
+    assert key not in f"{caught.value!r}{config!r}{config}{offline_reason}"
     assert [] == [path for path in folder.rglob("*") if path.is_file() and key.encode() in path.read_bytes()]
     assert before == (sys.exit, sys.excepthook)
 
@@ -716,17 +716,17 @@ def test_a_password_in_the_address_is_in_no_text(folder: Path) -> None:
     """Neither in why the server is not to be had, nor in what the config shows; the request goes without it."""
     backend = WandbBackend(WandbConfig(mode="online", api_key="k" * 40, backend_url="http://me:pw1@127.0.0.1:9"))
     backend.open(info(folder))
-    detour = backend.detour
+    offline_reason = backend.offline_reason
     with pytest.raises(BackendUnavailable) as caught:
         backend.close("finished", 0)
 
-    assert "Connection refused" in str(detour)
-    assert "pw1" not in f"{caught.value!r}{backend.config!r}{detour}"
+    assert "Connection refused" in str(offline_reason)
+    assert "pw1" not in f"{caught.value!r}{backend.config!r}{offline_reason}"
 
 
 def test_the_journal_keeps_no_credential() -> None:
     """What `tracelet sync` may find of the config has neither the key nor the settings, which may hold one."""
-    assert {"api_key", "settings"} == set(WandbConfig.__struct_fields__) - set(WandbBackend.kept)
+    assert {"api_key", "settings"} == set(WandbConfig.__struct_fields__) - set(WandbBackend.persistent_keys)
 
 
 def test_config_knows_its_keys() -> None:
@@ -744,7 +744,7 @@ def test_config_knows_its_keys() -> None:
 
 def test_confirm_follows_the_file(backend: WandbBackend, folder: Path) -> None:
     """Nothing is confirmed before it stands in the file, everything after `flush`, also beside the program's rows."""
-    assert backend.confirm() is None
+    assert backend.durable_seq() is None
     first = give(backend, *[scalar("loss", at, at) for at in range(100)])
     for at in range(50):
         wandb.log({"own": at}, step=at)
@@ -756,16 +756,16 @@ def test_confirm_follows_the_file(backend: WandbBackend, folder: Path) -> None:
         scalar("open", 1, 1),
     )
     backend._read()
-    assert backend.confirm() in (None, first)
+    assert backend.durable_seq() in (None, first)
     backend.flush()
 
-    assert second == backend.confirm()
+    assert second == backend.durable_seq()
     run = store.only(folder)
     assert 100 == len(run.series("loss"))
     assert [1] == [value for _, value, _ in run.series("open")]
     third = give(backend, scalar("loss", 1, 100))
     backend.close("finished", 0)
-    assert third == backend.confirm()
+    assert third == backend.durable_seq()
 
 
 def test_a_batch_is_not_confirmed_without_its_open_row(backend: WandbBackend) -> None:
@@ -779,12 +779,12 @@ def test_a_batch_is_not_confirmed_without_its_open_row(backend: WandbBackend) ->
 
     third = give(backend, scalar("a", 4, 4))
     backend.flush()
-    assert third == backend.confirm()
+    assert third == backend.durable_seq()
     assert first < second < third
 
 
 def test_what_was_confirmed_survives_a_kill(folder: Path) -> None:
-    """kill -9 of program and service together right after `confirm`: every confirmed row is in the file."""
+    """kill -9 of program and service together right after `durable_seq`: every confirmed row is in the file."""
     program = """
         import os, sys
         from pathlib import Path
@@ -795,7 +795,7 @@ def test_what_was_confirmed_survives_a_kill(folder: Path) -> None:
         backend.open(info(Path(sys.argv[1])))
         last = give(backend, *[scalar("loss", at, at) for at in range(3000)])
         backend.flush()
-        assert last == backend.confirm()
+        assert last == backend.durable_seq()
         give(backend, *[scalar("late", at, at) for at in range(10)])
         os.killpg(0, 9)
     """

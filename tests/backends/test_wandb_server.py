@@ -49,11 +49,11 @@ def opened(folder: Path, **config: Any) -> WandbBackend:
 
 
 def waits(folder: Path) -> str | None:
-    return WandbBackend.offline_store(folder / "run")
+    return WandbBackend.pending_upload(folder / "run")
 
 
-def hand_over(folder: Path, seconds: float = 30) -> None:
-    WandbBackend().hand_over(info(folder), time.monotonic() + seconds)
+def upload_offline(folder: Path, seconds: float = 30) -> None:
+    WandbBackend().upload_offline(info(folder), time.monotonic() + seconds)
 
 
 def until(reached: Callable[[], Any], seconds: float = 20) -> None:
@@ -105,7 +105,7 @@ class TestWandbServerContract(BackendContract):
 def test_a_run_is_uploaded_as_it_was_said(server: WandbServer, folder: Path) -> None:
     """Rows, picture, config, artifact, exit code: all at the server after `close`, and nothing waits."""
     backend = opened(folder)
-    assert (None, "http") == (backend.detour, str(backend.url)[:4])
+    assert (None, "http") == (backend.offline_reason, str(backend.url)[:4])
     give(
         backend,
         *[scalar("loss", step / 3, step) for step in range(10)],
@@ -135,7 +135,7 @@ def test_a_second_process_goes_on_after_the_first(server: WandbServer, folder: P
     first.close("finished", 0)
     wandb.teardown()
     second = opened(folder)
-    assert (last, last) == (second.held(), second.confirm())
+    assert (last, last) == (second.resume_after(), second.durable_seq())
     give(second, *[scalar("loss", step, step) for step in range(10, 20)])
     second.close("finished", 0)
 
@@ -169,23 +169,23 @@ def test_a_run_begins_without_its_server(fault: str, server: WandbServer, folder
     with server.fault(FAULTS[fault](server)):
         backend = opened(folder, finish_timeout=1.0)
         assert time.monotonic() - begun < 9
-        assert backend.detour
-        assert "\n" not in backend.detour
+        assert backend.offline_reason
+        assert "\n" not in backend.offline_reason
         wandb.log({"own": 1}, step=3)
         last = give(backend, *[scalar("loss", step, step) for step in range(10)])
         backend.flush()
-        assert (None, 0) == (backend.held(), backend.confirm())
+        assert (None, 0) == (backend.resume_after(), backend.durable_seq())
         with pytest.raises(BackendUnavailable):
             backend.close("finished", 0)
-    assert backend.confirm() == 0
+    assert backend.durable_seq() == 0
     assert waits(folder)
-    hand_over(folder)
+    upload_offline(folder)
 
     run = server.the_run()
     assert ([(step, step) for step in range(10)], [1], [0]) == (points(run), run.values("own"), run.exit_codes[-1:])
     assert waits(folder) is None
     later = opened(folder)
-    assert (last, last) == (later.held(), later.confirm())
+    assert (last, last) == (later.resume_after(), later.durable_seq())
     later.close("finished", 0)
     assert 10 == len(points(run))
 
@@ -202,7 +202,7 @@ def test_no_way_to_the_server(where: str, server: WandbServer, folder: Path, mon
     backend = opened(folder)
 
     assert time.monotonic() - begun < 2
-    assert ("API key" if where == "no key" else "://") in str(backend.detour)
+    assert ("API key" if where == "no key" else "://") in str(backend.offline_reason)
     assert wandb.run is backend.native
     with pytest.raises(BackendUnavailable):
         backend.close("finished", 0)
@@ -216,7 +216,7 @@ def test_a_server_that_comes_back_gets_the_run_at_its_end(server: WandbServer, f
     server.start()
     backend.close("finished", 0)
 
-    assert (last, None) == (backend.confirm(), waits(folder))
+    assert (last, None) == (backend.durable_seq(), waits(folder))
     assert [(step, step) for step in range(10)] == points(server.the_run())
 
 
@@ -231,7 +231,7 @@ def test_recordings_are_handed_over_in_their_order(server: WandbServer, folder: 
         wandb.teardown()
     server.start()
     backend = opened(folder)
-    assert backend.detour is None
+    assert backend.offline_reason is None
     give(backend, *[scalar("loss", step, step) for step in range(20, 30)])
     backend.close("finished", 0)
 
@@ -242,13 +242,13 @@ def test_recordings_are_handed_over_in_their_order(server: WandbServer, folder: 
 def test_what_is_recorded_is_known_without_a_run(server: WandbServer, folder: Path) -> None:
     """So that a sync without a server begins no recording that would stay empty."""
     server.stop()
-    assert 0 == WandbBackend.recorded(folder / "run")
+    assert 0 == WandbBackend.offline_seq(folder / "run")
     backend = opened(folder)
     last = give(backend, *[scalar("loss", step, step) for step in range(10)])
     with pytest.raises(BackendUnavailable):
         backend.close("finished", 0)
 
-    assert last == WandbBackend.recorded(folder / "run")
+    assert last == WandbBackend.offline_seq(folder / "run")
 
 
 def test_handing_over_twice_changes_nothing(server: WandbServer, folder: Path) -> None:
@@ -262,8 +262,8 @@ def test_handing_over_twice_changes_nothing(server: WandbServer, folder: Path) -
     store = waits(folder)
     subprocess.run([sys.executable, "-m", "wandb", "sync", store], check=True, timeout=60, stdin=subprocess.DEVNULL)
     assert waits(folder) is None
-    hand_over(folder)
-    hand_over(folder)
+    upload_offline(folder)
+    upload_offline(folder)
 
     assert [(step, step) for step in range(10)] == points(server.the_run())
 
@@ -282,7 +282,7 @@ def test_a_hand_over_that_was_cut_off_is_finished(server: WandbServer, folder: P
         return Answer(404) if call == "file_stream" and server.calls[call] > 1 else None
 
     # The stand-in for a death in the middle: a thousand rows are there, the sync of the rest fails.
-    hand_over(folder)
+    upload_offline(folder)
     run = server.the_run()
     for number in range(1000, 3000):
         kept[number] = run.streams["wandb-history.jsonl"].pop(number)
@@ -291,8 +291,8 @@ def test_a_hand_over_that_was_cut_off_is_finished(server: WandbServer, folder: P
     Path(f"{json.loads(note.read_text())['recordings'][0]['file']}.synced").unlink()
     server.calls.clear()
     with server.fault(cut), pytest.raises(BackendUnavailable):
-        WandbBackend().hand_over(info(folder), time.monotonic() + 3)
-    hand_over(folder)
+        WandbBackend().upload_offline(info(folder), time.monotonic() + 3)
+    upload_offline(folder)
 
     assert [(step, step) for step in range(3000)] == points(run)
     assert [row["_step"] for row in run.rows] == list(range(3000))
@@ -312,7 +312,7 @@ def test_a_hand_over_ends_at_its_deadline(server: WandbServer, folder: Path) -> 
         server.fault(lambda call: server.hang(call) if call == "UpsertBucket" else None),
         pytest.raises(BackendUnavailable, match="too long"),
     ):
-        hand_over(folder, 2)
+        upload_offline(folder, 2)
 
     assert time.monotonic() - begun < 4
     assert waits(folder)
@@ -326,7 +326,7 @@ def test_a_refusal_names_its_time(server: WandbServer, folder: Path) -> None:
         backend.close("finished", 0)
     server.start()
     with server.fault(answers(429, Retry_After="7")(server)), pytest.raises(BackendUnavailable) as caught:
-        hand_over(folder)
+        upload_offline(folder)
 
     assert 7.0 == caught.value.retry_after
 
@@ -349,7 +349,7 @@ def test_an_outage_in_the_middle_loses_nothing(server: WandbServer, folder: Path
     backend.close("finished", 0)
 
     assert [(step, step) for step in range(300)] == points(server.the_run())
-    assert backend.confirm() == last + 100
+    assert backend.durable_seq() == last + 100
 
 
 @pytest.mark.parametrize("code", [429, 500])
@@ -376,7 +376,7 @@ def test_a_slow_server_gets_everything(server: WandbServer, folder: Path) -> Non
     """200 ms a call."""
     with server.fault(server.slow):
         backend = opened(folder)
-        assert backend.detour is None
+        assert backend.offline_reason is None
         give(backend, *[scalar("loss", step, step) for step in range(100)])
         backend.close("finished", 0)
 
@@ -392,7 +392,7 @@ def test_an_upload_that_does_not_end_is_told(how: str, server: WandbServer, fold
     until(lambda: server.runs["run1"].streams.get("wandb-history.jsonl"))
     last = give(backend, *[scalar("loss", step, step) for step in range(100, 200)])
     backend.flush()
-    assert last == backend.confirm()
+    assert last == backend.durable_seq()
     fault = {"hangs": server.hang, "forbids": lambda call: Answer(403)}.get(how, lambda call: None)
     if how == "refuses":
         server.stop()
@@ -402,16 +402,16 @@ def test_an_upload_that_does_not_end_is_told(how: str, server: WandbServer, fold
         with pytest.raises(BackendUnavailable):
             backend.close("finished", 0)
         assert time.monotonic() - begun < 8
-    assert 0 == backend.confirm()
+    assert 0 == backend.durable_seq()
     assert waits(folder)
     wandb.teardown()
     if how == "refuses":
         server.start()
-    hand_over(folder)
+    upload_offline(folder)
 
     assert [(step, step) for step in range(300)] == points(server.the_run())
     later = opened(folder)
-    assert last == later.held() == later.confirm()
+    assert last == later.resume_after() == later.durable_seq()
     later.close("finished", 0)
 
 
@@ -436,21 +436,21 @@ def test_an_artifact_that_did_not_get_there_is_not_confirmed(server: WandbServer
     first = Artifact("first.bin", (spooled(folder, "first.bin", b"1"),), WALL)  # wandb signs in at the first one
     before = give(backend, first, scalar("loss", 0, 0), scalar("loss", 1, 1))
     backend.flush()
-    until(lambda: before == backend.confirm())
+    until(lambda: before == backend.durable_seq())
     file = spooled(folder, "a.bin", b"x")
     artifact, rest = Artifact("a.bin", (file,), WALL), [scalar("loss", step, step) for step in range(2, 10)]
     with server.fault(lambda call: server.hang(call) if call == "CreateArtifact" else None):
         give(backend, artifact)
         last = give(backend, *rest)
         backend.flush()
-        assert before == backend.confirm()
+        assert before == backend.durable_seq()
         with pytest.raises(BackendUnavailable):
             backend.close("finished", 0)
     wandb.teardown()
     later = opened(folder)
-    assert before == later.held()
+    assert before == later.resume_after()
     later.write(_batch([artifact, *rest], last))
-    later.handed(_batch([], last))
+    later.on_written(_batch([], last))
     later.close("finished", 0)
 
     assert [(step, step) for step in range(10)] == points(server.the_run())
@@ -498,9 +498,9 @@ def test_a_killed_run_is_finished_without_doubles(server: WandbServer, folder: P
         backend.open(info(Path(sys.argv[1])))
         for start in range(0, 3000, 100):
             last = give(backend, *[scalar("loss", at, at) for at in range(start, start + 100)])
-            backend.confirm()
+            backend.durable_seq()
             time.sleep(0.05)
-        while (backend.confirm() or 0) < last:  # the service may send what it has not written yet
+        while (backend.durable_seq() or 0) < last:  # the service may send what it has not written yet
             time.sleep(0.01)
         os.killpg(0, 9)
     """
@@ -509,7 +509,7 @@ def test_a_killed_run_is_finished_without_doubles(server: WandbServer, folder: P
     run = server.the_run()
     assert waits(folder)
     backend = opened(folder)
-    held = backend.held()
+    held = backend.resume_after()
     assert held
     give_from(backend, held, 3500)
     backend.close("finished", 0)
@@ -523,7 +523,7 @@ def give_from(backend: WandbBackend, held: int, end: int) -> None:
     for start in range(held, end, 100):
         stop = min(start + 100, end)
         backend.write(_batch([scalar("loss", at, at) for at in range(start, stop)], stop))
-        backend.handed(_batch([], stop))
+        backend.on_written(_batch([], stop))
 
 
 ENDING = """

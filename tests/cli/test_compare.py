@@ -107,8 +107,8 @@ def test_values_that_only_look_alike_are_told_apart(call, made):
         ([1, 1], False),
         ([1, 1.0], True),
         ([math.nan, math.nan], False),
-        ([None, comparison.ABSENT], True),
-        (["", comparison.ABSENT], True),
+        ([None, comparison.MISSING], True),
+        (["", comparison.MISSING], True),
         ([[1, 2], [1, 2]], False),
         ([True, 1], True),
         ([1, "1"], True),
@@ -117,7 +117,7 @@ def test_values_that_only_look_alike_are_told_apart(call, made):
     ],
 )
 def test_values_differ_where_a_person_sees_it(values, differs):
-    assert differs == comparison.Line("x", tuple(values)).differs
+    assert differs == comparison.Row("x", tuple(values)).differs
 
 
 @pytest.mark.parametrize("runs", [["run-a"], ["run-a", "run-a"], ["run-a", "digits/run-a"]])

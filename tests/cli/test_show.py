@@ -265,7 +265,7 @@ def test_a_plot_has_the_machines_curves_where_there_are_no_others(monkeypatch, t
     monkeypatch.setattr(
         Figure, "savefig", lambda figure, *_, **__: drawn.extend(one.get_title() for one in figure.axes)
     )
-    series = {name: report.Series(name) for name in names}
+    series = {name: report.DownsampledSeries(name) for name in names}
     plot.write_png(charts.of_run(series), tmp_path / "curves.png")
 
     assert titles == drawn
@@ -275,7 +275,7 @@ def test_a_chart_of_many_curves_names_the_first(monkeypatch, tmp_path):
     """And says how many there are; no two of the first forty look alike."""
     drawn = []
     monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.extend(figure.axes))
-    series = {f"layer{number}/norm": report.Series(f"layer{number}/norm") for number in range(40)}
+    series = {f"layer{number}/norm": report.DownsampledSeries(f"layer{number}/norm") for number in range(40)}
     plot.write_png(charts.of_run(series), tmp_path / "curves.png")
     (axes,) = drawn
 

@@ -25,7 +25,7 @@ from tracelet.runs import page
 from tracelet.runs.charts import Chart, Curve
 from tracelet.runs.media import Gallery
 from tracelet.runs.page import curves, media
-from tracelet.runs.report import Series
+from tracelet.runs.report import DownsampledSeries
 from tracelet.testing import MemoryBackend
 
 VOID = {"meta", "link", "img", "input", "br"}
@@ -454,7 +454,7 @@ def test_a_chart_too_large_makes_room_for_the_next():
     """A chart that has no room left does not keep out smaller ones behind it."""
 
     def chart(name, curves, points):
-        one = Series(name)
+        one = DownsampledSeries(name)
         for step in range(points):
             one.add(step, float(step % 7))
         return Chart(name, tuple(Curve(f"{name}{at}", one, at) for at in range(curves)))

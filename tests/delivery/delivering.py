@@ -21,7 +21,7 @@ from tracelet.errors import BackendUnavailable, JournalError, RecordRejected
 from tracelet.guard import Guard
 from tracelet.journal import writer as keeper_module
 from tracelet.journal.store import Cursor, JournalReader
-from tracelet.journal.writer import Keeper
+from tracelet.journal.writer import JournalWriter
 from tracelet.records import RunInfo, Scalar, Text
 from tracelet.redaction import Secrets
 
@@ -57,7 +57,7 @@ class Store:
         self.lock = threading.RLock()
         self.log = []
         self.kept = self.server = 0
-        self.up, self.detour = True, False
+        self.up, self.offline_reason = True, False
         self.stumbles = None
         self.dies = None
         self.dead = False
@@ -72,7 +72,7 @@ class Store:
 
     def catch_up(self):
         self.kept = len(self.log)
-        if not self.detour:
+        if not self.offline_reason:
             self.server = self.kept
 
     def lose(self, items):
@@ -124,7 +124,7 @@ class ModelBackend(Backend):
                     raise RecordRejected("no", written=at)
                 store.add((record.value, record.step))
 
-    def handed(self, batch):
+    def on_written(self, batch):
         with self.store.lock:
             self.spoke = True
             self.store.add((None, batch.last))
@@ -134,19 +134,19 @@ class ModelBackend(Backend):
             self._meet()
             self.store.catch_up()
 
-    def confirm(self):
+    def durable_seq(self):
         with self.store.lock:
             if self.store.dead:
                 raise SystemExit
             return self.store.number(self.store.server) if self.store.knows or self.spoke else None
 
-    def held(self):
+    def resume_after(self):
         with self.store.lock:
             return self.store.number(self.store.kept) if self.store.knows else None
 
     @property
-    def detour(self):
-        return "no network" if self.store.detour else None
+    def offline_reason(self):
+        return "no network" if self.store.offline_reason else None
 
     def close(self, status, exit_code):
         with self.store.lock:
@@ -177,7 +177,7 @@ class DeliveryModel(RuleBasedStateMachine):
         self.guard = Guard()
         resumed = bool((self.folder / "journal.db").exists())
         info = RunInfo(run_id="r", project=None, name=None, folder=str(self.folder), resumed=resumed)
-        self.keeper = Keeper(self.folder, info, self.guard, MEMORY, lambda: self.delivery.position, Secrets())
+        self.keeper = JournalWriter(self.folder, info, self.guard, MEMORY, lambda: self.delivery.position, Secrets())
         self.full = False
         with JournalReader(self.folder) as reader:
             cursor = reader.cursors().get("model", Cursor())
@@ -278,17 +278,17 @@ class DeliveryModel(RuleBasedStateMachine):
         assert None is self.keeper.tail.oldest()
         self.look_at_the_disk()
 
-    @precondition(lambda self: self.store.detour)
+    @precondition(lambda self: self.store.offline_reason)
     @rule()
     def server_answers(self):
         """The vendor hands its recording over."""
         with self.store.lock:
-            self.store.detour = False
+            self.store.offline_reason = False
             self.store.server = self.store.kept
         self.delivery.wake()
 
-    @rule(at=st.none() | st.integers(0, 4), loses=st.integers(0, 6), detour=st.booleans())
-    def crash(self, at, loses, detour):
+    @rule(at=st.none() | st.integers(0, 4), loses=st.integers(0, 6), offline_reason=st.booleans())
+    def crash(self, at, loses, offline_reason):
         """Killed at once, or in the middle of the next write; meanwhile the store may lose what it had."""
         with self.store.lock:
             self.store.dies, self.store.dead = at, at is None
@@ -299,11 +299,11 @@ class DeliveryModel(RuleBasedStateMachine):
         self.delivery.wake()
         assert self.delivery.wait_ended(time.monotonic() + PATIENCE)
         self.end_process()
-        self.meanwhile(loses, detour)
+        self.meanwhile(loses, offline_reason)
         self.start()
 
-    @rule(loses=st.integers(0, 6), detour=st.booleans(), hand_over=st.booleans())
-    def stop_and_start(self, loses, detour, hand_over):
+    @rule(loses=st.integers(0, 6), offline_reason=st.booleans(), upload_offline=st.booleans())
+    def stop_and_start(self, loses, offline_reason, upload_offline):
         """The program ends as it should, and the run is opened again later."""
         patience = PATIENCE if self.store.up else 0.01
         self.delivery.finish("finished", 0, time.monotonic() + patience)
@@ -311,18 +311,18 @@ class DeliveryModel(RuleBasedStateMachine):
         self.keeper.close()
         if self.store.up and self.delivery.was_open:
             assert self.store.number(self.store.server) >= self.delivery.position
-        if hand_over and self.store.detour:
+        if upload_offline and self.store.offline_reason:
             self.server_answers()
         self.end_process()
-        self.meanwhile(loses, detour)
+        self.meanwhile(loses, offline_reason)
         self.start()
 
-    def meanwhile(self, loses, detour):
+    def meanwhile(self, loses, offline_reason):
         if self.store.knows:
             self.store.lose(loses)
-            self.store.detour = detour
+            self.store.offline_reason = offline_reason
 
-    @precondition(lambda self: self.store.up and not self.store.detour)
+    @precondition(lambda self: self.store.up and not self.store.offline_reason)
     @rule()
     def settle(self):
         """Whatever was before: what was said is there now."""
@@ -370,7 +370,7 @@ class DeliveryModel(RuleBasedStateMachine):
         try:
             self.free_the_disk()
             self.come_up()
-            if self.store.detour:
+            if self.store.offline_reason:
                 self.server_answers()
             self.settle()
             self.keeper.write_notes()

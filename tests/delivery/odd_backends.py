@@ -35,7 +35,7 @@ class Crashing(_Kept):
 
     name = "crashing"
 
-    def held(self):
+    def resume_after(self):
         return len(self.file.read_text().splitlines()) if self.file.exists() else 0
 
     def write(self, batch):

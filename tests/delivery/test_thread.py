@@ -13,7 +13,7 @@ from tracelet.errors import BackendUnavailable, RecordRejected
 from tracelet.journal.store import JournalReader
 from tracelet.records import Scalar, Text
 
-HOOKS = ("open", "write", "confirm", "flush", "close", "attach", "detach")
+HOOKS = ("open", "write", "durable_seq", "flush", "close", "attach", "detach")
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ def test_a_backend_that_raises_harms_nobody(hook, error, memory, swallowed, capl
         assert 100 == stats.backends["faulty"].delivered
 
 
-@pytest.mark.parametrize("hook", ["open", "write", "confirm", "flush", "close"])
+@pytest.mark.parametrize("hook", ["open", "write", "durable_seq", "flush", "close"])
 def test_a_backend_that_hangs_harms_nobody(hook, gate, memory):
     """Start, calls and stop return in time, the other backend has everything, the books balance."""
     began = time.monotonic()

@@ -7,13 +7,13 @@ import pytest
 import tracelet
 from tracelet.backends.base import Backend
 from tracelet.delivery import throttle as pace
-from tracelet.delivery.throttle import Pace
+from tracelet.delivery.throttle import Throttle
 
 DEADLINE = 30
 
 
 def test_portions_grow_while_they_are_quick():
-    found = Pace()
+    found = Throttle()
     sizes = []
     for _ in range(10):
         sizes.append(found.portion)
@@ -22,7 +22,7 @@ def test_portions_grow_while_they_are_quick():
 
 
 def test_a_slow_portion_is_halved():
-    found = Pace()
+    found = Throttle()
     found.wrote(64, 1.0, finishing=False)
     assert 32 == found.portion
     found.wrote(1, 1.0, finishing=False)
@@ -30,20 +30,20 @@ def test_a_slow_portion_is_halved():
 
 
 def test_a_part_of_a_portion_does_not_make_it_grow():
-    found = Pace()
+    found = Throttle()
     found.wrote(3, 0.001, finishing=False)
     assert 64 == found.portion
 
 
 def test_what_fits_into_the_time_left():
-    found = Pace()
+    found = Throttle()
     assert 64 == found.fitting(64, 0.0)  # nothing is known yet
     found.wrote(64, 6.4, finishing=True)
     assert (10, 32, 0) == (found.fitting(32, 1.0), found.fitting(32, 100.0), found.fitting(32, -1.0))
 
 
 def test_a_rest_is_many_times_the_work():
-    found = Pace()
+    found = Throttle()
     found.wrote(64, 0.064, finishing=False)
     assert pytest.approx(0.3) == found.rest(0.01, 0.01, behind=100)
     assert pace._REST_MOST == found.rest(10.0, 10.0, behind=100)
@@ -51,7 +51,7 @@ def test_a_rest_is_many_times_the_work():
 
 def test_a_vendors_own_threads_count():
     """Up to eight times what the delivery worked; waiting for a slow server is no work."""
-    found = Pace()
+    found = Throttle()
     found.wrote(64, 0.064, finishing=False)
     assert pytest.approx(0.6) == found.rest(0.01, 0.02, behind=100)
     assert pytest.approx(0.24) == found.rest(0.001, 2.0, behind=100)
@@ -59,13 +59,13 @@ def test_a_vendors_own_threads_count():
 
 def test_a_long_backlog_shortens_the_rest():
     """At a millisecond each, ten thousand records would hold up the end of the run for ten seconds."""
-    found = Pace()
+    found = Throttle()
     found.wrote(64, 0.064, finishing=False)
     assert pytest.approx(0.04) == found.rest(0.01, 0.02, behind=10_000)
 
 
 def test_a_process_of_its_own_does_not_rest():
-    assert 0.0 == Pace(yields=False).rest(1.0, 1.0, behind=0)
+    assert 0.0 == Throttle(yields=False).rest(1.0, 1.0, behind=0)
 
 
 class Slow(Backend):

@@ -9,7 +9,7 @@ from event_files import BEGUN, event, framed, records, steps, write
 from hypothesis import strategies
 
 from tracelet.importer import import_run
-from tracelet.importer.tfrecord import Damage, Frame, frames
+from tracelet.importer.tfrecord import CorruptRange, Frame, frames
 from tracelet.records import Scalar
 
 FIVE = [event(step) for step in range(5)]
@@ -22,7 +22,7 @@ def kept(path, **more):
 
 
 def lost(path):
-    return [one for one in frames(path) if isinstance(one, Damage)]
+    return [one for one in frames(path) if isinstance(one, CorruptRange)]
 
 
 def data(piece):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import tracelet
 from tracelet.records import File, Histogram, Image
 from tracelet.runs import report
-from tracelet.runs.media import Gallery, Limits, Picture, Thinned
+from tracelet.runs.media import Downsample, Gallery, Limits, Picture
 
 
 def png(size=4, shade=0):
@@ -35,7 +35,7 @@ def seen(run, **limits):
 def test_thinning_keeps_both_ends_and_an_even_spread(number, most):
     """Never more than asked for; the first and the last; no gap more than twice another but for the last."""
     made = []
-    thinned = Thinned(most, lambda one: made.append(one) or one)
+    thinned = Downsample(most, lambda one: made.append(one) or one)
     for one in range(number):
         thinned.add(one)
     kept = thinned.kept()

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 import tracelet
 from tracelet.runs import report
-from tracelet.runs.charts import by_word, is_stepless, of_run
-from tracelet.runs.report import Series, sparkline
+from tracelet.runs.charts import group_by_last_part, is_stepless, of_run
+from tracelet.runs.report import DownsampledSeries, sparkline
 
 FLOATS = st.floats(allow_nan=True, allow_infinity=True)
 
 
 def series_of(values, stretches=4):
-    one = Series("x", stretches)
+    one = DownsampledSeries("x", stretches)
     for step, value in enumerate(values):
         one.add(step, value)
     return one
@@ -87,9 +87,10 @@ def test_one_nan_in_a_long_curve_is_seen():
     assert "×" in series_of(values, stretches=256).sparkline(20)
 
 
-def titles(names, charts=by_word):
+def titles(names, charts=group_by_last_part):
     return {
-        chart.title: [curve.name for curve in chart.curves] for chart in charts({one: Series(one) for one in names})
+        chart.title: [curve.name for curve in chart.curves]
+        for chart in charts({one: DownsampledSeries(one) for one in names})
     }
 
 
@@ -137,7 +138,7 @@ def test_a_run_is_read_as_it_was_written(tmp_path):
     }
     assert ({"lr": 0.1}, {"text": {"note": 1}}) == (found.params, found.others)
     (csv,) = found.summary.backends
-    assert found.summary.records == 5 == csv.delivered + csv.waiting + csv.rejected + csv.filtered
+    assert found.summary.records == 5 == csv.delivered + csv.pending + csv.rejected + csv.filtered
 
 
 def test_a_folder_without_a_journal_is_an_error(tmp_path):

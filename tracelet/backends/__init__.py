@@ -113,12 +113,12 @@ def is_registered(name: str) -> bool:
     return name in _registered
 
 
-def hush(name: str) -> None:
+def disable_telemetry(name: str) -> None:
     """Switch off the vendor's telemetry, and let go of the program's own run, in a process that only asks `probe`."""
     if name in _BUILTIN:  # the class of another may import its vendor at once
         cls = backend_class(name)
-        os.environ.update(cls.quiet)
-        for variable in cls.foreign:
+        os.environ.update(cls.telemetry_off_env)
+        for variable in cls.parent_env:
             os.environ.pop(variable, None)
 
 
@@ -179,18 +179,18 @@ def vendor_of(obj: Any) -> str | None:
     return next((name for name, entry in _BUILTIN.items() if entry.package == package), None)
 
 
-def offline_store(name: str, folder: Path) -> str | None:
-    """`Backend.offline_store` by the backend's name; None for one that nobody knows here, or that cannot be loaded."""
+def pending_upload(name: str, folder: Path) -> str | None:
+    """`Backend.pending_upload` by the backend's name; None for one that nobody knows here, or that cannot be loaded."""
     try:
         cls = backend_class(name)
     except ConfigurationError:
         return None
-    return cls.offline_store(folder)
+    return cls.pending_upload(folder)
 
 
 def kept_config(backend: Backend, secrets: Secrets) -> dict[str, Any]:
     """What the journal may hold of a backend's config: the keys it allows, without what is not set or secret."""
-    found = {key: msgspec.to_builtins(value) for key, value in backend.remembered().items() if value is not None}
+    found = {key: msgspec.to_builtins(value) for key, value in backend.persistent_config().items() if value is not None}
     found = backend.filter.plain() | found
     return {key: value for key, value in found.items() if not secrets.holds(value) and not _has_credentials(value)}
 

@@ -65,19 +65,19 @@ class Backend:
     name: ClassVar[str]
     accepts: ClassVar[tuple[type[Record], ...]] = KINDS
     """Kinds of record that the vendor has a place for; others are counted as filtered."""
-    places: ClassVar[Mapping[type[Record], str]] = {}
+    shown_as: ClassVar[Mapping[type[Record], str]] = {}
     """Where a person finds each kind at the vendor, in a few words; told by `tracelet doctor`."""
     Config: ClassVar[type[msgspec.Struct]] = NoConfig
     """The keys of `config` that this backend knows, with their types: a keyword-only `msgspec.Struct`."""
-    kept: ClassVar[tuple[str, ...]] = ()
+    persistent_keys: ClassVar[tuple[str, ...]] = ()
     """Keys of `config` that the journal may hold, so that a later delivery needs no `config`; never a credential."""
     filter: Filter = Filter()
     """What its delivery keeps back, by the keys of `config` that every backend has."""
 
-    foreign: ClassVar[tuple[str, ...]] = ()
+    parent_env: ClassVar[tuple[str, ...]] = ()
     """Environment variables by which the vendor ties a child process to the program's own run. A delivery process,
     which has a run of its own, is started without them."""
-    quiet: ClassVar[Mapping[str, str]] = {}
+    telemetry_off_env: ClassVar[Mapping[str, str]] = {}
     """Environment variables by which the vendor's telemetry is off. The process that only asks `probe` has them."""
 
     def __init__(self, config: Any = None) -> None:
@@ -92,11 +92,11 @@ class Backend:
         """Hand the records over, in order."""
         raise NotImplementedError(f"{type(self).__name__}.write")
 
-    def handed(self, batch: Batch) -> None:
+    def on_written(self, batch: Batch) -> None:
         """Called by the delivery after a `write` that took the whole batch."""
         self._written = batch.last
 
-    def confirm(self) -> int | None:
+    def durable_seq(self) -> int | None:
         """The last sequence number that the vendor holds durably (a kill of this process would not lose it).
 
         Right after `open`: what an earlier process left in the vendor's store, where that can be asked, so that nothing
@@ -104,15 +104,15 @@ class Backend:
         """
         return self._written
 
-    def held(self) -> int | None:
+    def resume_after(self) -> int | None:
         """Right after `open`: the last sequence number that need not be written again.
 
-        Beyond what `confirm` says only where the vendor keeps a recording of its own that its server has not got yet.
+        It exceeds `durable_seq` only if the vendor keeps an offline recording that its server does not have yet.
         """
-        return self.confirm()
+        return self.durable_seq()
 
     @property
-    def detour(self) -> str | None:
+    def offline_reason(self) -> str | None:
         """While open: why records go to the vendor's own offline recording for now; None where they reach the vendor.
 
         What that recording holds is not confirmed until it was handed over.
@@ -120,29 +120,29 @@ class Backend:
         return None
 
     @classmethod
-    def offline_store(cls, folder: Path) -> str | None:
+    def pending_upload(cls, folder: Path) -> str | None:
         """Where a recording of the vendor's own lies that its server has not got yet, by the notes in the run's
         `folder`; None where none waits. Imports no vendor.
         """
         return None
 
     @classmethod
-    def recorded(cls, folder: Path) -> int:
+    def offline_seq(cls, folder: Path) -> int:
         """The last sequence number that stands in such recordings, or at the vendor; 0 where that is not known.
 
         With all of a run in them, a sync that cannot hand them over has nothing to open the backend for.
         """
         return 0
 
-    def hand_over(self, run: RunInfo, deadline: float) -> None:
+    def upload_offline(self, run: RunInfo, deadline: float) -> None:
         """Deliver that recording by the vendor's own means, before `deadline` (monotonic seconds).
 
         Called while the backend is not open. Does nothing where nothing waits.
         """
 
-    def remembered(self) -> dict[str, Any]:
-        """The values of `kept`. A path must be whole: the later process has another working directory."""
-        return {key: getattr(self.config, key) for key in self.kept}
+    def persistent_config(self) -> dict[str, Any]:
+        """The values of `persistent_keys`. A path must be whole: the later process has another working directory."""
+        return {key: getattr(self.config, key) for key in self.persistent_keys}
 
     def secrets(self) -> Iterable[str]:
         """The credentials in use, wherever they come from: no text of ours may hold one. Asked before and after
@@ -180,7 +180,7 @@ class Backend:
         return Probe(True, "needs nothing")
 
     @classmethod
-    def own_capture(cls) -> str | None:
+    def native_capture(cls) -> str | None:
         """What in this environment switches on a capture of TensorBoard by the vendor itself; None where nothing does.
         The vendor's package is installed."""
         return None

@@ -98,7 +98,7 @@ def _from_text(key: str, text: str, owner: str) -> Any:
     return {word.strip(): seconds.strip() for word, _, seconds in pairs}
 
 
-class Sieve:
+class FilterState:
     """A filter at work on one journal, whose records come by their numbers.
 
     A decision looks at the record itself and at what went before it, never at how records come together in batches:

@@ -17,7 +17,7 @@ class MemoryBackend(Backend):
     """Keep everything in memory, in order: `records`, `run`, and once closed `status` and `exit_code`."""
 
     name = "memory"
-    places: ClassVar[Mapping[type[Record], str]] = dict.fromkeys(KINDS, "`native.records`, a list in memory")
+    shown_as: ClassVar[Mapping[type[Record], str]] = dict.fromkeys(KINDS, "`native.records`, a list in memory")
 
     def __init__(self, config: Any = None) -> None:
         super().__init__(config)

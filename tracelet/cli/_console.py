@@ -12,7 +12,7 @@ from rich.text import Text
 
 from tracelet.runs.format import clean, duration, moment, number, progress, size
 
-__all__ = ["cell", "clean", "console", "duration", "moment", "number", "progress", "size", "status", "told_where"]
+__all__ = ["cell", "clean", "console", "duration", "moment", "number", "progress", "size", "status", "print_paths"]
 
 _PIPED = 160
 _COLOURS = {"running": "cyan", "finished": "green", "failed": "red", "killed": "yellow", "crashed": "red"}
@@ -33,7 +33,7 @@ def cell(text: object, style: str = "") -> Text:
     return Text(clean(text), style=style, overflow="fold")
 
 
-def told_where(out: Console, page: Path | None, plot: Path | None) -> None:
+def print_paths(out: Console, page: Path | None, plot: Path | None) -> None:
     """Where files were written: who asked for them wants nothing else."""
     for word, path in (("Page", page), ("Plot", plot)):
         if path is not None:

@@ -47,7 +47,7 @@ def emit(document: Mapping[str, Any], *, line: bool = False) -> None:
     typer.echo(told, file=_document.get())
 
 
-def never_ask(as_json: bool, answered: bool, command: str, how: str) -> None:
+def require_yes(as_json: bool, answered: bool, command: str, how: str) -> None:
     """A question and its answer have no place beside a document."""
     if as_json and not answered:
         raise ConfigurationError(f"tracelet {command} --json asks nothing: say {how}")

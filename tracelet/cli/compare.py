@@ -14,15 +14,15 @@ from rich.text import Text
 
 from tracelet import settings
 from tracelet.cli._completion import run_ids
-from tracelet.cli._console import cell, console, duration, moment, number, status, told_where
+from tracelet.cli._console import cell, console, duration, moment, number, print_paths, status
 from tracelet.runs import comparison as comparison_module
 from tracelet.runs import export as plain
 from tracelet.runs import page
 from tracelet.runs import plot as plot_module
-from tracelet.runs.charts import is_of_machine
-from tracelet.runs.comparison import ABSENT, Comparison, Line
+from tracelet.runs.charts import is_system_metric
+from tracelet.runs.comparison import MISSING, Comparison, Row
 from tracelet.runs.folders import find_run
-from tracelet.runs.report import Series
+from tracelet.runs.report import DownsampledSeries
 
 _ROOM_FOR_NAMES, _ROOM_FOR_RUN = 24, 26
 _LONGEST_VALUE = 120
@@ -51,7 +51,7 @@ def compare(
         return
     out = console()
     if html is not None or plot is not None:
-        told_where(out, html, plot)
+        print_paths(out, html, plot)
         return
     _facts(out, comparison)
     differing = comparison.differing
@@ -69,14 +69,14 @@ def _facts(out: Console, comparison: Comparison) -> None:
         out.print(cell(label, "bold"), cell(told), status(summary.status), sep="")
 
 
-def _lines(out: Console, word: str, comparison: Comparison, lines: Sequence[Line]) -> None:
+def _lines(out: Console, word: str, comparison: Comparison, lines: Sequence[Row]) -> None:
     _side_by_side(out, word, comparison, [(line.name, [_value(value) for value in line.shown]) for line in lines])
 
 
 def _scalars(out: Console, comparison: Comparison) -> None:
     common = comparison.common
     for word, measured in (("scalar", False), ("of the machine", True)):
-        rows = [(tag, [_figures(one) for one in common[tag]]) for tag in common if is_of_machine(tag) is measured]
+        rows = [(tag, [_figures(one) for one in common[tag]]) for tag in common if is_system_metric(tag) is measured]
         _side_by_side(out, f"{word}: last (min to max)", comparison, rows)
     alone = len(comparison.series) - len(common)
     if alone:
@@ -104,13 +104,13 @@ def _side_by_side(out: Console, word: str, comparison: Comparison, rows: Sequenc
 
 
 def _value(value: Any) -> Text:
-    if value is ABSENT:
+    if value is MISSING:
         return Text("-", style="dim")
     text = str(value)
     return cell(text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}...")
 
 
-def _figures(one: Series | None) -> Text:
+def _figures(one: DownsampledSeries | None) -> Text:
     if one is None:
         return Text("-", style="dim")
     return cell(f"{number(one.last)} ({number(one.minimum)} to {number(one.maximum)})")

@@ -9,7 +9,7 @@ import typer
 
 from tracelet import settings
 from tracelet.cli._console import cell, console, size
-from tracelet.cli._json import AsJson, emit, never_ask
+from tracelet.cli._json import AsJson, emit, require_yes
 from tracelet.cli._progress import bars
 from tracelet.errors import JournalError, RunInUse
 from tracelet.runs import cleanup as housekeeping
@@ -27,7 +27,7 @@ def gc(
 
     What a backend keeps in the run's own folder, as csv does, stays.
     """
-    never_ask(as_json, yes or dry_run, "gc", "--yes or --dry-run")
+    require_yes(as_json, yes or dry_run, "gc", "--yes or --dry-run")
     base = Path(settings.load({}).dir) if dir is None else dir
     kept, going = _sorted_out(base, quiet=as_json)
     if not as_json:
@@ -54,7 +54,7 @@ def _sorted_out(base: Path, *, quiet: bool) -> tuple[dict[Path, str], dict[Path,
         for at, folder in enumerate(folders):
             move("looking", at, len(folders))
             try:
-                reason = housekeeping.why_kept(summarise(folder))
+                reason = housekeeping.blocking_reason(summarise(folder))
             except JournalError as error:
                 reason = f"unreadable: {error}"
             if reason is None:

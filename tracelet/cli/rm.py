@@ -11,7 +11,7 @@ from tracelet import settings
 from tracelet.cli._completion import run_ids
 from tracelet.cli._console import cell, console, size
 from tracelet.cli._errors import tell_error
-from tracelet.cli._json import AsJson, emit, never_ask
+from tracelet.cli._json import AsJson, emit, require_yes
 from tracelet.errors import JournalError, RunInUse
 from tracelet.runs import cleanup as housekeeping
 from tracelet.runs.folders import find_run
@@ -29,7 +29,7 @@ def rm(
     dir: Annotated[Path | None, typer.Option(help="Where run folders are (default: the TRACELET_DIR setting).")] = None,
 ) -> None:
     """Remove runs from this machine, with everything in their folders. What their backends have stays there."""
-    never_ask(as_json, yes, "rm", "--yes")
+    require_yes(as_json, yes, "rm", "--yes")
     base = Path(settings.load({}).dir) if dir is None else dir
     folders = list(dict.fromkeys(find_run(base, one) for one in run))
     if as_json:
@@ -58,7 +58,7 @@ def rm(
 def _lacked(folder: Path) -> str | None:
     """What would be lost."""
     try:
-        return housekeeping.why_kept(summarise(folder))
+        return housekeeping.blocking_reason(summarise(folder))
     except JournalError as error:
         return f"its journal cannot be read: {error}"
 

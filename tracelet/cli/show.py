@@ -14,18 +14,18 @@ from rich.table import Table
 
 from tracelet import settings
 from tracelet.cli._completion import run_ids
-from tracelet.cli._console import cell, console, duration, moment, number, progress, size, status, told_where
+from tracelet.cli._console import cell, console, duration, moment, number, print_paths, progress, size, status
 from tracelet.runs import export as plain
 from tracelet.runs import page
 from tracelet.runs import plot as plot_module
 from tracelet.runs import report as report_module
-from tracelet.runs.charts import is_of_machine, of_run
+from tracelet.runs.charts import is_system_metric, of_run
 from tracelet.runs.cleanup import disk_used
 from tracelet.runs.folders import find_run
 from tracelet.runs.format import command, commit, machine
 from tracelet.runs.media import Gallery
 from tracelet.runs.page.markup import web_address
-from tracelet.runs.report import RunReport, RunSummary, Series
+from tracelet.runs.report import DownsampledSeries, RunReport, RunSummary
 
 _ROOM_FOR_TABLE = 90
 _LONGEST_VALUE = 300
@@ -56,13 +56,13 @@ def show(
         return
     out = console()
     if html is not None or plot is not None:
-        told_where(out, html, plot)
+        print_paths(out, html, plot)
         return
     _facts(out, report)
     _pairs(out, ("final figure", "value"), report.final)
     _pairs(out, ("parameter", "value"), report.params)
     for word, measured in (("scalar", False), ("of the machine", True)):
-        _scalars(out, word, [one for tag, one in report.scalars.items() if is_of_machine(tag) is measured])
+        _scalars(out, word, [one for tag, one in report.scalars.items() if is_system_metric(tag) is measured])
     _others(out, report.others)
     _artifacts(out, report)
 
@@ -106,12 +106,12 @@ def _facts(out: Console, report: RunReport) -> None:
 
 def _advise(out: Console, summary: RunSummary) -> None:
     """Why something waits, and the line that delivers it, unless a live process is about to."""
-    lacking = [state for state in summary.backends if state.waiting or state.offline_store]
+    lacking = [state for state in summary.backends if state.pending or state.pending_upload]
     for state in lacking:
         if state.trouble:
             out.print(cell(f"  {state.name} waits: {state.trouble.removeprefix(f'{state.name}: ')}", "yellow"))
-        if state.offline_store:
-            out.print(cell(f"  {state.name} recorded it offline: {state.offline_store}", "yellow"))
+        if state.pending_upload:
+            out.print(cell(f"  {state.name} recorded it offline: {state.pending_upload}", "yellow"))
     if lacking and summary.status != "running":
         out.print(cell("  What waits is safe in the journal. Deliver it with:"))
         # One unbroken line, to be copied.
@@ -128,7 +128,7 @@ def _pairs(out: Console, headings: tuple[str, str], told: Mapping[str, Any]) -> 
         out.print(table)
 
 
-def _scalars(out: Console, word: str, scalars: Sequence[Series]) -> None:
+def _scalars(out: Console, word: str, scalars: Sequence[DownsampledSeries]) -> None:
     if not scalars:
         return
     out.print()
@@ -149,7 +149,7 @@ def _scalars(out: Console, word: str, scalars: Sequence[Series]) -> None:
     out.print(table)
 
 
-def _numbers(one: Series) -> list[str]:
+def _numbers(one: DownsampledSeries) -> list[str]:
     points = f"{one.count} ({one.nans} NaN)" if one.nans else str(one.count)
     return [points, *(number(value) for value in (one.first, one.last, one.minimum, one.maximum))]
 

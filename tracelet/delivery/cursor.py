@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import msgspec
 
-from tracelet.backends.filters import Sieve
+from tracelet.backends.filters import FilterState
 from tracelet.journal.store import Cursor, Rejection, StoredBatch
 
 
-class Handed(NamedTuple):
+class Span(NamedTuple):
     """What became of the records up to `last`, since the one before; the numbers add up to them."""
 
     last: int
@@ -24,7 +24,7 @@ class Handed(NamedTuple):
     """The rejected that the journal does not know of yet."""
 
 
-def settle(cursor: Cursor, handed: deque[Handed], held: int) -> tuple[Cursor, list[Rejection]] | None:
+def settle(cursor: Cursor, handed: deque[Span], held: int) -> tuple[Cursor, list[Rejection]] | None:
     """The cursor moved, over what was `handed` beyond it, to what the backend holds, with the rejections on the way;
     None where it stays."""
     settled = []
@@ -35,7 +35,7 @@ def settle(cursor: Cursor, handed: deque[Handed], held: int) -> tuple[Cursor, li
     return total(settled, cursor), [one for part in settled for one in part.rejections]
 
 
-def accounted(batches: Iterable[StoredBatch], last: int, sieve: Sieve, refused: set[int]) -> Iterator[Handed]:
+def accounted(batches: Iterable[StoredBatch], last: int, sieve: FilterState, refused: set[int]) -> Iterator[Span]:
     """What became of records, up to number `last`, that a backend has from earlier: `refused` are those it refused.
 
     The sieve is that of where the batches begin, and afterwards of where they end.
@@ -45,17 +45,17 @@ def accounted(batches: Iterable[StoredBatch], last: int, sieve: Sieve, refused: 
             return
         end = min(batch.last, last)
         if batch.damaged:
-            yield Handed(end, 0, {}, end - batch.first + 1, [])
+            yield Span(end, 0, {}, end - batch.first + 1, [])
             continue
         numbers = range(batch.first, end + 1)
         _, others = sieve.sift(batch.first, batch.records[: len(numbers)])
         sieve.commit(end)
         rejected = sum(at in refused for at in numbers) if refused else 0
         filtered = Counter(reason for at, reason in others if at not in refused)
-        yield Handed(end, len(numbers) - filtered.total() - rejected, filtered, rejected, [])
+        yield Span(end, len(numbers) - filtered.total() - rejected, filtered, rejected, [])
 
 
-def total(parts: Iterable[Handed], before: Cursor | None = None) -> Cursor:
+def total(parts: Iterable[Span], before: Cursor | None = None) -> Cursor:
     """The cursor behind `parts`, which begin behind `before`, or with the first record."""
     cursor = Cursor() if before is None else msgspec.structs.replace(before, filtered_by=dict(before.filtered_by))
     for part in parts:

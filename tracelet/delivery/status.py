@@ -36,13 +36,13 @@ class DeliveryStats(msgspec.Struct, frozen=True, kw_only=True):
     """The filtered by the key of `config` that kept them back; by `accepts` where the backend has no place for them."""
 
 
-class Standing:
+class DeliveryHandle:
     """What is known of one backend. Who delivers, a thread here or another process, changes it."""
 
     def __init__(self, name: str, cursor: Cursor) -> None:
         self.name = name
         self.cursor = cursor
-        self.handed = cursor.position
+        self.written_seq = cursor.position
         """Every record up to here was handed to the vendor."""
         self.was_open = False
         self.url: str | None = None
@@ -85,7 +85,7 @@ class Standing:
         return self._state == "connected"
 
     @property
-    def is_detoured(self) -> bool:
+    def is_offline(self) -> bool:
         """The vendor records offline what it is handed."""
         return self._state.startswith(_OFFLINE)
 
@@ -145,9 +145,9 @@ class Standing:
                 self._state = state
                 self._changed.notify_all()
 
-    def _opened_on(self, detour: str | None) -> None:
-        self.was_open, self._trouble = True, detour
-        self._set_state(f"{_OFFLINE}{detour}" if detour else "connected")
+    def _opened_on(self, offline_reason: str | None) -> None:
+        self.was_open, self._trouble = True, offline_reason
+        self._set_state(f"{_OFFLINE}{offline_reason}" if offline_reason else "connected")
 
     def _wait(self, reached: Callable[[], bool], deadline: float) -> bool:
         with self._changed:

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tracelet.backends.base import Backend, Batch, Status
-from tracelet.backends.filters import Numbered, Sieve
-from tracelet.delivery.cursor import Handed, accounted, settle, total
-from tracelet.delivery.status import Standing
-from tracelet.delivery.throttle import Pace
+from tracelet.backends.filters import FilterState, Numbered
+from tracelet.delivery.cursor import Span, accounted, settle, total
+from tracelet.delivery.status import DeliveryHandle
+from tracelet.delivery.throttle import Throttle
 from tracelet.errors import BackendError, BackendUnavailable, JournalError, RecordRejected
 from tracelet.guard import Guard
-from tracelet.journal.overflow import Source, Tail
+from tracelet.journal.overflow import OverflowBuffer, RecordSource
 from tracelet.journal.spool import Files
 from tracelet.journal.store import Cursor, Rejection, StoredBatch
 from tracelet.records import RunInfo
@@ -38,7 +38,7 @@ class _Finish(NamedTuple):
     deadline: float
 
 
-class Delivery(Standing):
+class Delivery(DeliveryHandle):
     """Carries one journal to one backend on a thread of its own.
 
     `report(name, cursor, rejections)` takes the cursor to whoever writes the journal. `opened` is called on this
@@ -52,13 +52,13 @@ class Delivery(Standing):
         folder: Path,
         info: RunInfo,
         cursor: Cursor,
-        tail: Tail,
+        tail: OverflowBuffer,
         *,
         began: int,
         report: Report,
         guard: Guard,
         opened: Callable[[], None],
-        pace: Pace | None = None,
+        pace: Throttle | None = None,
         may_begin: threading.Event | None = None,
     ) -> None:
         super().__init__(backend.name, cursor)
@@ -67,10 +67,10 @@ class Delivery(Standing):
         self._files = Files(folder / "files")
         self._report, self._guard, self._opened = report, guard, opened
         self._began = began
-        self._beyond: deque[Handed] = deque()  # the cursor: handed over, not confirmed
-        self._sieve: Sieve | None = None
+        self._beyond: deque[Span] = deque()  # the cursor: handed over, not confirmed
+        self._sieve: FilterState | None = None
         self._tail = tail
-        self._pace = pace or Pace()
+        self._pace = pace or Throttle()
         self._may_begin = may_begin
         self._wake = threading.Event()
         self._finish: _Finish | None = None
@@ -120,7 +120,7 @@ class Delivery(Standing):
             self._ended.set()
 
     def _run(self) -> None:
-        with Source(self._folder, self._tail) as source, self._files:
+        with RecordSource(self._folder, self._tail) as source, self._files:
             while not self._open(source):
                 if self._finish is not None:
                     return
@@ -144,7 +144,7 @@ class Delivery(Standing):
         """The end was asked for and its deadline has passed."""
         return self._finish is not None and time.monotonic() >= self._finish.deadline
 
-    def _open(self, source: Source) -> bool:
+    def _open(self, source: RecordSource) -> bool:
         error = self._guard.attempt(self.backend.open, self._info)
         if error is not None:
             self._opened()  # a vendor that failed may have registered its exit hook all the same
@@ -158,7 +158,7 @@ class Delivery(Standing):
         self._recovered()
         return True
 
-    def _aligned(self, source: Source) -> bool:
+    def _aligned(self, source: RecordSource) -> bool:
         """Begin where the store is: after a crash it may hold more than the cursor says, or less. Whether the journal
         could be read for it."""
         try:
@@ -168,9 +168,9 @@ class Delivery(Standing):
             return False
         return True
 
-    def _align(self, source: Source) -> None:
-        confirmed = self._guard.call(self.backend.confirm)
-        held = self._guard.call(self.backend.held)
+    def _align(self, source: RecordSource) -> None:
+        confirmed = self._guard.call(self.backend.durable_seq)
+        held = self._guard.call(self.backend.resume_after)
         cursor = self.cursor
         if confirmed is not None and confirmed < cursor.position:
             cursor = total(self._accounted(source, 0, confirmed))
@@ -186,34 +186,34 @@ class Delivery(Standing):
         self._restart(cursor, list(self._accounted(source, cursor.position, held)))
         self._settle(flush=False)
 
-    def _accounted(self, source: Source, after: int, last: int) -> Iterator[Handed]:
+    def _accounted(self, source: RecordSource, after: int, last: int) -> Iterator[Span]:
         if last <= after:  # a new run may have no journal yet
             return iter(())
         refused = {one.seq for one in source.reader.rejections(self.name)}
         return accounted(_batches(source, after), last, self._sieve_at(source, after), refused)
 
-    def _sieve_at(self, source: Source, position: int) -> Sieve:
+    def _sieve_at(self, source: RecordSource, position: int) -> FilterState:
         """As it is once the records up to `position` went through it."""
-        sieve = Sieve(self.backend.accepts, self.backend.filter)
+        sieve = FilterState(self.backend.accepts, self.backend.filter)
         if position and sieve.looks_back:
             total(accounted(_batches(source, 0), position, sieve, set()))
         return sieve
 
-    def _restart(self, cursor: Cursor, beyond: Sequence[Handed]) -> None:
+    def _restart(self, cursor: Cursor, beyond: Sequence[Span]) -> None:
         moved = cursor.position != self.position
         with self._changed:
             self._beyond = deque(beyond)
-            self.cursor, self.handed = cursor, beyond[-1].last if beyond else cursor.position
+            self.cursor, self.written_seq = cursor, beyond[-1].last if beyond else cursor.position
             self._changed.notify_all()
         self._sieve = None
         if moved:
             self._report(self.name, cursor, [])
 
-    def _read(self, source: Source) -> StoredBatch | None:
+    def _read(self, source: RecordSource) -> StoredBatch | None:
         try:
             if self._sieve is None:
-                self._sieve = self._sieve_at(source, self.handed)
-            return source.next_batch(self.handed)
+                self._sieve = self._sieve_at(source, self.written_seq)
+            return source.next_batch(self.written_seq)
         except JournalError as error:
             self._wait_for_journal(error)
             return None
@@ -235,15 +235,15 @@ class Delivery(Standing):
         rejections: list[Rejection] = []
         left = self._hand_over(accepted, rejections)
         handed = left[0][0] - 1 if left else last
-        if handed <= self.handed:
+        if handed <= self.written_seq:
             return
         self._sieve.commit(handed)
         written = len(accepted) - len(left) - len(rejections)
         filtered = Counter(reason for seq, reason in others if seq <= handed)
         rejected = len(rejections) + (handed - stored.first + 1 if stored.damaged else 0)
-        self._beyond.append(Handed(handed, written, filtered, rejected, rejections))
-        self.handed = handed
-        self._guard.attempt(self.backend.handed, Batch([], handed))
+        self._beyond.append(Span(handed, written, filtered, rejected, rejections))
+        self.written_seq = handed
+        self._guard.attempt(self.backend.on_written, Batch([], handed))
         self._settle(flush=self._flush_to > self.position)
 
     def _hand_over(self, todo: list[Numbered], rejections: list[Rejection]) -> list[Numbered]:
@@ -284,13 +284,13 @@ class Delivery(Standing):
         """What is under way when the end gives up waiting may be written, and is offered again all the same."""
         return size if self._finish is None else self._pace.fitting(size, self._finish.deadline - time.monotonic())
 
-    def _rest(self, worked: float, passed: float, source: Source) -> None:
+    def _rest(self, worked: float, passed: float, source: RecordSource) -> None:
         """Leave the interpreter to the training; not where one waits."""
         if not self._pace.yields or self._finish is not None or self._flush_to > self.position:
             return
         self._urgent.clear()
         if self._finish is None and self._flush_to <= self.position:  # asked again: it may have come just now
-            self._urgent.wait(self._pace.rest(worked, passed, source.last() - self.handed))
+            self._urgent.wait(self._pace.rest(worked, passed, source.last() - self.written_seq))
 
     def _reject(self, item: Numbered, reason: str) -> Rejection:
         reason = self._guard.hide(reason)
@@ -306,7 +306,7 @@ class Delivery(Standing):
         """Move the cursor to what the backend confirms."""
         if flush:
             self._guard.attempt(self.backend.flush)
-        held = self._guard.call(self.backend.confirm)
+        held = self._guard.call(self.backend.durable_seq)
         if held is None:
             return
         with self._changed:
@@ -317,13 +317,13 @@ class Delivery(Standing):
         if moved is not None:
             self._report(self.name, *moved)
 
-    def _close(self, source: Source) -> None:
+    def _close(self, source: RecordSource) -> None:
         assert self._finish is not None
         error = self._guard.attempt(self.backend.close, self._finish.status, self._finish.exit_code)
         if error is not None:
             self._unavailable(error)
         self._settle(flush=False)
-        confirmed = self._guard.call(self.backend.confirm)
+        confirmed = self._guard.call(self.backend.durable_seq)
         if confirmed is not None and confirmed < self.position:  # what it took did not get to its server in the end
             self._restart(total(self._accounted(source, 0, confirmed)), [])
         self._complete = error is None
@@ -349,15 +349,15 @@ class Delivery(Standing):
 
     def _recovered(self) -> None:
         self._retry = _RETRY_FIRST
-        detour = self._guard.call(getattr, self.backend, "detour")
-        if detour:
+        offline_reason = self._guard.call(getattr, self.backend, "offline_reason")
+        if offline_reason:
             self._guard.say(
                 f"detour {self.name}",
                 "tracelet: %s is not connected: %s. The run goes on, recorded offline until it can be handed over",
                 self.name,
-                detour.removeprefix(f"{self.name}: "),
+                offline_reason.removeprefix(f"{self.name}: "),
             )
-        self._opened_on(detour)
+        self._opened_on(offline_reason)
 
     def _pause(self, seconds: float) -> None:
         if self._finish is None:
@@ -366,7 +366,7 @@ class Delivery(Standing):
             self._ended.wait(max(0.0, min(seconds, 1.0, self._finish.deadline - time.monotonic())))
 
 
-def _batches(source: Source, after: int) -> Iterator[StoredBatch]:
+def _batches(source: RecordSource, after: int) -> Iterator[StoredBatch]:
     while batch := source.next_batch(after):
         yield batch
         after = batch.last

@@ -17,7 +17,7 @@ _HIDDEN = 8.0
 _BACKLOG, _REST_BEHIND = 5.0, 4.0
 
 
-class Pace:
+class Throttle:
     """Learns from each portion that was written. `yields=False`: nothing shares the interpreter, so no rest."""
 
     def __init__(self, *, yields: bool = True) -> None:

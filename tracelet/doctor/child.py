@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from tracelet.backends import backend_class, configured, hush
+from tracelet.backends import backend_class, configured, disable_telemetry
 from tracelet.backends.addresses import redacted
 from tracelet.backends.base import Probe
 from tracelet.capture.series import SeriesNames
@@ -37,7 +37,7 @@ def main() -> None:
         os.dup2(nowhere, stream)
     question: Question = msgspec.json.decode(sys.stdin.buffer.read(), type=Question)
     if isinstance(question, AboutBackend):
-        hush(question.name)
+        disable_telemetry(question.name)
     answer = about_backend(question) if isinstance(question, AboutBackend) else about_writer(question)
     os.write(channel, msgspec.json.encode(answer))
     os._exit(0)
@@ -51,7 +51,7 @@ def about_backend(question: AboutBackend) -> BackendAnswer:
     if cls is None:
         told = str(error) if isinstance(error, ConfigurationError) else f"its class cannot be loaded: {_words(error)}"
         return BackendAnswer(ok=False, detail=told)
-    lands = {kind(one): cls.places.get(one, "") for one in KINDS if one in cls.accepts}
+    lands = {kind(one): cls.shown_as.get(one, "") for one in KINDS if one in cls.accepts}
     answer = BackendAnswer(
         ok=False, detail="", places=lands, filtered=tuple(kind(one) for one in KINDS if one not in cls.accepts)
     )
@@ -65,7 +65,7 @@ def about_backend(question: AboutBackend) -> BackendAnswer:
         return replace(answer, detail=str(refusal))
     _tried(guard, lambda: secrets.learn(backend.secrets()))
     probe = _within(question.timeout, guard, lambda: cls.probe(backend.config))
-    own, _ = _tried(guard, cls.own_capture)
+    own, _ = _tried(guard, cls.native_capture)
     return replace(
         answer,
         ok=probe.ok,

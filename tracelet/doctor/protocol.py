@@ -39,7 +39,7 @@ Question: TypeAlias = AboutBackend | AboutWriter
 
 
 class BackendAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """As `Probe`, with `Backend.own_capture`, and where each kind of record lands; "" where that is not said."""
+    """As `Probe`, with `Backend.native_capture`, and where each kind of record lands; "" where that is not said."""
 
     ok: bool
     detail: str

@@ -43,7 +43,7 @@ _GRACE = 2.0
 _BREAKING_OFF = 0.25
 
 
-class Collecting:
+class CollectorThread:
     """What one run collects besides, by the names in `wanted`, from `start` to `stop`."""
 
     def __init__(

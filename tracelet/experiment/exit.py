@@ -22,7 +22,7 @@ KILLED_BY_TERM = 128 + int(signal.SIGTERM)
 KILLED_BY_INT = 128 + int(signal.SIGINT)
 
 
-class ProgramEnd:
+class ExitHandler:
     """Calls `end(status, exit_code)` when the program ends without having stopped its run.
 
     From `watch` to `unwatch`: an atexit callback, a note of `sys.exit`'s code, and a SIGTERM handler (main thread only)
@@ -50,7 +50,7 @@ class ProgramEnd:
                 self._previous = previous
                 signal.signal(signal.SIGTERM, self._on_sigterm)
 
-    def come_first(self) -> None:
+    def register_last(self) -> None:
         """Exit callbacks run last in, first out: be the last in again after a vendor registered its own."""
         atexit.unregister(self._at_exit)
         if self._end is not None:
@@ -108,7 +108,7 @@ class ProgramEnd:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-_watching: weakref.WeakSet[ProgramEnd] = weakref.WeakSet()
+_watching: weakref.WeakSet[ExitHandler] = weakref.WeakSet()
 _forking = threading.local()
 
 

@@ -22,10 +22,10 @@ from tracelet.capture.tensorboard.interceptor import SummaryWriterInterceptor
 from tracelet.delivery.status import DeliveryStats
 from tracelet.errors import JournalError, TraceletError, UnknownBackend
 from tracelet.experiment.artifacts import take as take_artifact
-from tracelet.experiment.collecting import Collecting
-from tracelet.experiment.exit import KILLED_BY_INT, ProgramEnd
-from tracelet.experiment.log_methods import LogCalls
-from tracelet.experiment.native import VendorRuns
+from tracelet.experiment.collecting import CollectorThread
+from tracelet.experiment.exit import KILLED_BY_INT, ExitHandler
+from tracelet.experiment.log_methods import LogMethods
+from tracelet.experiment.native import NativeRuns
 from tracelet.guard import Guard
 from tracelet.journal.spool import Spool
 from tracelet.orchestrator import Orchestrator
@@ -50,10 +50,10 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     """What was dropped or went wrong, by cause; empty in a healthy run."""
 
 
-class Experiment(LogCalls, VendorRuns):
+class Experiment(LogMethods, NativeRuns):
     """One run: made by `tracelet.start_logging`, also a context manager that stops it at the end of its block.
 
-    What it takes of a program is in `LogCalls`, the vendors' own run objects are in `VendorRuns`.
+    What it takes of a program is in `LogMethods`, the vendors' own run objects are in `NativeRuns`.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Experiment(LogCalls, VendorRuns):
         self._interceptor = SummaryWriterInterceptor(
             orchestrator.submit, self._series, self._guard, events=settings.events, queue_bytes=settings.queue_bytes
         )
-        self._collecting = Collecting(
+        self._collecting = CollectorThread(
             settings.collect,
             settings.system_interval,
             info,
@@ -112,16 +112,16 @@ class Experiment(LogCalls, VendorRuns):
             series=self._series,
             secrets=secrets,
         )
-        self._program = ProgramEnd(lambda status, code: self._end(status, code, settings.flush_timeout))
+        self._program = ExitHandler(lambda status, code: self._end(status, code, settings.flush_timeout))
         self._expected = [one.name for one in expected]
         orchestrator.expect({one.name: kept_config(one, secrets) for one in (*backends, *expected)})
-        orchestrator.start(backends, self._program.come_first, place=settings.delivery, at_once=settings.wait)
+        orchestrator.start(backends, self._program.register_last, place=settings.delivery, at_once=settings.wait)
         self._backends |= orchestrator.elsewhere()
         self._program.watch()
         self._interceptor.install()
         if settings.wait:
             self._attach()
-            self._program.come_first()  # a vendor that is still connecting has its exit hook already
+            self._program.register_last()  # a vendor that is still connecting has its exit hook already
         self._say_hello()
         if not settings.wait:
             orchestrator.begin()
@@ -198,7 +198,7 @@ class Experiment(LogCalls, VendorRuns):
         stats = self.stats()
         return run_html(self._info, state, self._urls(), stats.submitted, stats.backends)
 
-    # What it takes, beside the calls of `LogCalls`.
+    # What it takes, beside the calls of `LogMethods`.
 
     def log_artifact(self, artifact: Any, artifact_path: str | os.PathLike[str] | None = None) -> None:
         """Keep a file, a folder, bytes, a pandas DataFrame, a matplotlib figure or a vendor's artifact object.

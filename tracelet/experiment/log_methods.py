@@ -11,7 +11,7 @@ import msgspec
 from tracelet.capture import values as snapshot
 from tracelet.capture.watch import Watched, Watching
 from tracelet.errors import ConfigurationError, TraceletError
-from tracelet.experiment.summary import RunFigures
+from tracelet.experiment.summary import Summaries
 from tracelet.guard import Guard
 from tracelet.records import Alert, Audio, Image, Params, Record, Scalar, Table, Tags, Text, Video
 
@@ -19,13 +19,13 @@ Level: TypeAlias = Literal["info", "warning", "error"]
 _LEVELS = ("info", "warning", "error")
 
 
-class LogCalls:
+class LogMethods:
     """All may be called from any thread; they return once the values are copied. Errors in their arguments are raised
     at once as `TraceletError`; a backend's trouble never is. After `stop`, and with `mode="disabled"`, they do nothing.
     """
 
     def __init__(self, guard: Guard) -> None:
-        self._figures = RunFigures(self._submit)
+        self._figures = Summaries(self._submit)
         self._watching = Watching(self._submit, self._name, guard)
 
     @property
@@ -58,7 +58,7 @@ class LogCalls:
             self._submit(Params(flat, time.time()))
 
     @property
-    def summary(self) -> RunFigures:
+    def summary(self) -> Summaries:
         """The run's final figures: `experiment.summary["best_accuracy"] = 0.93`, or `.update(...)`. Reads as what this
         process has said."""
         return self._figures

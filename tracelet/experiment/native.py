@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import wandb
 
 
-class VendorRuns:
+class NativeRuns:
     """Each is None where the run has no such backend, or where that backend is not connected (yet, or any more)."""
 
     def _native(self, name: str) -> Any:

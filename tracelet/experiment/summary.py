@@ -11,7 +11,7 @@ from tracelet.errors import TraceletError
 from tracelet.records import Record, Summary
 
 
-class RunFigures(Mapping[str, Any]):
+class Summaries(Mapping[str, Any]):
     """`experiment.summary`: names to plain values, of which a later one takes the place of an earlier.
 
     Reads as what this process has said; backends have what earlier processes of the run said, too.

@@ -14,8 +14,8 @@ import msgspec
 
 from tracelet.capture.tensorboard import events
 from tracelet.importer.folders import Projection, projections, stamp
-from tracelet.importer.series_names import NamesOfFiles
-from tracelet.importer.tfrecord import Damage, Frame, frames
+from tracelet.importer.series_names import FileSeriesNames
+from tracelet.importer.tfrecord import CorruptRange, Frame, frames
 from tracelet.records import Embedding, Graph, Record
 
 # What is read of all files together, and the least and the most of one at a time.
@@ -53,7 +53,7 @@ class Reader:
     """Reads from where `seen` says; `damage` grows while `items` is taken."""
 
     def __init__(
-        self, root: Path, holders: Mapping[str, list[str]], seen: Mapping[str, tuple[int, int]], names: NamesOfFiles
+        self, root: Path, holders: Mapping[str, list[str]], seen: Mapping[str, tuple[int, int]], names: FileSeriesNames
     ) -> None:
         from google.protobuf.message import DecodeError
 
@@ -127,11 +127,11 @@ class Reader:
             yield graph
         yield _Found(moment, order, folder, path, start, (start, size), 0.0, ())
 
-    def _decoded(self, path: str, start: int) -> Iterator[tuple[Frame | Damage, Any | None]]:
+    def _decoded(self, path: str, start: int) -> Iterator[tuple[Frame | CorruptRange, Any | None]]:
         event_class = _event_class()
         for frame in self._frames(path, start):
             event = None
-            if isinstance(frame, Damage):
+            if isinstance(frame, CorruptRange):
                 self._damaged(path, frame.start, frame.reason)
             else:
                 try:
@@ -140,12 +140,12 @@ class Reader:
                     self._damaged(path, frame.start, "not an event")
             yield frame, event
 
-    def _frames(self, path: str, start: int) -> Iterator[Frame | Damage]:
+    def _frames(self, path: str, start: int) -> Iterator[Frame | CorruptRange]:
         """A file that cannot be read hides no other."""
         try:
             yield from frames(self._root / path, start, chunk=self._chunk)
         except OSError as error:
-            yield Damage(start, start, f"cannot be read: {error.strerror}")
+            yield CorruptRange(start, start, f"cannot be read: {error.strerror}")
 
     def _embeddings(self, order: int, folder: str, one: Projection, path: str) -> Iterator[_Found]:
         size, changed = self._state(path)

@@ -15,7 +15,7 @@ import msgspec
 from tracelet.errors import ConfigurationError, JournalError
 from tracelet.importer.folders import event_files, is_text, stamp
 from tracelet.importer.reader import Item, Reader, sample
-from tracelet.importer.series_names import NamesOfFiles, Role, Series
+from tracelet.importer.series_names import FileSeriesNames, Role, Series
 from tracelet.journal.spool import Spool, payload_bytes
 from tracelet.journal.store import FILE_NAME, Journal, JournalReader
 from tracelet.records import Record, RunInfo, RunRecord, Scalar
@@ -39,7 +39,7 @@ class Imported(msgspec.Struct, frozen=True, kw_only=True):
     """Where bytes were no records, as `file, byte offset: reason`."""
 
 
-class _Place(msgspec.Struct):
+class _Progress(msgspec.Struct):
     """How far the experiment folder is read, and how its series were named."""
 
     seen: dict[str, tuple[int, int]] = {}
@@ -55,8 +55,8 @@ class _Step(msgspec.Struct):
     nothing is imported twice, and nothing is left out."""
 
     last: int
-    before: _Place
-    after: _Place
+    before: _Progress
+    after: _Progress
 
 
 def import_run(
@@ -86,7 +86,7 @@ def import_run(
     run_id = _run_id(source, holders, project)
     folder = run_folder(base.absolute(), project, run_id)
     place = _reached(folder)
-    names = NamesOfFiles(str(source), holders, place.roles, place.claimed, _sampler(source, holders))
+    names = FileSeriesNames(str(source), holders, place.roles, place.claimed, _sampler(source, holders))
     reader = Reader(source, holders, place.seen, names)
     items = reader.items()
     head = list(_to_first_record(items))
@@ -99,7 +99,7 @@ def import_run(
             began = next((item.wall_time for item in head if item.wall_time), 0.0)
             info = RunInfo(run_id=run_id, project=project, name=name or source.name, folder=str(folder), created=began)
             _describe(journal, folder, info, source)
-            keeper = _Keeper(journal, folder, place, names)
+            keeper = _BatchWriter(journal, folder, place, names)
             for item in itertools.chain(head, items):
                 if keeper.take(item):
                     progress(reader.read, reader.total)
@@ -115,10 +115,10 @@ def import_run(
     return import_run(source, base=base, project=project, name=name, progress=progress)
 
 
-class _Keeper:
+class _BatchWriter:
     """Puts items into the journal, a batch at a time, each with the place that is reached by it."""
 
-    def __init__(self, journal: Journal, folder: Path, place: _Place, names: NamesOfFiles) -> None:
+    def __init__(self, journal: Journal, folder: Path, place: _Progress, names: FileSeriesNames) -> None:
         self.records = 0
         self.series: set[str] = set()
         self._journal = journal
@@ -186,14 +186,14 @@ def _describe(journal: Journal, folder: Path, info: RunInfo, source: Path) -> No
     journal.annotate("status", "running")
 
 
-def _reached(folder: Path) -> _Place:
+def _reached(folder: Path) -> _Progress:
     """Where an earlier import of the run ended, or was ended."""
     if not (folder / FILE_NAME).exists():
-        return _Place()
+        return _Progress()
     with JournalReader(folder) as reader:
         fact, last = reader.facts().get(_FACT), reader.last()
     if fact is None:
-        return _Place()
+        return _Progress()
     step = msgspec.convert(fact, _Step)
     return step.after if last >= step.last else step.before
 

@@ -24,7 +24,7 @@ Series: TypeAlias = tuple[str, str, bool]
 _CLOCK = re.compile(r"\d{9,11}\.\d+")
 
 
-class NamesOfFiles:
+class FileSeriesNames:
     """`names(folder, tag, kind)` is (name, writer). `roles` and `claimed` are what a later import needs to go on."""
 
     def __init__(

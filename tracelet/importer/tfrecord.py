@@ -26,7 +26,7 @@ class Frame(NamedTuple):
     data: bytes
 
 
-class Damage(NamedTuple):
+class CorruptRange(NamedTuple):
     """Bytes that are no record. With `end == start` nothing whole follows yet: a file that grows is read from there."""
 
     start: int
@@ -34,7 +34,7 @@ class Damage(NamedTuple):
     reason: str
 
 
-def frames(path: Path, start: int = 0, *, chunk: int = 1 << 20) -> Iterator[Frame | Damage]:
+def frames(path: Path, start: int = 0, *, chunk: int = 1 << 20) -> Iterator[Frame | CorruptRange]:
     """What stands in the file from offset `start` to the end that it has now.
 
     The file is open only while `chunk` bytes are read: a run may have thousands of files, and all are read at once.
@@ -49,7 +49,7 @@ def frames(path: Path, start: int = 0, *, chunk: int = 1 << 20) -> Iterator[Fram
         whole = _is_header(header)
         end = _end(offset, header)
         if len(header) < _HEADER or (whole and end > window.size):
-            yield Damage(offset, offset, f"the last record is cut off after {window.size - offset} bytes")
+            yield CorruptRange(offset, offset, f"the last record is cut off after {window.size - offset} bytes")
             return
         if whole:
             body = window.read(offset + _HEADER, end - offset - _HEADER)
@@ -59,7 +59,7 @@ def frames(path: Path, start: int = 0, *, chunk: int = 1 << 20) -> Iterator[Fram
                 offset = end
                 continue
             if end == window.size or _is_header(window.read(end, _HEADER)):
-                yield Damage(offset, end, "a record's checksum is wrong")
+                yield CorruptRange(offset, end, "a record's checksum is wrong")
                 offset = end
                 continue
         yield (damage := _lost(window, offset))
@@ -86,7 +86,7 @@ class _Window:
         return self._buffer[begin : begin + length]
 
 
-def _lost(window: _Window, start: int) -> Damage:
+def _lost(window: _Window, start: int) -> CorruptRange:
     """The damage at `start`, up to the next header that is whole."""
     offset = start + 1
     while offset + _HEADER <= window.size:
@@ -95,12 +95,12 @@ def _lost(window: _Window, start: int) -> Damage:
         while (found := _LENGTH.search(block, at)) and found.start() + _HEADER <= len(block):
             at = found.start()
             if _is_header(block[at : at + _HEADER]):
-                return Damage(
+                return CorruptRange(
                     start, offset + at, f"no record can be read here; {offset + at - start} bytes are skipped"
                 )
             at += 1
         offset += max(1, len(block) - _HEADER + 1)
-    return Damage(start, start, "no record can be read from here on")
+    return CorruptRange(start, start, "no record can be read from here on")
 
 
 def _end(offset: int, header: bytes) -> int:

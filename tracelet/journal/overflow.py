@@ -12,7 +12,7 @@ from tracelet.journal.store import JournalReader, StoredBatch
 from tracelet.records import Record
 
 
-class Tail:
+class OverflowBuffer:
     """Batches that wait for the disk, in order. Filled and emptied by the journal's thread, read by the deliveries."""
 
     def __init__(self, most_bytes: int) -> None:
@@ -68,18 +68,18 @@ class Tail:
             return sum(max(0, batch.last - max(batch.first - 1, position)) for batch, _ in self._batches)
 
 
-class Source:
+class RecordSource:
     """A run's records for one delivery: the journal's, then what is in memory alone. One thread each.
 
     Raises:
         JournalError: from `next_batch`; the journal cannot be read just now.
     """
 
-    def __init__(self, folder: Path, tail: Tail) -> None:
+    def __init__(self, folder: Path, tail: OverflowBuffer) -> None:
         self._folder, self._tail = folder, tail
         self._reader: JournalReader | None = None
 
-    def __enter__(self) -> Source:
+    def __enter__(self) -> RecordSource:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -43,7 +43,7 @@ class _Nowhere(deque[Any]):
             self._tell()
 
 
-class Intake:
+class RecordQueue:
     """The queue, and the books of what went through it. `taken` is the journal's last number at first.
 
     Any thread may call what stands first. What stands below is the journal's thread's, which is `taker`.

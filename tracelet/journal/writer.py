@@ -12,7 +12,7 @@ import msgspec
 
 from tracelet.errors import JournalError, RunInUse
 from tracelet.guard import Guard
-from tracelet.journal.overflow import Tail
+from tracelet.journal.overflow import OverflowBuffer
 from tracelet.journal.spool import Spool
 from tracelet.journal.store import Cursor, Journal, Rejection
 from tracelet.records import Record, RunInfo, Scalar
@@ -25,7 +25,7 @@ _SYNC_EVERY = 5.0
 _size = msgspec.msgpack.Encoder().encode
 
 
-class Keeper:
+class JournalWriter:
     """The journal's writer. Made in the caller's thread; used by the journal's thread alone, but for `tail`.
 
     `settled()` is the number up to which every backend has the records, None where there are no backends.
@@ -46,7 +46,7 @@ class Keeper:
         secrets: Secrets,
         lock: int | None = None,
     ) -> None:
-        self.tail = Tail(most_bytes)
+        self.tail = OverflowBuffer(most_bytes)
         self._folder, self._info, self._guard, self._settled = folder, info, guard, settled
         self._spool, self._secrets = Spool(folder / "files"), secrets
         self._lock = lock

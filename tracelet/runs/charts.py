@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from tracelet.runs.report import Point, Series
+from tracelet.runs.report import DownsampledSeries, Point
 
 _MACHINE = "system/"
 
@@ -14,7 +14,7 @@ class Curve(NamedTuple):
     """A series under the name that its chart's legend gives it; `place` is the place of its colour."""
 
     name: str
-    series: Series
+    series: DownsampledSeries
     place: int
 
 
@@ -23,34 +23,34 @@ class Chart(NamedTuple):
     curves: tuple[Curve, ...]
 
     @property
-    def is_of_machine(self) -> bool:
+    def is_system_metric(self) -> bool:
         """What was measured of the machine, and not said by the program."""
-        return all(is_of_machine(curve.series.tag) for curve in self.curves)
+        return all(is_system_metric(curve.series.tag) for curve in self.curves)
 
     def points(self) -> list[list[Point]]:
         """Of each curve, what is kept of it."""
         return [curve.series.points() for curve in self.curves]
 
 
-def of_run(series: Mapping[str, Series]) -> list[Chart]:
-    """A run's charts: `by_word`, and the machine's last, which share none with the program's."""
-    own = {tag: one for tag, one in series.items() if not is_of_machine(tag)}
-    machine = {tag: one for tag, one in series.items() if is_of_machine(tag)}
-    return by_word(own) + by_word(machine)
+def of_run(series: Mapping[str, DownsampledSeries]) -> list[Chart]:
+    """A run's charts: `group_by_last_part`, and the machine's last, which share none with the program's."""
+    own = {tag: one for tag, one in series.items() if not is_system_metric(tag)}
+    machine = {tag: one for tag, one in series.items() if is_system_metric(tag)}
+    return group_by_last_part(own) + group_by_last_part(machine)
 
 
-def machine_last(tags: Iterable[str]) -> list[str]:
+def system_last(tags: Iterable[str]) -> list[str]:
     """What the program said before what was measured of the machine, else in the order given."""
-    return sorted(tags, key=is_of_machine)
+    return sorted(tags, key=is_system_metric)
 
 
-def is_of_machine(tag: str) -> bool:
+def is_system_metric(tag: str) -> bool:
     return tag.startswith(_MACHINE)
 
 
-def by_word(series: Mapping[str, Series]) -> list[Chart]:
+def group_by_last_part(series: Mapping[str, DownsampledSeries]) -> list[Chart]:
     """Series that end in the same word (`loss`, `val/loss`) in one chart, in the order of the program."""
-    groups: dict[str, list[Series]] = {}
+    groups: dict[str, list[DownsampledSeries]] = {}
     for name, one in series.items():
         groups.setdefault(_parts(name)[-1], []).append(one)
     return [

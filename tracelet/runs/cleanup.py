@@ -35,7 +35,7 @@ def _files(folder: Path) -> Iterator[Path]:
             yield Path(place, name)
 
 
-def why_kept(summary: RunSummary) -> str | None:
+def blocking_reason(summary: RunSummary) -> str | None:
     """Why `collect` would leave a run alone; None where every backend has all of it."""
     if summary.status == "running":
         return "its process is alive"
@@ -47,11 +47,11 @@ def _lacked(summary: RunSummary) -> str | None:
     if not stores:
         return "no backend has it: the journal is the only copy"
     for state in stores:
-        for count, word in ((state.waiting, "waiting"), (state.rejected, "rejected"), (state.filtered, "filtered")):
+        for count, word in ((state.pending, "waiting"), (state.rejected, "rejected"), (state.filtered, "filtered")):
             if count:
                 return f"{state.name} lacks {count} records ({word})"
-        if state.offline_store is not None:
-            return f"{state.name} recorded it offline, in {state.offline_store}, and its server has not got it"
+        if state.pending_upload is not None:
+            return f"{state.name} recorded it offline, in {state.pending_upload}, and its server has not got it"
     return None
 
 
@@ -62,7 +62,7 @@ def collect(folder: Path) -> int:
 
     Raises:
         RunInUse: a process writes the run.
-        JournalError: a backend lacks something of it (as `why_kept` says), or it cannot be removed.
+        JournalError: a backend lacks something of it (as `blocking_reason` says), or it cannot be removed.
     """
     _check_not_live(folder)
     with _alone(folder):

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from tracelet.errors import ConfigurationError
 from tracelet.records import RunInfo
 from tracelet.runs import report as report_module
-from tracelet.runs.charts import Chart, Curve, machine_last
-from tracelet.runs.report import RunReport, Series
+from tracelet.runs.charts import Chart, Curve, system_last
+from tracelet.runs.report import DownsampledSeries, RunReport
 
 # Of all runs together, as many points of a chart as of a single run.
 _STRETCHES = 256
@@ -24,11 +24,11 @@ class Absent:
         return ""
 
 
-ABSENT = Absent()
+MISSING = Absent()
 
 
-class Line(NamedTuple):
-    """One name, and its value in each run, in the order of the runs; `ABSENT` where it has none."""
+class Row(NamedTuple):
+    """One name, and its value in each run, in the order of the runs; `MISSING` where it has none."""
 
     name: str
     values: tuple[Any, ...]
@@ -36,15 +36,15 @@ class Line(NamedTuple):
     @property
     def differs(self) -> bool:
         """As a program would write it: 1, 1.0 and "1" are three values, NaN and NaN one."""
-        return len({(value is ABSENT, repr(value)) for value in self.values}) > 1
+        return len({(value is MISSING, repr(value)) for value in self.values}) > 1
 
     @property
     def shown(self) -> tuple[Any, ...]:
         """The values; as a program would write them where two would else look the same."""
-        given = [value for value in self.values if value is not ABSENT]
+        given = [value for value in self.values if value is not MISSING]
         if len({*map(repr, given)}) == len({*map(str, given)}):
             return self.values
-        return tuple(value if value is ABSENT else repr(value) for value in self.values)
+        return tuple(value if value is MISSING else repr(value) for value in self.values)
 
 
 class Comparison(NamedTuple):
@@ -53,22 +53,22 @@ class Comparison(NamedTuple):
     runs: tuple[RunReport, ...]
     labels: tuple[str, ...]
     """What each run is called here: its name where no other has it, else with as much of its id as tells it apart."""
-    params: tuple[Line, ...]
-    final: tuple[Line, ...]
+    params: tuple[Row, ...]
+    final: tuple[Row, ...]
     """The final figures that the programs gave."""
-    series: Mapping[str, tuple[Series | None, ...]]
+    series: Mapping[str, tuple[DownsampledSeries | None, ...]]
     """Every series by its name; None where a run does not have it."""
 
     @property
-    def differing(self) -> list[Line]:
+    def differing(self) -> list[Row]:
         """The parameters in which the runs are not alike."""
         return [line for line in self.params if line.differs]
 
     @property
-    def common(self) -> dict[str, tuple[Series | None, ...]]:
+    def common(self) -> dict[str, tuple[DownsampledSeries | None, ...]]:
         """The series of at least two of the runs; the machine's last."""
         shared = [tag for tag, found in self.series.items() if sum(one is not None for one in found) > 1]
-        return {tag: self.series[tag] for tag in machine_last(shared)}
+        return {tag: self.series[tag] for tag in system_last(shared)}
 
     def charts(self) -> list[Chart]:
         """A chart for each common series, a curve for each run, which has one colour in all of them."""
@@ -111,9 +111,9 @@ def of_reports(runs: Sequence[RunReport]) -> Comparison:
     )
 
 
-def _lines(told: Sequence[Mapping[str, Any]]) -> tuple[Line, ...]:
+def _lines(told: Sequence[Mapping[str, Any]]) -> tuple[Row, ...]:
     names = sorted({name for one in told for name in one})
-    return tuple(Line(name, tuple(one.get(name, ABSENT) for one in told)) for name in names)
+    return tuple(Row(name, tuple(one.get(name, MISSING) for one in told)) for name in names)
 
 
 def _labels(runs: Sequence[RunReport]) -> tuple[str, ...]:

@@ -10,8 +10,12 @@ from typing import Any
 
 import msgspec
 
-from tracelet.runs.comparison import ABSENT, Comparison, Line
-from tracelet.runs.report import RunReport, RunSummary, Series
+from tracelet.runs.comparison import MISSING, Comparison, Row
+from tracelet.runs.report import DownsampledSeries, RunReport, RunSummary
+
+
+_JSON_KEYS = {"pending": "waiting", "pending_upload": "offline_store"}
+"""Fields of `BackendState` whose documented key in the output is another word."""
 
 
 def of_run(report: RunReport) -> dict[str, Any]:
@@ -79,13 +83,15 @@ def of_summary(summary: RunSummary) -> dict[str, Any]:
         "seen": summary.seen,
         "records": summary.records,
         "backends": {
-            state.name: {key: getattr(state, key) for key in state.__struct_fields__ if key != "name"}
+            state.name: {
+                _JSON_KEYS.get(key, key): getattr(state, key) for key in state.__struct_fields__ if key != "name"
+            }
             for state in summary.backends
         },
     }
 
 
-def _figures(one: Series) -> dict[str, Any]:
+def _figures(one: DownsampledSeries) -> dict[str, Any]:
     return {
         "points": one.count,
         "nans": one.nans,
@@ -96,11 +102,11 @@ def _figures(one: Series) -> dict[str, Any]:
     }
 
 
-def _line(line: Line) -> dict[str, Any]:
+def _line(line: Row) -> dict[str, Any]:
     return {
         "differs": line.differs,
-        "values": [None if value is ABSENT else value for value in line.values],
-        "has": [value is not ABSENT for value in line.values],
+        "values": [None if value is MISSING else value for value in line.values],
+        "has": [value is not MISSING for value in line.values],
     }
 
 

@@ -70,7 +70,7 @@ def command(environment: Mapping[str, Any]) -> str:
 
 def progress(state: BackendState) -> str:
     """How far a backend is, in words."""
-    counts = (state.delivered, state.waiting, state.rejected, state.filtered)
+    counts = (state.delivered, state.pending, state.rejected, state.filtered)
     told = zip(counts, ("delivered", "waiting", "rejected", "filtered"), strict=True)
     words = ", ".join(f"{count} {word}" for count, word in told if count or word == "delivered")
-    return words + (" (recorded offline, to be handed over)" if state.offline_store else "")
+    return words + (" (recorded offline, to be handed over)" if state.pending_upload else "")

@@ -50,7 +50,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Letters of one cell of a table."""
 
 
-class Thinned(Generic[Seen, Kept]):
+class Downsample(Generic[Seen, Kept]):
     """At most `most` of any number, spread evenly, the first and the last among them. Only what is kept is `made`."""
 
     def __init__(self, most: int, make: Callable[[Seen], Kept]) -> None:
@@ -100,7 +100,7 @@ class Picture(NamedTuple):
         return data if len(data) <= most else None
 
 
-class Bars(NamedTuple):
+class HistogramBars(NamedTuple):
     """A histogram in few bars."""
 
     step: int
@@ -113,7 +113,7 @@ class Bars(NamedTuple):
     sum_squares: float
 
 
-class Words(NamedTuple):
+class TextExcerpt(NamedTuple):
     """A text, cut to what a page takes; `letters` is its length."""
 
     step: int
@@ -121,7 +121,7 @@ class Words(NamedTuple):
     letters: int
 
 
-class Sheet(NamedTuple):
+class TablePreview(NamedTuple):
     """The beginning of a table; `height` and `width` are its own."""
 
     step: int
@@ -138,14 +138,14 @@ class Gallery:
 
     def __init__(self, limits: Limits | None = None) -> None:
         self.limits = told = limits or Limits()
-        self.pictures: dict[str, Thinned[Image | Video, Picture]] = {}
-        self.histograms: dict[str, Thinned[Histogram, Bars]] = {}
-        self.texts: dict[str, Thinned[Text, Words]] = {}
+        self.pictures: dict[str, Downsample[Image | Video, Picture]] = {}
+        self.histograms: dict[str, Downsample[Histogram, HistogramBars]] = {}
+        self.texts: dict[str, Downsample[Text, TextExcerpt]] = {}
         self.pr_curves: dict[str, PRCurve] = {}
         self.tables: dict[str, Table] = {}
         self.crowded_out: Counter[str] = Counter()
         """Records whose name found no room, by kind."""
-        self._words = lambda one: Words(shown_step(one.step), one.text[: told.letters], len(one.text))
+        self._words = lambda one: TextExcerpt(shown_step(one.step), one.text[: told.letters], len(one.text))
         self._bars = lambda one: _few_bars(one, told.bars)
 
     def see(self, record: Record) -> None:
@@ -178,7 +178,7 @@ class Gallery:
                     chosen[tag].insert(0, pictures[-back])
         return chosen
 
-    def sheet(self, table: Table, folder: Path) -> Sheet | None:
+    def sheet(self, table: Table, folder: Path) -> TablePreview | None:
         """The beginning of a table; None where its file is not there, too large to be read here, or no table."""
         if not isinstance(table.data, File) or not _SPOOL_NAME.fullmatch(table.data.name):
             return None
@@ -195,7 +195,7 @@ class Gallery:
             if len(found) == self.limits.names:
                 self.crowded_out[kind(record)] += 1
                 return
-            found[record.tag] = Thinned(most, make)
+            found[record.tag] = Downsample(most, make)
         found[record.tag].add(record)
 
     def _latest(self, found: dict[str, Any], record: Any) -> None:
@@ -217,7 +217,7 @@ def _size(picture: Picture) -> int:
     return 0 if picture.file is None or picture.media is None else picture.file.size
 
 
-def _few_bars(h: Histogram, most: int) -> Bars:
+def _few_bars(h: Histogram, most: int) -> HistogramBars:
     """Buckets narrower than the eye can tell are joined: TensorBoard's are, by the hundred, around zero."""
     counts, edges = bars(h)
     least = (edges[-1] - edges[0]) / most
@@ -232,10 +232,10 @@ def _few_bars(h: Histogram, most: int) -> Bars:
                 ends.append(end)
                 waiting = 0.0
         counts, edges = joined, ends
-    return Bars(shown_step(h.step), counts, edges, h.minimum, h.maximum, h.count, h.total, h.sum_squares)
+    return HistogramBars(shown_step(h.step), counts, edges, h.minimum, h.maximum, h.count, h.total, h.sum_squares)
 
 
-def _sheet(step: int, told: Any, limits: Limits) -> Sheet | None:
+def _sheet(step: int, told: Any, limits: Limits) -> TablePreview | None:
     if not isinstance(told, Mapping):
         return None
     columns, rows = told.get("columns"), told.get("rows")
@@ -244,7 +244,7 @@ def _sheet(step: int, told: Any, limits: Limits) -> Sheet | None:
     kept = [row[: limits.columns] for row in [columns, *rows[: limits.rows]] if isinstance(row, list)]
     shown = [[_cell(one, limits.cell) for one in row] for row in kept]
     cut = sum(len(str(one)) > limits.cell for row in kept for one in row)
-    return Sheet(step, shown[0], shown[1:], len(rows), len(columns), cut)
+    return TablePreview(step, shown[0], shown[1:], len(rows), len(columns), cut)
 
 
 def _cell(value: Any, most: int) -> Any:

@@ -35,7 +35,7 @@ def write_png(charts: Sequence[Chart], path: Path, title: str = "") -> None:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingDependency("a plot needs matplotlib. Install it with: pip install 'tracelet[plot]'") from error
-    charts = [chart for chart in charts if not chart.is_of_machine] or charts
+    charts = [chart for chart in charts if not chart.is_system_metric] or charts
     shown = charts[:_MOST_CHARTS]
     columns = min(_COLUMNS, len(shown))
     rows = math.ceil(len(shown) / columns)

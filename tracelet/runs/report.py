@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
-from tracelet.backends import offline_store
+from tracelet.backends import pending_upload
 from tracelet.errors import JournalError
 from tracelet.journal.store import JournalReader, is_live
 from tracelet.records import Alert, Artifact, File, Params, Record, RunInfo, Scalar, Summary, Tags, kind, shown_step
@@ -33,10 +33,10 @@ class BackendState(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     delivered: int
-    waiting: int
+    pending: int
     rejected: int
     filtered: int
-    offline_store: str | None = None
+    pending_upload: str | None = None
     """Where the vendor's own offline recording lies that its server has not got yet."""
     trouble: str | None = None
     """Why something waited when the run, or the last delivery of it, ended."""
@@ -77,7 +77,7 @@ class Point(NamedTuple):
     value: float
 
 
-class _Stretch:
+class _Bucket:
     """The lowest and highest number of consecutive points, and the first that is none (NaN or infinite)."""
 
     __slots__ = ("high", "low", "odd")
@@ -101,7 +101,7 @@ class _Stretch:
         return [point for point in (self.low, self.high, self.odd) if point is not None]
 
 
-class Series:
+class DownsampledSeries:
     """One curve in brief. `minimum` and `maximum` leave NaN out, and are NaN where there is nothing else."""
 
     def __init__(self, tag: str, stretches: int = _STRETCHES) -> None:
@@ -111,7 +111,7 @@ class Series:
         self.first = self.last = self.minimum = self.maximum = math.nan
         self._most = 2 * stretches
         self._width = 1
-        self._stretches: list[_Stretch] = []
+        self._stretches: list[_Bucket] = []
 
     def add(self, step: int, value: float) -> None:
         if self.count == 0:
@@ -121,7 +121,7 @@ class Series:
             self._stretches = [_joined(one, two) for one, two in pairs]
             self._width *= 2
         if self.count % self._width == 0:
-            self._stretches.append(_Stretch())
+            self._stretches.append(_Bucket())
         self.count += 1
         self.last = value
         if value != value:
@@ -169,7 +169,7 @@ class RunReport(msgspec.Struct, kw_only=True):
 
     summary: RunSummary
     params: dict[str, Any]
-    scalars: dict[str, Series]
+    scalars: dict[str, DownsampledSeries]
     others: dict[str, dict[str, int]]
     """Records of every other kind: kind -> name -> how many."""
     artifacts: dict[str, ArtifactLine]
@@ -207,10 +207,10 @@ def summarise(folder: Path) -> RunSummary:
         BackendState(
             name=name,
             delivered=cursor.delivered,
-            waiting=max(0, records - cursor.delivered - cursor.rejected - cursor.filtered),
+            pending=max(0, records - cursor.delivered - cursor.rejected - cursor.filtered),
             rejected=cursor.rejected,
             filtered=cursor.filtered,
-            offline_store=offline_store(name, folder),
+            pending_upload=pending_upload(name, folder),
             trouble=facts.get(f"trouble {name}"),
             url=facts.get(f"url {name}"),
         )
@@ -270,7 +270,7 @@ def read(folder: Path, *, stretches: int = _STRETCHES, see: Callable[[Record], N
                 if isinstance(record, Scalar):
                     series = report.scalars.get(record.tag)
                     if series is None:
-                        series = report.scalars[record.tag] = Series(record.tag, stretches)
+                        series = report.scalars[record.tag] = DownsampledSeries(record.tag, stretches)
                     series.add(shown_step(record.step), record.value)
                 else:
                     _note(report, record)
@@ -306,8 +306,8 @@ def _bar(values: Sequence[float], low: float, high: float) -> str:
     return _BARS[max(0, min(int(share * len(_BARS)), len(_BARS) - 1))]
 
 
-def _joined(one: _Stretch, two: _Stretch) -> _Stretch:
-    both = _Stretch()
+def _joined(one: _Bucket, two: _Bucket) -> _Bucket:
+    both = _Bucket()
     for point in (*one.kept(), *two.kept()):
         both.add(*point)
     return both

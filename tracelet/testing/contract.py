@@ -71,7 +71,7 @@ class BackendContract:
     unreadable: frozenset[str] = frozenset()
     """Fields of `Stored` that this store cannot show; where `Stored.counts` has the kind, it is counted instead."""
     knows_its_store = False
-    """Whether `confirm()` right after `open` says how far the store is."""
+    """Whether `durable_seq()` right after `open` says how far the store is."""
     ordered = True
     """Whether the store shows the points of a series in the order of the calls."""
     wall_time_error = 0.0
@@ -197,18 +197,18 @@ class BackendContract:
         self._compare(tmp_path, records, "artifacts", expected)
 
     def test_confirm_ends_at_the_last_record(self, tmp_path: Path) -> None:
-        """`confirm` is never ahead of what was handed over, and closing leaves nothing unconfirmed."""
+        """`durable_seq` is never ahead of what was handed over, and closing leaves nothing unconfirmed."""
         backend = self._opened(tmp_path)
         deliver(backend, [_scalar("loss", 0.5, i, i) for i in range(10)], size=3)
         backend.close("finished", 0)
-        assert 10 == backend.confirm()
+        assert 10 == backend.durable_seq()
 
     def test_reopening_appends(self, tmp_path: Path) -> None:
         """A run that is opened again goes on where it was: nothing is lost, nothing is there twice."""
         records = [_scalar("loss", i / 4, i, i) for i in range(9)]
         for end in (4, 9):
             backend = self._opened(tmp_path)
-            held = backend.confirm()
+            held = backend.durable_seq()
             begin = 0 if end == 4 else 4
             if self.knows_its_store:
                 assert begin == (held or 0)

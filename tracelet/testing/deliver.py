@@ -24,7 +24,7 @@ def deliver(backend: Backend, records: Sequence[Record], *, after: int = 0, size
 
     Raises:
         BackendUnavailable: the backend's own.
-        AssertionError: `confirm` was ahead of what had been handed over.
+        AssertionError: `durable_seq` was ahead of what had been handed over.
     """
     outcome = Outcome()
     step = size or max(1, len(records))
@@ -33,8 +33,8 @@ def deliver(backend: Backend, records: Sequence[Record], *, after: int = 0, size
         outcome.filtered += [record for _, record in chunk if not isinstance(record, backend.accepts)]
         _offer(backend, [item for item in chunk if isinstance(item[1], backend.accepts)], outcome)
         last = chunk[-1][0]
-        backend.handed(Batch([], last))
-        held = backend.confirm()
+        backend.on_written(Batch([], last))
+        held = backend.durable_seq()
         assert held is None or held <= last, f"confirm() says {held}, but only {last} were handed over"
     return outcome
 

@@ -35,8 +35,8 @@ class AimBackend(Backend):
 
     name: ClassVar[str] = "aim"
     Config = AimConfig
-    kept = KEPT
-    places = PLACES
+    persistent_keys = KEPT
+    shown_as = PLACES
 
     def __init__(self, config: Any = None) -> None:
         super().__init__(config)
@@ -49,9 +49,9 @@ class AimBackend(Backend):
         self._restored: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
         self._doubtful = False
 
-    def remembered(self) -> dict[str, Any]:
+    def persistent_config(self) -> dict[str, Any]:
         """With the repository's own path, whatever the working directory is by then."""
-        told = super().remembered()
+        told = super().persistent_config()
         return told | {key: _absolute(told[key]) for key in ("repo", "repo_path")}
 
     def open(self, run: RunInfo) -> None:
@@ -72,7 +72,7 @@ class AimBackend(Backend):
         self._restored = process_hooks.Streams().restored
         native = self._noted_run(note.hash) or self._within(self._vendors_run, self.config.run_hash)
         note.write(native.hash)
-        process_hooks.mind_forks(self)
+        process_hooks.patch_fork(self)
         self._connection = remote.Connection(native) if self._is_remote else None
         self._run = OpenRun(native, note.journal, self._artifacts_uri(native), self._ask)
         self._within(self._name, native)
@@ -253,7 +253,7 @@ class AimBackend(Backend):
                 container.close()
 
     def _let_go(self) -> None:
-        process_hooks.forget_forks(self)
+        process_hooks.unpatch_fork(self)
         self._run = None
         with self._restored():
             self._abandon()  # what could not be closed in time

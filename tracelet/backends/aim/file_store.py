@@ -18,7 +18,7 @@ _CHUNK = 4 * 1024 * 1024
 """Bytes in one message to a server, whose limit is 16 MiB where it was not started by `aim server`."""
 
 
-class Shelf:
+class FileStore:
     """Puts files where the run can be asked for them.
 
     What is known of each stands in the run's tree under `tracelet/files/<name>`; the bytes of a run without an

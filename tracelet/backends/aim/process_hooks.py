@@ -60,8 +60,8 @@ def _captured_by_another() -> bool:
     return len(ResourceTracker._buffer_registry) > 0
 
 
-def mind_forks(owner: object) -> None:
-    """Until `forget_forks(owner)`, a forked child of this process can end."""
+def patch_fork(owner: object) -> None:
+    """Until `unpatch_fork(owner)`, a forked child of this process can end."""
     global _watching_forks
     _open_runs.add(owner)
     if not _watching_forks:
@@ -69,7 +69,7 @@ def mind_forks(owner: object) -> None:
         _watching_forks = True
 
 
-def forget_forks(owner: object) -> None:
+def unpatch_fork(owner: object) -> None:
     _open_runs.discard(owner)
 
 

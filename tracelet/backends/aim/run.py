@@ -8,7 +8,7 @@ from typing import Any
 
 from tracelet.backends.aim import objects
 from tracelet.backends.aim.alerts import Logs
-from tracelet.backends.aim.file_store import Shelf
+from tracelet.backends.aim.file_store import FileStore
 from tracelet.backends.aim.series import Ask, Series
 from tracelet.backends.aim.values import flat, nested, plain
 from tracelet.records import (
@@ -44,7 +44,7 @@ class OpenRun:
         self.native = run
         self._ask = ask
         self._series = Series(run, ask)
-        self._shelf = Shelf(run, uri, ask)
+        self._shelf = FileStore(run, uri, ask)
         self._logs = Logs(run, ask)
         self._marks = run.meta_run_tree.subtree(("tracelet", "journals", journal))
         self.done: int = ask(lambda: self._marks.get("done", 0))

@@ -20,7 +20,7 @@ from tracelet.backends.clearml.events import Events
 from tracelet.backends.clearml.offline_session import NOTE, Note, NoteFile, SessionFile
 from tracelet.backends.clearml.offline_upload import HandOver
 from tracelet.backends.clearml.places import PLACES
-from tracelet.backends.clearml.start import Beginning
+from tracelet.backends.clearml.start import TaskStart
 from tracelet.backends.clearml.task import OpenTask
 from tracelet.errors import BackendUnavailable, RecordRejected
 from tracelet.records import RunInfo, Scalar
@@ -33,9 +33,9 @@ class ClearmlBackend(Backend):
 
     name: ClassVar[str] = "clearml"
     Config = ClearmlConfig
-    kept = told.KEPT
-    places = PLACES
-    foreign = ("CLEARML_PROC_MASTER_ID", "TRAINS_PROC_MASTER_ID")
+    persistent_keys = told.KEPT
+    shown_as = PLACES
+    parent_env = ("CLEARML_PROC_MASTER_ID", "TRAINS_PROC_MASTER_ID")
 
     def __init__(self, config: Any = None) -> None:
         super().__init__(config)
@@ -61,7 +61,7 @@ class ClearmlBackend(Backend):
         folder = Path(run.folder)
         notes = NoteFile(folder / NOTE)
         note = notes.read()
-        begun = Beginning(clearml, self.config, run, note, undo)
+        begun = TaskStart(clearml, self.config, run, note, undo)
         self._connection = begun.connection
         task = OpenTask(clearml, begun.native, folder, self._connection, owned=begun.owned)
         undo.callback(task.uploads.close)
@@ -130,19 +130,19 @@ class ClearmlBackend(Backend):
 
     # What is held, and the end.
 
-    def confirm(self) -> int | None:
+    def durable_seq(self) -> int | None:
         """What stands in the session's file, or what the server has acknowledged."""
         if self._written is None and self._store is not None:
             return self._store.last
         return self._written
 
     @classmethod
-    def offline_store(cls, folder: Path) -> str | None:
+    def pending_upload(cls, folder: Path) -> str | None:
         """An offline session that no server has got yet, or not all of it."""
         note = NoteFile(folder / NOTE).read()
         return note.folder if note is not None and note.waits else None
 
-    def hand_over(self, run: RunInfo, deadline: float) -> None:
+    def upload_offline(self, run: RunInfo, deadline: float) -> None:
         """Have ClearML import the offline session to the server. What a first attempt sent before it broke off is sent
         again: a server keeps a point, a medium and an artifact once, but not the lines of the console."""
         notes = NoteFile(Path(run.folder) / NOTE)

@@ -71,13 +71,13 @@ class HandOver:
     def _importer(self) -> Any:
         """`Task`, but for the task that it imports into: noted before anything is sent to it, it is the same one when
         an import that broke off, or a session that went on, is imported again."""
-        task_class, hand_over = self._clearml.Task, self
+        task_class, upload_offline = self._clearml.Task, self
 
         class Importer(task_class):  # type: ignore[misc, valid-type]
             @classmethod
             def import_task(cls, task_data: dict[str, Any], target_task: Any = None, update: bool = False) -> Any:
                 _unquote_artifacts(task_data)
-                task = hand_over._task(task_data)
+                task = upload_offline._task(task_data)
                 return task_class.import_task(task_data, target_task=task, update=update)
 
         return Importer

@@ -99,7 +99,7 @@ def hooks_kept() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def unseeded(clearml: Any) -> Iterator[None]:
+def kept_random_state(clearml: Any) -> Iterator[None]:
     """`Task.init` seeds the global generators of random, numpy and torch with 1337; the training's are its own."""
     had, before = "_random_seed" in vars(clearml.Task), clearml.Task._random_seed
     clearml.Task._random_seed = None

@@ -21,7 +21,7 @@ from tracelet.records import RunInfo
 _SHORTEST_NAME = 3
 
 
-class Beginning:
+class TaskStart:
     """`native`: the task. `connection`: None for an offline session. `owned`: it was begun here, now or earlier.
 
     What is changed in the process for it is undone by `undo`.
@@ -59,7 +59,7 @@ class Beginning:
             undo.enter_context(settled)
         begun: list[Any] = []
         undo.callback(_let_go, clearml, begun)
-        with process_hooks.unseeded(clearml):
+        with process_hooks.kept_random_state(clearml):
             native = process_hooks.called_by_the_program(clearml.Task.init)(**self._wanted())
         if not isinstance(native, clearml.Task):  # ClearML's stand-in where it is told to do without a server
             raise BackendUnavailable(f"clearml: {environment.not_configured()}")

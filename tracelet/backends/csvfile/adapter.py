@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 
 from tracelet.backends.base import Backend, Batch, Status
-from tracelet.backends.csvfile.commit_log import Ledger, claim, replace
-from tracelet.backends.csvfile.file_names import Shelf, copy, safe_path
+from tracelet.backends.csvfile.commit_log import CommitLog, claim, replace
+from tracelet.backends.csvfile.file_names import FileNames, copy, safe_path
 from tracelet.backends.csvfile.pivot import write_wide
 from tracelet.backends.csvfile.places import PLACES
 from tracelet.backends.csvfile.rows import read_lines, read_rows, write_table
@@ -76,22 +76,22 @@ class CsvBackend(Backend):
     """Write a run to a folder of plain files. What is written is held: a kill of the process costs nothing.
 
     One batch is in the files once or not at all, also when the process is killed or the disk is full in the middle of
-    it; `confirm` after `open` says how far the folder is.
+    it; `durable_seq` after `open` says how far the folder is.
     """
 
     name = "csv"
     Config = CsvConfig
-    kept = ("dir",)
-    places = PLACES
+    persistent_keys = ("dir",)
+    shown_as = PLACES
 
     def __init__(self, config: Any = None) -> None:
         super().__init__(config)
         # Taken now: the program may change its working directory before the run is opened.
         self._wanted = None if self.config.dir is None else Path(self.config.dir).expanduser().absolute()
-        self._ledger: Ledger | None = None
+        self._ledger: CommitLog | None = None
         self._whole = True
 
-    def remembered(self) -> dict[str, Any]:
+    def persistent_config(self) -> dict[str, Any]:
         """The folder, as it was meant."""
         return {"dir": None if self._wanted is None else str(self._wanted)}
 
@@ -104,7 +104,7 @@ class CsvBackend(Backend):
                 # Ranks may share a run id, each with a journal and so with sequence numbers of its own.
                 owner = f"{run.run_id} {os.path.realpath(run.folder)}"
                 self.folder = claim(self._wanted, owner, run.run_id, _FILES)
-            self._ledger = Ledger(self.folder, owner, _FILES)
+            self._ledger = CommitLog(self.folder, owner, _FILES)
             self._recall(self._ledger)
             self._run = msgspec.to_builtins(run) | {"status": "running", "exit_code": None}
             self._add_tags(self._read_json(_RUN).get("tags", ()))  # those of an earlier process
@@ -126,7 +126,7 @@ class CsvBackend(Backend):
             ledger.commit(batch.last)
             self._whole = True
 
-    def confirm(self) -> int | None:
+    def durable_seq(self) -> int | None:
         """What the operating system has; a kill of the process does not lose it."""
         if self._ledger is None:
             return self._written
@@ -148,13 +148,13 @@ class CsvBackend(Backend):
             self._write_json(_RUN, self._run | {"status": status, "exit_code": exit_code})
             if (self.folder / _SCALARS).exists():
                 write_wide(self.folder / _SCALARS, self.folder / "metrics.csv")
-        self._written, self._ledger = self.confirm(), None
+        self._written, self._ledger = self.durable_seq(), None
 
     @property
     def url(self) -> str | None:
         return None if self._ledger is None else str(self.folder)
 
-    def _restored(self) -> Ledger:
+    def _restored(self) -> CommitLog:
         """The ledger, without anything of a batch that was not finished."""
         if self._ledger is None:
             raise BackendUnavailable("csv: not open")
@@ -164,13 +164,13 @@ class CsvBackend(Backend):
             self._whole = True
         return self._ledger
 
-    def _recall(self, ledger: Ledger) -> None:
+    def _recall(self, ledger: CommitLog) -> None:
         """Learn from the folder which names are taken, and what was in its merged files."""
         self._scalar_row = csv.writer(ledger.pending[_SCALARS]).writerow
         self._media_row = csv.writer(ledger.pending[_MEDIA]).writerow
         self._params, self._summary = self._read_json(_PARAMS), self._read_json(_SUMMARY)
-        self._tables = Shelf(self.folder / "tables", ".csv")
-        self._artifacts = Shelf(self.folder / "artifacts")
+        self._tables = FileNames(self.folder / "tables", ".csv")
+        self._artifacts = FileNames(self.folder / "artifacts")
         self._media = 0
         for what, tag, *_ in read_rows(self.folder / _MEDIA):
             self._media += 1
@@ -208,7 +208,7 @@ class CsvBackend(Backend):
     def _add_tags(self, tags: Iterable[str]) -> None:
         self._run["tags"] = list(dict.fromkeys([*self._run["tags"], *tags]))
 
-    def _write_one(self, ledger: Ledger, record: Record) -> None:
+    def _write_one(self, ledger: CommitLog, record: Record) -> None:
         match record:
             case Text() | Histogram() | PRCurve():
                 line = msgspec.structs.asdict(record) | {"step": shown_step(record.step)}
@@ -265,7 +265,7 @@ class CsvBackend(Backend):
         self._media_row((kind(record), record.tag, shown_step(record.step), record.wall_time, path, cell))
         self._media += 1
 
-    def _write_artifact(self, ledger: Ledger, record: Artifact) -> None:
+    def _write_artifact(self, ledger: CommitLog, record: Artifact) -> None:
         files = []
         folder = record.name.endswith("/")
         for file in record.files:
@@ -291,7 +291,7 @@ def _translated() -> Iterator[None]:
         raise BackendUnavailable(f"csv: {error}") from error
 
 
-def _write_line(ledger: Ledger, name: str, line: Mapping[str, Any]) -> None:
+def _write_line(ledger: CommitLog, name: str, line: Mapping[str, Any]) -> None:
     ledger.pending[name].write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
 
 

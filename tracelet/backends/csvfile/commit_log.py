@@ -31,7 +31,7 @@ class _State(msgspec.Struct, kw_only=True):
     safe_offsets: dict[str, int] = {}
 
 
-class Ledger:
+class CommitLog:
     """`files` maps the name of each append-only file to its first line ("" for none).
 
     Text goes into `pending[name]` and reaches the files at `commit`. Every method may raise `OSError`; after one did,

@@ -29,7 +29,7 @@ def safe_path(name: str) -> str:
     return "/".join(part if _is_plain(part) else _hashed(part, part) for part in parts)
 
 
-class Shelf:
+class FileNames:
     """The files of one folder by the names they were given. The same names in the same order get the same paths.
 
     On a file system that does not tell "A" from "a", or where a name is a file and later a folder, the one that comes

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from tracelet.backends.addresses import redacted
 from tracelet.backends.base import Backend, Batch, Probe, Status
 from tracelet.backends.mlflow import credentials
-from tracelet.backends.mlflow.batch import Outbox
+from tracelet.backends.mlflow.batch import BatchWriter
 from tracelet.backends.mlflow.config import KEPT, MlflowConfig
 from tracelet.backends.mlflow.errors import translated
 from tracelet.backends.mlflow.fluent import Fluent
@@ -33,9 +33,9 @@ class MlflowBackend(Backend):
 
     name: ClassVar[str] = "mlflow"
     Config = MlflowConfig
-    kept = KEPT
-    places = PLACES
-    quiet: ClassVar[Mapping[str, str]] = {"MLFLOW_DISABLE_TELEMETRY": "true"}
+    persistent_keys = KEPT
+    shown_as = PLACES
+    telemetry_off_env: ClassVar[Mapping[str, str]] = {"MLFLOW_DISABLE_TELEMETRY": "true"}
 
     def __init__(self, config: Any = None) -> None:
         super().__init__(config)
@@ -43,13 +43,13 @@ class MlflowBackend(Backend):
         self._access = Access(self._place.uri, self.config)
         self._secrets = self.config.secrets
         self._target: Target | None = None
-        self._outbox: Outbox | None = None
+        self._outbox: BatchWriter | None = None
         self._fluent: Fluent | None = None
         self._folder = Path()
 
-    def remembered(self) -> dict[str, Any]:
+    def persistent_config(self) -> dict[str, Any]:
         """With the store's own path, whatever the working directory is by then."""
-        told = super().remembered()
+        told = super().persistent_config()
         return told | {key: absolute(told[key]) for key in ("backend_url", "tracking_uri") if told[key]}
 
     def open(self, run: RunInfo) -> None:
@@ -61,7 +61,7 @@ class MlflowBackend(Backend):
             undo.callback(self._access.close)
             with self._access.impatient():
                 self._target = connect(self._place, run, self.config)
-                self._outbox = Outbox(self._target, self._access, self._secrets)
+                self._outbox = BatchWriter(self._target, self._access, self._secrets)
             undo.pop_all()
         # Another run than the one before has to be given everything; what it has of it changes nothing there.
         self._written = None if self._target.known else 0
@@ -72,7 +72,7 @@ class MlflowBackend(Backend):
             self._to.send(batch, folder)
 
     @property
-    def _to(self) -> Outbox:
+    def _to(self) -> BatchWriter:
         if self._outbox is None:
             raise BackendUnavailable("mlflow: the run is not open")
         return self._outbox

@@ -8,7 +8,7 @@ from typing import Any
 _LISTENER = "mlflow.pytorch._pytorch_autolog"
 
 
-class Muted:
+class AutologSilencer:
     """From `install` to `undo`: MLflow's patches of the writers find no active run where that run is `run_id`.
 
     They ask `mlflow.active_run()` at every event, before and after `autolog()` alike, and the rest of autolog does not
@@ -51,7 +51,7 @@ class Muted:
 class _Shown:
     """`mlflow`, but for `active_run`."""
 
-    def __init__(self, muted: Muted) -> None:
+    def __init__(self, muted: AutologSilencer) -> None:
         self._muted = muted
         self.active_run = muted.active_run
 

@@ -21,8 +21,8 @@ from tracelet.backends.mlflow.params import LENGTHS, PARAMS_FILE, Parameters
 from tracelet.backends.mlflow.requests import Access
 from tracelet.backends.mlflow.run import Target, word_tags
 from tracelet.backends.mlflow.staging import Stage
-from tracelet.backends.mlflow.summary import SUMMARY_FILE, Figures, is_number, name_of, tag_text
-from tracelet.backends.mlflow.timestamps import Repeats
+from tracelet.backends.mlflow.summary import SUMMARY_FILE, SummaryMetrics, is_number, name_of, tag_text
+from tracelet.backends.mlflow.timestamps import TimestampDeduplicator
 from tracelet.backends.mlflow.values import (
     clean,
     digest,
@@ -57,7 +57,7 @@ class _Point(msgspec.Struct):
     weight: int
 
 
-class Outbox:
+class BatchWriter:
     """Where records go while a run is open. Holds per tag what was told of its name, and no record."""
 
     def __init__(self, target: Target, access: Access, secrets: Sequence[str]) -> None:
@@ -65,7 +65,7 @@ class Outbox:
 
         self._metric, self._param, self._tag = Metric, Param, RunTag
         self._target, self._access, self._secrets = target, access, secrets
-        self._repeats = Repeats()
+        self._repeats = TimestampDeduplicator()
         self._most = dict(_MOST)
         self._keys: dict[str, tuple[str, int]] = {}
         tags = target.run.data.tags
@@ -73,7 +73,7 @@ class Outbox:
         self._tables: list[Any] = json.loads(tags.get(_TABLES_TAG, "[]"))
         self._images = _IMAGES_TAG in tags
         self.params = Parameters(target)
-        self.figures = Figures(target)
+        self.figures = SummaryMetrics(target)
 
     def send(self, batch: Batch, folder: Path) -> None:
         """All of the batch, or an error that says how far it came."""
@@ -91,7 +91,7 @@ class Outbox:
 class _Sending:
     """What one `send` knows."""
 
-    def __init__(self, outbox: Outbox, stage: Stage) -> None:
+    def __init__(self, outbox: BatchWriter, stage: Stage) -> None:
         self._box, self._stage = outbox, stage
         self._points: list[_Point] = []
         self._inexact: list[str] = []

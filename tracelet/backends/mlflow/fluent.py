@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tracelet.backends import environment
-from tracelet.backends.mlflow.autolog import Muted
+from tracelet.backends.mlflow.autolog import AutologSilencer
 from tracelet.backends.mlflow.requests import Access
 from tracelet.backends.mlflow.run import Target
 
@@ -36,7 +36,7 @@ class Fluent:
         from mlflow.tracking import fluent
 
         with contextlib.ExitStack() as undo:
-            muted = Muted(self._target.id)
+            muted = AutologSilencer(self._target.id)
             muted.install()
             undo.callback(muted.undo)
             self._stack = fluent._active_run_stack.get()

@@ -11,13 +11,13 @@ from tracelet.backends.base import Probe
 from tracelet.backends.mlflow.config import MlflowConfig
 from tracelet.backends.mlflow.errors import asks_to_sign_in, translated
 from tracelet.backends.mlflow.requests import Access
-from tracelet.backends.mlflow.store import Place, check
+from tracelet.backends.mlflow.store import Store, check
 from tracelet.errors import BackendUnavailable
 
 _TIMEOUT = 3.0
 
 
-def probe(place: Place, config: MlflowConfig) -> Probe:
+def probe(place: Store, config: MlflowConfig) -> Probe:
     """A server is asked for one experiment, signed in as a run would be; of a database, whether it could be written."""
     try:
         check(place)
@@ -47,7 +47,7 @@ def _ask(uri: str, access: Access) -> None:
         access.close()
 
 
-def _of_a_file(place: Place) -> Probe:
+def _of_a_file(place: Store) -> Probe:
     path = place.database or Path(place.uri)
     there = next((one for one in (path, *path.parents) if one.exists()), None)
     if there is not None and not os.access(there, os.W_OK):

@@ -13,7 +13,7 @@ from typing import Any
 from tracelet.backends.base import Status
 from tracelet.backends.mlflow.config import MlflowConfig
 from tracelet.backends.mlflow.errors import is_missing
-from tracelet.backends.mlflow.store import Place, artifacts_beside, prepare
+from tracelet.backends.mlflow.store import Store, artifacts_beside, prepare
 from tracelet.backends.mlflow.values import clean, file_key, key_of, name_tags
 from tracelet.errors import BackendUnavailable
 from tracelet.records import RunInfo
@@ -38,7 +38,7 @@ class Target:
             self.client.set_terminated(self.id, _STATUS[status])
 
 
-def connect(place: Place, info: RunInfo, config: MlflowConfig) -> Target:
+def connect(place: Store, info: RunInfo, config: MlflowConfig) -> Target:
     """The program's own active run; else the run of an earlier session; else a new one. MLflow's own errors leave."""
     from mlflow import MlflowClient
 
@@ -73,7 +73,7 @@ def _earlier(client: Any, told: Mapping[str, Any] | None) -> Any:
         raise
 
 
-def _find_or_create(client: Any, place: Place, info: RunInfo, config: MlflowConfig) -> tuple[Any, bool]:
+def _find_or_create(client: Any, place: Store, info: RunInfo, config: MlflowConfig) -> tuple[Any, bool]:
     """The run, and whether it was there."""
     experiment_id = _experiment(client, place, info, config)
     # A run that was begun, and the answer of which, or the note, was lost.
@@ -86,7 +86,7 @@ def _find_or_create(client: Any, place: Place, info: RunInfo, config: MlflowConf
     return made, False
 
 
-def _experiment(client: Any, place: Place, info: RunInfo, config: MlflowConfig) -> str:
+def _experiment(client: Any, place: Store, info: RunInfo, config: MlflowConfig) -> str:
     from mlflow.exceptions import MlflowException
 
     name = config.experiment_name or info.project
@@ -108,14 +108,14 @@ def _experiment(client: Any, place: Place, info: RunInfo, config: MlflowConfig) 
     return str(found.experiment_id)
 
 
-def _location(place: Place, name: str, config: MlflowConfig) -> str | None:
+def _location(place: Store, name: str, config: MlflowConfig) -> str | None:
     """Beside a SQLite file: MLflow's own default is wherever the program stands just then."""
     if config.artifact_location is not None or place.database is None:
         return config.artifact_location
     return (artifacts_beside(place.database) / file_key(name).replace("/", "_")).as_uri()
 
 
-def _tags(place: Place, info: RunInfo, config: MlflowConfig) -> dict[str, str]:
+def _tags(place: Store, info: RunInfo, config: MlflowConfig) -> dict[str, str]:
     """MLflow's own about user, source and git, and what the user said about the run."""
     from mlflow.tracking.context.registry import resolve_tags
 

@@ -29,7 +29,7 @@ _PROBE_TIMEOUT = 3.0
 _DATABASES = ("sqlite", "mysql", "postgresql", "mssql")
 
 
-class Place(msgspec.Struct, frozen=True, kw_only=True):
+class Store(msgspec.Struct, frozen=True, kw_only=True):
     """`uri` is absolute. `run_id`: the run that the program had begun (`active`), or that MLFLOW_RUN_ID names;
     `experiment_id`, `experiment_name`: the experiment that it had chosen.
     """
@@ -51,7 +51,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
         return Path(found[2]) if found and found[2].startswith("/") else None
 
 
-def look(config: MlflowConfig) -> Place:
+def look(config: MlflowConfig) -> Store:
     """Taken when the backend is made: the program may change its working directory before the run is opened."""
     default = absolute("sqlite:///mlflow.db")
     env = environment.before("MLFLOW_TRACKING_URI")
@@ -66,8 +66,8 @@ def look(config: MlflowConfig) -> Place:
     wanted = config.backend_url or config.tracking_uri
     uri = absolute(wanted) if wanted else current
     if uri != current:  # what the program had chosen is in another store
-        return Place(uri=uri)
-    return Place(
+        return Store(uri=uri)
+    return Store(
         uri=uri,
         run_id=active.info.run_id if active else environment.before("MLFLOW_RUN_ID"),
         active=active is not None,
@@ -89,7 +89,7 @@ def absolute(uri: str) -> str:
     return str(Path(uri).absolute())
 
 
-def check(place: Place) -> None:
+def check(place: Store) -> None:
     """Whether there is anything to connect to: MLflow itself would ask a dead host for minutes.
 
     Raises:
@@ -132,7 +132,7 @@ def knock(uri: str) -> None:
         raise BackendUnavailable(f"mlflow: {redacted(uri)} does not answer: {trouble}", retry_after=wait)
 
 
-def prepare(place: Place) -> None:
+def prepare(place: Store) -> None:
     """Make a new SQLite store, the artifacts of its default experiment beside it and not where the program stands.
 
     Aside, and put in place in one step: a kill in the middle leaves no half-made tables, and of several ranks one wins.

@@ -15,7 +15,7 @@ _PREFIX = "summary/"
 _TAG_LENGTH = 4000
 
 
-class Figures:
+class SummaryMetrics:
     """`exact`: every figure as the program last gave it."""
 
     def __init__(self, target: Target) -> None:

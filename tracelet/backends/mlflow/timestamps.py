@@ -10,7 +10,7 @@ _KEPT = 8192
 _Point: TypeAlias = tuple[str, int, int, object]
 
 
-class Repeats:
+class TimestampDeduplicator:
     """Gives a point that the program said again, within one millisecond, the next free millisecond.
 
     What `place` gave is a draft until `settle` says how many records were taken: a batch that is offered again is

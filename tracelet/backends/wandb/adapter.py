@@ -16,12 +16,12 @@ from typing import Any, ClassVar
 from tracelet.backends.base import AdoptedArtifact, Backend, Batch, Probe, Status
 from tracelet.backends.wandb.config import KEPT, WandbConfig
 from tracelet.backends.wandb.connect import FLUSH_INTERVAL, Connection, exit_hooks_restorer
-from tracelet.backends.wandb.durability import Ledger, Piece, Remainder, Sign
+from tracelet.backends.wandb.durability import AlreadyWritten, Durability, Fingerprint, Pending
 from tracelet.backends.wandb.errors import dead_service, end_service, imported, translated
-from tracelet.backends.wandb.offline_files import Note, Recording, at_work
+from tracelet.backends.wandb.offline_files import Note, Recording, active_files
 from tracelet.backends.wandb.offline_upload import HandOver
 from tracelet.backends.wandb.places import PLACES
-from tracelet.backends.wandb.probe import adopt, own_capture, probe
+from tracelet.backends.wandb.probe import adopt, native_capture, probe
 from tracelet.backends.wandb.row_buffer import ROW_SPAN, OpenRows
 from tracelet.backends.wandb.run import OpenRun, is_up
 from tracelet.backends.wandb.server import OFFLINE, secrets
@@ -43,10 +43,10 @@ class WandbBackend(Backend):
 
     name: ClassVar[str] = "wandb"
     Config = WandbConfig
-    kept = KEPT
-    places = PLACES
-    foreign = ("WANDB_SERVICE",)
-    quiet: ClassVar[Mapping[str, str]] = {"WANDB_ERROR_REPORTING": "false"}
+    persistent_keys = KEPT
+    shown_as = PLACES
+    parent_env = ("WANDB_SERVICE",)
+    telemetry_off_env: ClassVar[Mapping[str, str]] = {"WANDB_ERROR_REPORTING": "false"}
 
     def __init__(self, config: Any = None) -> None:
         super().__init__(config)
@@ -59,15 +59,15 @@ class WandbBackend(Backend):
         self._recording: Recording | None = None
         self._known: int | None = None
         self._after: int | None = None
-        self._ledger = Ledger()
+        self._ledger = Durability()
         self._rows = OpenRows(self._ledger.add, self._hand_over, self._send_row)
         self._renamed: dict[str, str] = {}
         self._read_at = 0.0
         self._warned = False
 
-    def remembered(self) -> dict[str, Any]:
+    def persistent_config(self) -> dict[str, Any]:
         """With the folder's own path, whatever the working directory is by then."""
-        told = super().remembered()
+        told = super().persistent_config()
         return told | {"dir": os.path.abspath(told["dir"]) if told["dir"] else None}
 
     def open(self, run: RunInfo) -> None:
@@ -77,7 +77,7 @@ class WandbBackend(Backend):
         note = Note.load(self._folder)
         note.wait_until_quiet()
         self._known = note.held() if note.recordings else None
-        known = Remainder(_beyond(note))
+        known = AlreadyWritten(_beyond(note))
         self._connection = connection = Connection(wandb, self.config, note, lambda: note.save(self._folder))
         with contextlib.ExitStack() as undo, translated():
             undo.callback(exit_hooks_restorer())
@@ -101,13 +101,13 @@ class WandbBackend(Backend):
                 "Leave sync_tensorboard=True and wandb.tensorboard.patch() out"
             )
 
-    def _opened(self, native: Any, known: Remainder, *, shared: bool) -> OpenRun:
+    def _opened(self, native: Any, known: AlreadyWritten, *, shared: bool) -> OpenRun:
         return OpenRun(self._wandb, native, self._renamed, known, self._check, shared=shared)
 
     def _claim(self, undo: contextlib.ExitStack) -> None:
         if self._recording is not None:
-            at_work.add(self._recording.file)
-            undo.callback(at_work.discard, self._recording.file)
+            active_files.add(self._recording.file)
+            undo.callback(active_files.discard, self._recording.file)
 
     def _check(self) -> None:
         if self._owned and self._connection is not None:
@@ -159,9 +159,9 @@ class WandbBackend(Backend):
         return self._run
 
     @property
-    def detour(self) -> str | None:
+    def offline_reason(self) -> str | None:
         """Why the run is in wandb's own offline mode though it was meant to be online."""
-        return self._connection.detour if self._run is not None and self._connection is not None else None
+        return self._connection.offline_reason if self._run is not None and self._connection is not None else None
 
     def write(self, batch: Batch) -> None:
         """Hand records over in order; scalars of one writer and step wait for each other."""
@@ -175,7 +175,7 @@ class WandbBackend(Backend):
                     self._join(record)
                 else:
                     self._rows.send([getattr(record, "writer", "")])
-                    self._hand_over(Piece(partial(self._send, record)))
+                    self._hand_over(Pending(partial(self._send, record)))
 
     def _join(self, scalar: Scalar) -> None:
         key = self._to.key(scalar.tag)
@@ -184,15 +184,15 @@ class WandbBackend(Backend):
             return
         self._rows.join(key, scalar)
 
-    def handed(self, batch: Batch) -> None:
+    def on_written(self, batch: Batch) -> None:
         """Remember which pieces hold the records up to `batch.last`."""
         self._ledger.mark(batch.last)
 
-    def held(self) -> int | None:
+    def resume_after(self) -> int | None:
         """What earlier processes left in the run's files, also where the server lacks it."""
         return self._known
 
-    def confirm(self) -> int | None:
+    def durable_seq(self) -> int | None:
         """What stands in the run's `.wandb` file, and for online artifacts: what the server has.
 
         On a detour, and where the upload did not end: what the server has.
@@ -204,7 +204,7 @@ class WandbBackend(Backend):
         if time.monotonic() - self._read_at >= _READ_INTERVAL:
             self._read()
         self._mark()
-        if self.detour is not None:
+        if self.offline_reason is not None:
             return self._delivered()
         return self._known if self._ledger.confirmed is None else self._ledger.confirmed
 
@@ -259,7 +259,7 @@ class WandbBackend(Backend):
         """Settle what the end of the run means for what it holds; BackendUnavailable where the server lacks some."""
         recording, native, connection = self._recording, self._to.native, self._connection
         if recording is not None:
-            at_work.discard(recording.file)
+            active_files.discard(recording.file)
         if recording is None or connection is None:
             self._ledger.settle()
             self._after = self._ledger.confirmed
@@ -275,7 +275,7 @@ class WandbBackend(Backend):
             self._mark()
             if native.offline and connection.note.recordings[:-1] and row_count(Path(recording.file)) == 0:
                 recording.done = True  # opened to see what is held, and nothing more
-            if self.detour is not None:
+            if self.offline_reason is not None:
                 self._after = self._delivered()
                 self._go_back()
             self._after = self._known if self._ledger.confirmed is None else self._ledger.confirmed
@@ -283,7 +283,7 @@ class WandbBackend(Backend):
             self._save()
 
     def _uploaded(self, recording: Recording) -> None:
-        """See that the server has a finished online run; what it lacks waits for `hand_over`."""
+        """See that the server has a finished online run; what it lacks waits for `upload_offline`."""
         assert self._connection is not None
         where = f"; what is missing there waits in {Path(recording.file).parent}"
         if getattr(self._to.native, "_finish_timed_out", False):
@@ -302,17 +302,17 @@ class WandbBackend(Backend):
         handover.run(time.monotonic() + self.config.finish_timeout)
 
     @classmethod
-    def offline_store(cls, folder: Path) -> str | None:
+    def pending_upload(cls, folder: Path) -> str | None:
         """The folder of the oldest recording that waits; none does where the environment wants wandb offline."""
         waiting = [] if _wants_offline() else Note.load(folder).waiting()
         return os.path.dirname(waiting[0].file) if waiting else None
 
     @classmethod
-    def recorded(cls, folder: Path) -> int:
+    def offline_seq(cls, folder: Path) -> int:
         """By the note in the run's folder."""
         return Note.load(folder).held()
 
-    def hand_over(self, run: RunInfo, deadline: float) -> None:
+    def upload_offline(self, run: RunInfo, deadline: float) -> None:
         """Deliver by `wandb sync` what wandb recorded offline, or could not upload."""
         folder = Path(run.folder)
         note = Note.load(folder)
@@ -372,7 +372,7 @@ class WandbBackend(Backend):
             self._ledger.uploaded(is_up)
         return not self._ledger.unsettled(uploads=uploads)
 
-    def _hand_over(self, piece: Piece) -> None:
+    def _hand_over(self, piece: Pending) -> None:
         """Send; if the run was lost meanwhile, reopen it and send once more."""
         try:
             self._ledger.send(piece)
@@ -382,14 +382,14 @@ class WandbBackend(Backend):
             self._reopen()
             self._ledger.send(piece)
 
-    def _send(self, record: Record) -> Sign:
+    def _send(self, record: Record) -> Fingerprint:
         if isinstance(record, Tags) and self._connection is not None:
             note = self._connection.note
             note.tags = list(dict.fromkeys([*note.tags, *map(tag_word, record.tags)]))
             self._save()
         return self._to.send(record)  # where records go by then: the run may have been reopened
 
-    def _send_row(self, values: dict[str, float], step: int, wall_time: float) -> Sign:
+    def _send_row(self, values: dict[str, float], step: int, wall_time: float) -> Fingerprint:
         return self._to.send_row(values, step, wall_time)
 
     @property
@@ -408,9 +408,9 @@ class WandbBackend(Backend):
         return probe(config or WandbConfig())
 
     @classmethod
-    def own_capture(cls) -> str | None:
+    def native_capture(cls) -> str | None:
         """`WANDB_SYNC_TENSORBOARD`."""
-        return own_capture()
+        return native_capture()
 
     @classmethod
     def adopt(cls, obj: Any) -> AdoptedArtifact | None:

@@ -33,7 +33,7 @@ class Connection:
 
     def __init__(self, wandb: Any, config: WandbConfig, note: Note, save: Callable[[], None]) -> None:
         self._wandb, self._config, self.note, self._save = wandb, config, note, save
-        self.detour: str | None = None
+        self.offline_reason: str | None = None
         """Why the run is in wandb's offline mode though it was meant to be online."""
         self.handover: HandOver | None = None
         self._rows: int | None = None
@@ -94,7 +94,7 @@ class Connection:
         except BackendUnavailable as error:
             if not _is_outage(error):
                 raise
-            self.detour = _sentence(error)
+            self.offline_reason = _sentence(error)
         if tried:
             # The service keeps the run id that it could not begin, and goes on trying.
             end_service(self._wandb)

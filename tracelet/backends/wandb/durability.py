@@ -11,18 +11,18 @@ from typing import Any, TypeAlias
 from tracelet.backends.wandb.transaction_log import TransactionLog
 from tracelet.backends.wandb.values import AXIS
 
-Sign: TypeAlias = tuple[Any, ...]
+Fingerprint: TypeAlias = tuple[Any, ...]
 """What a handed-over piece looks like in the file: its kind, then what tells it from others of that kind."""
 
-KNOWN: Sign = ("known", None)
+KNOWN: Fingerprint = ("known", None)
 """The sign of a piece that an earlier process had handed over, and that was not sent again."""
 
 
 @dataclass(eq=False)
-class Piece:
+class Pending:
     """One thing that was, or will be, handed to wandb: `send` does it (again) and tells its sign."""
 
-    send: Callable[[], Sign]
+    send: Callable[[], Fingerprint]
     number: int = 0
     sent: bool = False
     held: bool = False
@@ -32,27 +32,27 @@ class Piece:
     """An online run's artifact: it goes straight to the server and never stands in the file."""
 
 
-class Ledger:
+class Durability:
     """Which pieces wandb holds durably, and so up to which sequence number the journal may forget."""
 
     def __init__(self) -> None:
-        self._open: deque[Piece] = deque()
-        self._settled: deque[Piece] = deque()
+        self._open: deque[Pending] = deque()
+        self._settled: deque[Pending] = deque()
         self._marks: deque[tuple[int, int]] = deque()
-        self._waiting: dict[Sign, list[tuple[Piece, Any]]] = {}
+        self._waiting: dict[Fingerprint, list[tuple[Pending, Any]]] = {}
         self._count = 0
         self.confirmed: int | None = None
         self.at = 0
         """Up to where in the file the confirmed pieces reach."""
 
-    def add(self, piece: Piece) -> Piece:
+    def add(self, piece: Pending) -> Pending:
         """Count on a piece, after all others; it may be sent later."""
         self._count += 1
         piece.number = self._count
         self._open.append(piece)
         return piece
 
-    def send(self, piece: Piece) -> None:
+    def send(self, piece: Pending) -> None:
         """Hand a piece over, and from then on look for its sign in the file. What wandb refuses is not counted on."""
         kind, *sign, detail = piece.send()
         if not piece.number:
@@ -87,7 +87,7 @@ class Ledger:
                 piece.held = True
         self._advance()
 
-    def unsettled(self, *, uploads: bool = True) -> list[Piece]:
+    def unsettled(self, *, uploads: bool = True) -> list[Pending]:
         """Pieces handed over that are not known to be held; `uploads`: also those that stand in no file."""
         return [piece for piece in self._open if piece.sent and not piece.held and (uploads or piece.upload is None)]
 
@@ -105,7 +105,7 @@ class Ledger:
         self._waiting.clear()
         self._advance()
 
-    def _found(self, sign: Sign, detail: Any, at: int) -> None:
+    def _found(self, sign: Fingerprint, detail: Any, at: int) -> None:
         waiting = self._waiting.get(sign)
         if waiting is None:
             return
@@ -128,13 +128,13 @@ class Ledger:
                 self.at = max(self.at, self._settled.popleft().at)
 
 
-class Remainder:
+class AlreadyWritten:
     """What a process that died had handed over, beyond what it could still confirm: not to be sent again."""
 
     def __init__(self, records: Iterable[Any] = ()) -> None:
         self._points: dict[tuple[Any, str, str], list[float]] = {}
-        self._artifacts: list[Sign] = []
-        self._alerts: list[Sign] = []
+        self._artifacts: list[Fingerprint] = []
+        self._alerts: list[Fingerprint] = []
         for record in records:
             match sign_of(record):
                 case ("row", step, wall_time, row):
@@ -160,7 +160,7 @@ class Remainder:
     def has_artifact(self, name: str, digest: str) -> bool:
         return ("artifact", name, digest) in self._artifacts
 
-    def has_alert(self, sign: Sign) -> bool:
+    def has_alert(self, sign: Fingerprint) -> bool:
         """Whether this alert is there; each is found once."""
         found = sign in self._alerts
         if found:
@@ -168,7 +168,7 @@ class Remainder:
         return found
 
 
-def sign_of(record: Any) -> Sign | None:
+def sign_of(record: Any) -> Fingerprint | None:
     """The sign of a record of the file; None for what is none of ours."""
     kind = record.WhichOneof("record_type")
     if kind == "history":

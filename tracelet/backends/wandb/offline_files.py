@@ -12,7 +12,7 @@ NAME = "wandb.json"
 # Longer than its service's interval between two writes.
 _QUIET, _QUIET_MOST = 1.0, 4.0
 
-at_work: set[str] = set()
+active_files: set[str] = set()
 """Files that a run of this process writes or uploads still, also one whose end was given up: a second upload of one
 would double its rows."""
 
@@ -74,7 +74,7 @@ class Note(msgspec.Struct, kw_only=True):
     def wait_until_quiet(self) -> None:
         """wandb's service may outlive a killed program by a moment, and still write what it was given."""
         end = time.monotonic() + _QUIET_MOST
-        for file in (one.file for one in self.waiting() if one.file not in at_work):
+        for file in (one.file for one in self.waiting() if one.file not in active_files):
             while time.time() - os.stat(file).st_mtime < _QUIET and time.monotonic() < end:
                 time.sleep(_QUIET / 20)
 

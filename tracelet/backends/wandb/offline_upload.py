@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tracelet.backends.wandb.offline_files import Note, Recording, at_work
+from tracelet.backends.wandb.offline_files import Note, Recording, active_files
 from tracelet.backends.wandb.server import Server
 from tracelet.backends.wandb.transaction_log import row_count, without_first_rows
 from tracelet.errors import BackendUnavailable
@@ -95,7 +95,7 @@ class HandOver:
         self._save()
 
     def _deliver(self, recording: Recording, deadline: float) -> None:
-        if recording.file in at_work:
+        if recording.file in active_files:
             raise BackendUnavailable(f"wandb: this process is still uploading {Path(recording.file).parent}")
         if recording.start is None:
             recording.start = self.count(deadline)

@@ -45,7 +45,7 @@ def probe(config: WandbConfig) -> Probe:
     return Probe(True, f"signed in to {server.shown}", reachable=True, signed_in=True)
 
 
-def own_capture() -> str | None:
+def native_capture() -> str | None:
     """wandb's own capture, if the environment or a file of wandb's settings asks for it."""
     settings = _settings(imported())
     return f"{_OWN_CAPTURE}={os.environ.get(_OWN_CAPTURE, 'true')}" if settings.sync_tensorboard else None

@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from tracelet.backends.wandb.durability import Piece, Sign
+from tracelet.backends.wandb.durability import Fingerprint, Pending
 from tracelet.records import Scalar, shown_step
 
 ROW_SPAN = 1.0
 """Scalars of a row are at most so many seconds apart; the row has the time of the first."""
 _ROW_AGE = 5.0
 
-SendRow = Callable[[dict[str, float], int, float], Sign]
+SendRow = Callable[[dict[str, float], int, float], Fingerprint]
 
 
 @dataclass(eq=False)
@@ -22,14 +22,16 @@ class _Row:
     wall_time: float
     born: float
     values: dict[str, float] = field(default_factory=dict)
-    piece: Piece = field(init=False)
+    piece: Pending = field(init=False)
 
 
 class OpenRows:
     """The row of each writer that is not handed over yet."""
 
-    def __init__(self, add: Callable[[Piece], Piece], hand_over: Callable[[Piece], None], send: SendRow) -> None:
-        self._add, self._hand_over, self._send = add, hand_over, send
+    def __init__(
+        self, add: Callable[[Pending], Pending], upload_offline: Callable[[Pending], None], send: SendRow
+    ) -> None:
+        self._add, self._hand_over, self._send = add, upload_offline, send
         self._rows: dict[str, _Row] = {}
 
     def join(self, key: str, scalar: Scalar) -> None:
@@ -42,7 +44,7 @@ class OpenRows:
         self.send(ended)
         if scalar.writer not in self._rows:
             row = self._rows[scalar.writer] = _Row(step, scalar.wall_time, time.monotonic())
-            row.piece = self._add(Piece(lambda: self._send(row.values, row.step, row.wall_time)))
+            row.piece = self._add(Pending(lambda: self._send(row.values, row.step, row.wall_time)))
         self._rows[scalar.writer].values[key] = scalar.value
 
     def send(self, writers: Iterable[str]) -> None:

@@ -23,9 +23,9 @@ from tracelet.backends.presentation import (
     histogram_facts,
     text_html,
 )
-from tracelet.backends.wandb.durability import KNOWN, Remainder, Sign
+from tracelet.backends.wandb.durability import KNOWN, AlreadyWritten, Fingerprint
 from tracelet.backends.wandb.errors import dead_service
-from tracelet.backends.wandb.shared_run import ProgramLog, environment
+from tracelet.backends.wandb.shared_run import SharedRun, environment
 from tracelet.backends.wandb.transaction_log import TransactionLog
 from tracelet.backends.wandb.values import (
     AXIS,
@@ -82,14 +82,14 @@ class OpenRun:
         wandb: Any,
         run: Any,
         renamed: dict[str, str],
-        known: Remainder,
+        known: AlreadyWritten,
         check: Callable[[], None],
         *,
         shared: bool,
     ) -> None:
         self._wandb, self.native, self._renamed, self.known, self._check = wandb, run, renamed, known, check
         self._undo = contextlib.ExitStack()
-        self._program: ProgramLog | None = None
+        self._program: SharedRun | None = None
         self._log, self._define_metric = run.log, run.define_metric
         self._defined = {AXIS}
         self._names_told = 0
@@ -106,7 +106,7 @@ class OpenRun:
         # another machine would lack them.
         self._undo.enter_context(environment("WANDB_DATA_DIR", str(self._folder)))
         if shared:
-            self._program = ProgramLog(wandb, run, self._define)
+            self._program = SharedRun(wandb, run, self._define)
             self._log, self._define_metric = self._program.log, self._program.define_metric
             self._undo.callback(self._program.undo)
         self._define_metric(AXIS, hidden=True)
@@ -149,7 +149,7 @@ class OpenRun:
             self._names_told = len(self._renamed)
             self.native.config.update({"tracelet_names": dict(self._renamed)}, allow_val_change=True)
 
-    def send_row(self, values: Mapping[str, Any], step: int, wall_time: float, key: str = "") -> Sign:
+    def send_row(self, values: Mapping[str, Any], step: int, wall_time: float, key: str = "") -> Fingerprint:
         for name in [key] if key else values:
             self._define(name)
         self._log({**values, AXIS: step, "_timestamp": wall_time})
@@ -159,7 +159,7 @@ class OpenRun:
             self._step = step
         return "row", step, wall_time, key or next(iter(values))
 
-    def send(self, record: Record) -> Sign:
+    def send(self, record: Record) -> Fingerprint:
         """Hand over any record but a scalar."""
         wandb = self._wandb
         match record:
@@ -210,7 +210,7 @@ class OpenRun:
             case _:
                 return self._send_files(record)
 
-    def _send_alert(self, alert: Alert) -> Sign:
+    def _send_alert(self, alert: Alert) -> Fingerprint:
         title, text = alert_words(alert.title, alert.text)
         sign = ("alert", title, text, LEVELS.get(alert.level, "INFO"), None)
         if self.known.has_alert(sign):
@@ -218,10 +218,10 @@ class OpenRun:
         self.native.alert(title, text, sign[3])
         return sign
 
-    def _send_value(self, record: Any, value: Any) -> Sign:
+    def _send_value(self, record: Any, value: Any) -> Fingerprint:
         return self._send_once({self._file_key(record.tag): value}, record)
 
-    def _send_once(self, values: Mapping[str, Any], record: Any, key: str = "") -> Sign:
+    def _send_once(self, values: Mapping[str, Any], record: Any, key: str = "") -> Fingerprint:
         step = shown_step(record.step)
         if self.known.has_row(step, record.wall_time, key or next(iter(values))):
             return KNOWN
@@ -233,7 +233,7 @@ class OpenRun:
             self._renamed[key] = tag
         return key
 
-    def _send_media(self, record: Any, data: Payload, form: str, make: Callable[[str], Any]) -> Sign:
+    def _send_media(self, record: Any, data: Payload, form: str, make: Callable[[str], Any]) -> Fingerprint:
         with self._with_suffix(data, form) as path:
             try:
                 media = make(str(path))
@@ -269,7 +269,7 @@ class OpenRun:
             shutil.copyfile(data.path, path)
         return path
 
-    def _send_table(self, record: Table, table: dict[str, Any]) -> Sign:
+    def _send_table(self, record: Table, table: dict[str, Any]) -> Fingerprint:
         wandb, rows = self._wandb, table["rows"]
         if len(rows) > wandb.Table.MAX_ROWS:  # wandb would cut the rest off
             return self._send_files(record)
@@ -288,12 +288,14 @@ class OpenRun:
         self._histograms.write(line + "\n")
         self._histograms.flush()
 
-    def _send_files(self, record: Any) -> Sign:
+    def _send_files(self, record: Any) -> Fingerprint:
         """A record that wandb has no chart for, as an artifact with its files."""
         payloads, facts = files(record)
         return self._send_artifact(f"{kind(record)}-{record.tag}", kind(record), payloads, facts)
 
-    def _send_artifact(self, name: str, type: str, contents: dict[str, Payload], facts: Mapping[str, Any]) -> Sign:
+    def _send_artifact(
+        self, name: str, type: str, contents: dict[str, Payload], facts: Mapping[str, Any]
+    ) -> Fingerprint:
         artifact = self._wandb.Artifact(
             artifact_name(name),
             artifact_type(type),

@@ -17,7 +17,7 @@ _SETTLED = (str, int, float, bool, type(None))
 _METHODS = ("log", "finish", "define_metric")
 
 
-class ProgramLog:
+class SharedRun:
     """Stands for `log` of one run object, and for `wandb.log`, until `undo`.
 
     Our rows move wandb's own step on, so that a program's `log(..., step=e)` would be dropped. Here `e` becomes the

@@ -11,8 +11,8 @@ from types import ModuleType
 from typing import Any
 
 from tracelet.capture.tensorboard.arguments import DEFERRABLE, Copier
-from tracelet.capture.tensorboard.calls import FigureClaim
-from tracelet.capture.tensorboard.event_modes import Method, Mode, Surroundings
+from tracelet.capture.tensorboard.calls import FigureContext
+from tracelet.capture.tensorboard.event_modes import Method, Mode, ModeContext
 from tracelet.capture.tensorboard.patches import Patches
 from tracelet.capture.tensorboard.unmodified import is_of
 from tracelet.guard import Guard
@@ -22,10 +22,10 @@ _MOST_CALLS = 1000
 _LAST_CALL_SECONDS = 0.5
 
 
-class Deferred(Mode):
+class AsyncEvents(Mode):
     """Calls return once their values are copied; what the host might refuse is made at once, in its turn."""
 
-    def __init__(self, around: Surroundings) -> None:
+    def __init__(self, around: ModeContext) -> None:
         self._claims, self._untouched, self._guard = around.claims, around.untouched, around.guard
         self._calls = _Calls(around.guard, around.queue_bytes)
 
@@ -69,7 +69,7 @@ class Deferred(Mode):
         """The call with copied values, if it may be made later, and whether the host certainly takes them."""
         outer = self._claims.get(threading.get_ident())
         # A call of the program itself, or the picture of its add_figure.
-        if not (outer is None or isinstance(outer, FigureClaim)) or not self._untouched.holds_for(writer):
+        if not (outer is None or isinstance(outer, FigureContext)) or not self._untouched.holds_for(writer):
             return None, False
         event_writer = writer.file_writer.event_writer
         copied = copier.copy(writer, args, kwargs, self._calls.have_room)

@@ -14,11 +14,11 @@ from tracelet.capture.naming import tensorboardx_tag
 from tracelet.capture.series import SeriesNames
 from tracelet.records import Embedding, Graph, Params, Record, Scalar, Video
 
-ScalarClaim: TypeAlias = tuple[type, Any, Any, Any]
+ScalarContext: TypeAlias = tuple[type, Any, Any, Any]
 """add_scalar's writer class, tag, value and step: the shortest claim, for the call that is made a million times."""
 
 
-class Claim:
+class CallContext:
     """The claim of every method whose first argument is the tag: its events bear that tag."""
 
     kinds: ClassVar[frozenset[str]] = frozenset()
@@ -58,7 +58,7 @@ class Claim:
         return iter(())
 
 
-class ScalarCall(Claim):
+class ScalarCall(CallContext):
     """add_scalar, where the short way does not do."""
 
     kinds = frozenset({"scalar"})
@@ -70,15 +70,15 @@ class ScalarCall(Claim):
         return record
 
 
-class ImageClaim(Claim):
+class ImageContext(CallContext):
     kinds = frozenset({"image", "video"})
 
 
-class FigureClaim(ImageClaim):
+class FigureContext(ImageContext):
     """add_figure draws, and hands its picture to add_image."""
 
 
-class VideoClaim(Claim):
+class VideoContext(CallContext):
     """add_video writes an empty summary where moviepy is missing; the frames are carried all the same, as a GIF."""
 
     kinds = frozenset({"image", "video"})
@@ -96,31 +96,31 @@ class VideoClaim(Claim):
             yield Video(directory[self.tag], data, "gif", width, height, whole, wall_time, directory.namespace)
 
 
-class HistogramClaim(Claim):
+class HistogramContext(CallContext):
     kinds = frozenset({"histogram"})
 
 
-class AudioClaim(Claim):
+class AudioContext(CallContext):
     kinds = frozenset({"audio"})
 
 
-class TextClaim(Claim):
+class TextContext(CallContext):
     kinds = frozenset({"text"})
 
 
-class PRCurveClaim(Claim):
+class PRCurveContext(CallContext):
     kinds = frozenset({"pr_curve"})
 
 
-class MeshClaim(Claim):
+class MeshContext(CallContext):
     kinds = frozenset({"mesh"})
 
 
-class TensorClaim(Claim):
+class TensorContext(CallContext):
     kinds = frozenset({"tensor"})
 
 
-class ScalarsClaim(Claim):
+class ScalarsContext(CallContext):
     """add_scalars writes each series into a directory of its own, which the two libraries spell differently."""
 
     def __init__(self, writer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -157,7 +157,7 @@ class ScalarsClaim(Claim):
         return record
 
 
-class HParamsClaim(Claim):
+class HParamsContext(CallContext):
     """add_hparams writes into a directory named after the clock, or after `run_name`: three summaries, its metrics."""
 
     def __init__(self, writer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -174,7 +174,7 @@ class HParamsClaim(Claim):
         return record
 
 
-class GraphClaim(Claim):
+class GraphContext(CallContext):
     """add_graph writes the graph and its run metadata as two events; they are one record."""
 
     has_rest = True
@@ -195,7 +195,7 @@ class GraphClaim(Claim):
             yield msgspec.structs.replace(self._found[0], parts=tuple(parts))
 
 
-class EmbeddingClaim(Claim):
+class EmbeddingContext(CallContext):
     """add_embedding writes no event, but files beside the event file (tensors.tsv, metadata.tsv, sprite.png)."""
 
     has_rest = True
@@ -216,26 +216,26 @@ class EmbeddingClaim(Claim):
         yield Embedding(directory[tag], tuple(names), parts, whole, time.time(), directory.namespace)
 
 
-CLAIMS: dict[str, type[Claim]] = {
-    "add_scalars": ScalarsClaim,
-    "add_histogram": HistogramClaim,
-    "add_histogram_raw": HistogramClaim,
-    "add_image": ImageClaim,
-    "add_images": ImageClaim,
-    "add_image_with_boxes": ImageClaim,
-    "add_figure": FigureClaim,
-    "add_video": VideoClaim,
-    "add_audio": AudioClaim,
-    "add_text": TextClaim,
-    "add_pr_curve": PRCurveClaim,
-    "add_pr_curve_raw": PRCurveClaim,
-    "add_mesh": MeshClaim,
-    "add_tensor": TensorClaim,
-    "add_hparams": HParamsClaim,
-    "add_graph": GraphClaim,
-    "add_onnx_graph": GraphClaim,
-    "add_openvino_graph": GraphClaim,
-    "add_embedding": EmbeddingClaim,
+CONTEXTS: dict[str, type[CallContext]] = {
+    "add_scalars": ScalarsContext,
+    "add_histogram": HistogramContext,
+    "add_histogram_raw": HistogramContext,
+    "add_image": ImageContext,
+    "add_images": ImageContext,
+    "add_image_with_boxes": ImageContext,
+    "add_figure": FigureContext,
+    "add_video": VideoContext,
+    "add_audio": AudioContext,
+    "add_text": TextContext,
+    "add_pr_curve": PRCurveContext,
+    "add_pr_curve_raw": PRCurveContext,
+    "add_mesh": MeshContext,
+    "add_tensor": TensorContext,
+    "add_hparams": HParamsContext,
+    "add_graph": GraphContext,
+    "add_onnx_graph": GraphContext,
+    "add_openvino_graph": GraphContext,
+    "add_embedding": EmbeddingContext,
 }
 
 

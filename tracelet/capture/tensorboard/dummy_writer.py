@@ -14,7 +14,7 @@ Took: TypeAlias = Callable[[Any, Any, Any, Any], None]
 """(file writer, event, step, wall time) of an event as `FileWriter.add_event` gets it."""
 
 
-class Unwritten:
+class DummyWriters:
     """Wraps the dummy's methods; `took` gets the event that a FileWriter would have written."""
 
     def __init__(self, event_class: Any, guard: Guard, took: Took) -> None:

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from tracelet.capture.series import SeriesNames
 from tracelet.capture.tensorboard.patches import Patches
-from tracelet.capture.tensorboard.unmodified import Untouched
+from tracelet.capture.tensorboard.unmodified import Unmodified
 from tracelet.guard import Guard
 from tracelet.records import Record
 
@@ -17,21 +17,21 @@ Method: TypeAlias = Callable[..., Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class Surroundings:
+class ModeContext:
     """What a mode needs of the interceptor."""
 
     submit: Callable[[Record], None]
     series: SeriesNames
     guard: Guard
     claims: Mapping[int, Any]
-    untouched: Untouched
+    untouched: Unmodified
     queue_bytes: int
 
 
 class Mode:
     """`events="sync"`: the host's calls are made where the program makes them, and written to their files."""
 
-    def __init__(self, around: Surroundings) -> None:
+    def __init__(self, around: ModeContext) -> None:
         """Of `submit` nothing may be kept after the end."""
 
     def start(self) -> None:

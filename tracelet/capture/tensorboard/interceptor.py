@@ -20,22 +20,22 @@ from typing import Any
 from tracelet.capture import values as snapshot
 from tracelet.capture.series import Directory, SeriesNames
 from tracelet.capture.tensorboard import events
-from tracelet.capture.tensorboard.async_events import Deferred
-from tracelet.capture.tensorboard.calls import CLAIMS, Claim, ScalarCall, ScalarClaim, exact_scalar
+from tracelet.capture.tensorboard.async_events import AsyncEvents
+from tracelet.capture.tensorboard.calls import CONTEXTS, CallContext, ScalarCall, ScalarContext, exact_scalar
 from tracelet.capture.tensorboard.checksum import IS_COMPILED, masked_crc32c
-from tracelet.capture.tensorboard.dummy_writer import Unwritten
-from tracelet.capture.tensorboard.event_modes import Method, Mode, Surroundings
+from tracelet.capture.tensorboard.dummy_writer import DummyWriters
+from tracelet.capture.tensorboard.event_modes import Method, Mode, ModeContext
 from tracelet.capture.tensorboard.import_hook import ImportWatcher
-from tracelet.capture.tensorboard.no_events import NoFile
+from tracelet.capture.tensorboard.no_events import NoEventFiles
 from tracelet.capture.tensorboard.open_files import OpenFiles
 from tracelet.capture.tensorboard.patches import Patches
-from tracelet.capture.tensorboard.unmodified import Untouched, is_of
-from tracelet.capture.tensorboard.wrapped import Reach
+from tracelet.capture.tensorboard.unmodified import Unmodified, is_of
+from tracelet.capture.tensorboard.wrapped import PatchCheck
 from tracelet.guard import Guard
 from tracelet.records import Params, Record, Scalar
 
 _HPARAMS_KEPT = 16
-_MODES: dict[str, type[Mode]] = {"sync": Mode, "async": Deferred, "off": NoFile}
+_MODES: dict[str, type[Mode]] = {"sync": Mode, "async": AsyncEvents, "off": NoEventFiles}
 
 MODULES = ("torch.utils.tensorboard.writer", "tensorboardX.writer")
 # Each binds `masked_crc32c` by name; it computes in Python, on a thread that holds the interpreter.
@@ -62,13 +62,13 @@ class SummaryWriterInterceptor:
         self._series = series
         self._guard = guard
         # The public call now running in each thread. A dictionary by thread id: half the cost of a threading.local.
-        self._claims: dict[int, ScalarClaim | Claim | None] = {}
+        self._claims: dict[int, ScalarContext | CallContext | None] = {}
         self._last: tuple[Any, Directory] = (None, Directory(series, "", ""))
-        self._untouched = Untouched()
+        self._untouched = Unmodified()
         self._plain: set[type] = set()  # writer classes with an untouched `_get_file_writer`
         self._senders = self._untouched.senders
         self._hparams: dict[bytes, dict[str, Any]] = {}
-        around = Surroundings(submit, series, guard, self._claims, self._untouched, queue_bytes)
+        around = ModeContext(submit, series, guard, self._claims, self._untouched, queue_bytes)
         self._mode = _MODES[events](around)
         self._patches = Patches()
         self._open_files = OpenFiles(guard)
@@ -112,10 +112,10 @@ class SummaryWriterInterceptor:
         untouched = is_of(module, *own)
         self._patches.wrap(file_writer, "add_event", self._tee_event)
         self._mode.patch(module, self._patches)
-        reach = Reach(module)
+        reach = PatchCheck(module)
         self._patches.wrap(writer, "__init__", self._tee_init)
         self._wrap(reach, "add_scalar", functools.partial(self._tee_scalar, reach))
-        for name, claim_class in CLAIMS.items():
+        for name, claim_class in CONTEXTS.items():
             self._wrap(reach, name, functools.partial(self._tee, claim_class, reach))
         if untouched:
             self._untouched.meet(writer, file_writer)
@@ -125,12 +125,12 @@ class SummaryWriterInterceptor:
         dummy = getattr(module, "DummyFileWriter", None)  # tensorboardX, write_to_disk=False
         if dummy is not None:
             self._patches.wrap(dummy, "add_event", self._tee_event)
-            unwritten = Unwritten(module.Event, self._guard, self._event)
+            unwritten = DummyWriters(module.Event, self._guard, self._event)
             self._patches.wrap(dummy, "add_summary", unwritten.tee_summary)
             self._patches.wrap(dummy, "add_graph", unwritten.tee_graph)
             self._patches.wrap(dummy, "add_onnx_graph", unwritten.tee_onnx)
 
-    def _wrap(self, reach: Reach, name: str, tee: Callable[[Method], Method]) -> None:
+    def _wrap(self, reach: PatchCheck, name: str, tee: Callable[[Method], Method]) -> None:
         def wrapper(original: Method) -> Method:
             return self._mode.wrap(reach.module, original, tee(original))
 
@@ -157,7 +157,7 @@ class SummaryWriterInterceptor:
 
         return __init__
 
-    def _tee_scalar(self, reach: Reach, original: Method) -> Method:
+    def _tee_scalar(self, reach: PatchCheck, original: Method) -> Method:
         claims, file_writer = self._claims, reach.file_writer
 
         # Named like both libraries' own, and passed on by hand: packing and unpacking would be a sixth of all we add.
@@ -179,7 +179,7 @@ class SummaryWriterInterceptor:
 
         return add_scalar
 
-    def _tee(self, claim_class: type[Claim], reach: Reach, original: Method) -> Method:
+    def _tee(self, claim_class: type[CallContext], reach: PatchCheck, original: Method) -> Method:
         claims, file_writer = self._claims, reach.file_writer
 
         @functools.wraps(original)
@@ -217,7 +217,7 @@ class SummaryWriterInterceptor:
 
     # Ours, inside the guard.
 
-    def _mend(self, reach: Reach) -> None:
+    def _mend(self, reach: PatchCheck) -> None:
         """Somebody changed `add_event`: if that dropped our wrapper, wrap what stands there now."""
         if self._submit is None:
             return
@@ -227,7 +227,7 @@ class SummaryWriterInterceptor:
             if self._guard.call(reach.is_lost):
                 self._patches.wrap(reach.file_writer, "add_event", self._tee_event)
                 reach.mended()
-                for name, claim_class in CLAIMS.items():  # who drops one of ours may have dropped others
+                for name, claim_class in CONTEXTS.items():  # who drops one of ours may have dropped others
                     if not claim_class.has_rest:  # claimed twice is harmless, but for what comes after the call
                         self._wrap(reach, name, functools.partial(self._tee, claim_class, reach))
         finally:
@@ -237,7 +237,7 @@ class SummaryWriterInterceptor:
         """A writer was made: the first one is the root. A writer inside a public call is the host's own affair."""
         log_dir = writer.file_writer.get_logdir()
         claim = self._claims.get(get_ident())
-        if isinstance(claim, Claim):
+        if isinstance(claim, CallContext):
             if claim.nested_dir is not None:
                 parent = self._series[claim.parent_dir]  # known before its child, which must not become the root
                 self._series.alias(log_dir, os.path.join(parent.path, claim.nested_dir))
@@ -282,7 +282,7 @@ class SummaryWriterInterceptor:
         event: Any,
         step: int | None,
         wall_time: float,
-        claim: ScalarClaim | Claim | None,
+        claim: ScalarContext | CallContext | None,
         submit: Callable[[Record], None],
     ) -> None:
         log_dir = file_writer.get_logdir()
@@ -293,7 +293,7 @@ class SummaryWriterInterceptor:
             claim = ScalarCall(None, tuple(arguments), {})
 
         def rename(tag: str, kind: str) -> tuple[str, str]:
-            if isinstance(claim, Claim):
+            if isinstance(claim, CallContext):
                 explained = claim.name(self._series, log_dir, tag, kind)
                 if explained is not None:
                     return explained
@@ -301,7 +301,7 @@ class SummaryWriterInterceptor:
             return directory[tag], directory.namespace
 
         for record in events.read(event, step, wall_time, rename):
-            carried = claim.refine(record, log_dir) if isinstance(claim, Claim) else record
+            carried = claim.refine(record, log_dir) if isinstance(claim, CallContext) else record
             if carried is record and isinstance(record, Params):
                 carried = self._exact_params(record, event)
             if carried is not None:
@@ -317,7 +317,7 @@ class SummaryWriterInterceptor:
         values = self._hparams.get(event.summary.value[0].metadata.plugin_data.content)
         return record if values is None else Params(values, record.wall_time, record.writer)
 
-    def _rest(self, claim: Claim) -> None:
+    def _rest(self, claim: CallContext) -> None:
         """What a public call leaves behind beside its events."""
         submit = self._submit
         if submit is not None:

@@ -10,8 +10,8 @@ from types import ModuleType
 from typing import Any
 
 from tracelet.capture.series import Directory
-from tracelet.capture.tensorboard.calls import Claim
-from tracelet.capture.tensorboard.event_modes import Method, Mode, Surroundings
+from tracelet.capture.tensorboard.calls import CallContext
+from tracelet.capture.tensorboard.event_modes import Method, Mode, ModeContext
 from tracelet.capture.tensorboard.patches import Patches
 from tracelet.capture.tensorboard.unmodified import is_of
 from tracelet.guard import Guard
@@ -20,10 +20,10 @@ from tracelet.records import Record, Scalar
 _LOWEST, _HIGHEST = -(2**63), 2**63 - 1
 
 
-class NoFile(Mode):
+class NoEventFiles(Mode):
     """Writers made during the run keep nothing, to their end; and a plain add_scalar needs no call of the host's."""
 
-    def __init__(self, around: Surroundings) -> None:
+    def __init__(self, around: ModeContext) -> None:
         self._guard, self._series, self._untouched = around.guard, around.series, around.untouched
         self._submit: Callable[[Record], None] | None = around.submit
         self._switch = _Switch(around.claims, around.guard)
@@ -150,5 +150,5 @@ class _Switch:
     def _is_wanted(self) -> bool:
         """A writer that is made inside a call of another (add_scalars, add_hparams) has a file if that one has."""
         claim = self._claims.get(get_ident())
-        outer = getattr(claim.writer, "file_writer", None) if isinstance(claim, Claim) else None
+        outer = getattr(claim.writer, "file_writer", None) if isinstance(claim, CallContext) else None
         return self.is_on and (not hasattr(outer, "event_writer") or self.is_behind(outer))

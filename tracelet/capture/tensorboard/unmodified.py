@@ -8,7 +8,7 @@ from typing import Any
 _SILENT = {"disabled": True}
 
 
-class Untouched:
+class Unmodified:
     """What is as the library wrote it: writers' `_get_file_writer`, file writers' `add_summary` and `add_event`.
 
     The last is wrapped by us. Where all of it is, add_scalar writes its one event and no other.

@@ -9,7 +9,7 @@ from typing import Any
 _MOST_STEPS = 200
 
 
-class Reach:
+class PatchCheck:
     """Watches `add_event` of a writer module's FileWriter class, which we wrapped.
 
     Who wraps ours passes on to it. Who puts back what stood there before us drops it without a word: MLflow's autolog

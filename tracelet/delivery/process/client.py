@@ -18,8 +18,17 @@ import msgspec
 
 from tracelet.backends.base import Backend, Status
 from tracelet.delivery.process import messages
-from tracelet.delivery.process.messages import Begin, Confirm, Counted, Finish, Learned, Said, Stands, Wanted
-from tracelet.delivery.status import Standing
+from tracelet.delivery.process.messages import (
+    BackendSpec,
+    Begin,
+    Confirm,
+    Finish,
+    LogLine,
+    Losses,
+    NewSecrets,
+    StatusUpdate,
+)
+from tracelet.delivery.status import DeliveryHandle
 from tracelet.errors import ConfigurationError, NativeUnavailable
 from tracelet.guard import Guard
 from tracelet.journal.store import Cursor, Rejection
@@ -40,7 +49,7 @@ _PROGRAM = (
 )
 
 
-class RemoteDelivery(Standing):
+class RemoteDelivery(DeliveryHandle):
     """One backend of the delivery process, as far as it was heard of."""
 
     def __init__(self, backend: Backend, cursor: Cursor, worker: Worker) -> None:
@@ -70,9 +79,9 @@ class RemoteDelivery(Standing):
         self._order = status, exit_code, deadline
         self._worker.finish(Finish(self.name, status, exit_code, max(0.0, deadline - time.monotonic())))
 
-    def stands(self, news: Stands) -> None:
+    def stands(self, news: StatusUpdate) -> None:
         with self._changed:
-            self.cursor, self.handed, self.was_open = news.cursor, news.handed, news.was_open
+            self.cursor, self.written_seq, self.was_open = news.cursor, news.written_seq, news.was_open
             self._state, self._trouble, self.url = news.state, news.trouble, news.url
             self._changed.notify_all()
         if news.ended:
@@ -87,7 +96,7 @@ class RemoteDelivery(Standing):
             self._ended.set()
 
 
-class Elsewhere(Backend):
+class RemoteBackend(Backend):
     """A backend of the delivery process, as the program sees it."""
 
     name = ""
@@ -140,7 +149,7 @@ class Worker:
         self._folder, self._info, self._last, self._lock = folder, info, last, lock
         self._report, self._guard, self._secrets = report, guard, secrets
         self._wanted = {one.name: (_target(one), _plain_config(one)) for one in backends}
-        self._foreign = {name for one in backends for name in one.foreign}
+        self._foreign = {name for one in backends for name in one.parent_env}
         self.deliveries = {one.name: RemoteDelivery(one, cursors.get(one.name, Cursor()), self) for one in backends}
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: Any = None
@@ -153,7 +162,7 @@ class Worker:
 
     def stand_ins(self) -> dict[str, Backend]:
         """For each backend, what the program sees of it."""
-        return {name: Elsewhere(delivery) for name, delivery in self.deliveries.items()}
+        return {name: RemoteBackend(delivery) for name, delivery in self.deliveries.items()}
 
     def start(self) -> None:
         """Start the process; it imports vendors and connects behind this call. Where none can be had, records wait."""
@@ -193,7 +202,7 @@ class Worker:
 
     def _begin(self, began: int) -> Begin:
         wanted = [
-            Wanted(target, config, self.deliveries[name].cursor) for name, (target, config) in self._wanted.items()
+            BackendSpec(target, config, self.deliveries[name].cursor) for name, (target, config) in self._wanted.items()
         ]
         return Begin(
             info=self._info,
@@ -274,18 +283,18 @@ class Worker:
 
     def _hear(self, packet: bytes) -> None:
         match messages.decode_news(packet):
-            case Stands() as news:
+            case StatusUpdate() as news:
                 delivery = self.deliveries[news.name]
                 moved = news.cursor != delivery.cursor
                 delivery.stands(news)
                 if moved or news.rejections:
                     self._report(news.name, news.cursor, news.rejections)
-            case Said(level=level, text=text):
+            case LogLine(level=level, text=text):
                 _logger.log(level, "%s", text)
-            case Counted(cause=cause, times=times):
+            case Losses(cause=cause, times=times):
                 for _ in range(times):
                     self._guard.count(cause)
-            case Learned(secrets=secrets):
+            case NewSecrets(secrets=secrets):
                 self._secrets.learn(secrets)
 
 

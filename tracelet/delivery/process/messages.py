@@ -11,7 +11,7 @@ from tracelet.journal.store import Cursor, Rejection
 from tracelet.records import RunInfo
 
 
-class Wanted(msgspec.Struct, frozen=True):
+class BackendSpec(msgspec.Struct, frozen=True):
     """A backend to deliver to: `module:Class`, its config, and how far it is."""
 
     target: str
@@ -23,7 +23,7 @@ class Begin(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """The first message. `secrets` are to be kept out of all that is said; they travel no other way."""
 
     info: RunInfo
-    wanted: list[Wanted]
+    wanted: list[BackendSpec]
     began: int
     secrets: list[str]
     program: int
@@ -47,35 +47,35 @@ class Finish(msgspec.Struct, frozen=True, tag=True):
     seconds: float
 
 
-class Stands(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+class StatusUpdate(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """Where backend `name` stands; `rejections` are those since the last such message."""
 
     name: str
     state: str
     trouble: str | None
     was_open: bool
-    handed: int
+    written_seq: int
     cursor: Cursor
     rejections: list[Rejection]
     url: str | None
     ended: bool
 
 
-class Said(msgspec.Struct, frozen=True, tag=True):
+class LogLine(msgspec.Struct, frozen=True, tag=True):
     """A line for the program's log."""
 
     level: int
     text: str
 
 
-class Counted(msgspec.Struct, frozen=True, tag=True):
+class Losses(msgspec.Struct, frozen=True, tag=True):
     """What went wrong `times` more, by its cause."""
 
     cause: str
     times: int
 
 
-class Learned(msgspec.Struct, frozen=True, tag=True):
+class NewSecrets(msgspec.Struct, frozen=True, tag=True):
     """Credentials that a vendor found by itself."""
 
     secrets: list[str]
@@ -84,4 +84,4 @@ class Learned(msgspec.Struct, frozen=True, tag=True):
 encode = msgspec.msgpack.Encoder().encode
 decode_begin = msgspec.msgpack.Decoder(Begin).decode
 decode_order = msgspec.msgpack.Decoder(Confirm | Finish).decode
-decode_news = msgspec.msgpack.Decoder(Stands | Said | Counted | Learned).decode
+decode_news = msgspec.msgpack.Decoder(StatusUpdate | LogLine | Losses | NewSecrets).decode

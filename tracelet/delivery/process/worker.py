@@ -22,14 +22,23 @@ import msgspec
 from tracelet.backends import configured
 from tracelet.backends.base import Backend, Status
 from tracelet.delivery.process import messages
-from tracelet.delivery.process.messages import Begin, Confirm, Counted, Finish, Learned, Said, Stands, Wanted
+from tracelet.delivery.process.messages import (
+    BackendSpec,
+    Begin,
+    Confirm,
+    Finish,
+    LogLine,
+    Losses,
+    NewSecrets,
+    StatusUpdate,
+)
 from tracelet.delivery.thread import Delivery
-from tracelet.delivery.throttle import Pace
+from tracelet.delivery.throttle import Throttle
 from tracelet.errors import JournalError, RunInUse
 from tracelet.guard import Guard
-from tracelet.journal.overflow import Tail
+from tracelet.journal.overflow import OverflowBuffer
 from tracelet.journal.store import Cursor, JournalReader, Rejection
-from tracelet.journal.writer import Keeper
+from tracelet.journal.writer import JournalWriter
 from tracelet.redaction import Secrets
 
 _TICK = 0.05
@@ -75,9 +84,9 @@ class Process:
         self._rejections: dict[str, list[Rejection]] = {}
         # Told already; a program that dies may not have written them down.
         self._earlier: dict[str, deque[Rejection]] = {one: deque(maxlen=_REPEATED) for one in self._deliveries}
-        self._told: dict[str, Stands] = {}
+        self._told: dict[str, StatusUpdate] = {}
         self._counted: dict[str, int] = {}
-        self._keeper: Keeper | None = None
+        self._keeper: JournalWriter | None = None
         self._ending: tuple[Status, int] | None = None
         self._is_alone = False
         logger = logging.getLogger("tracelet")
@@ -85,7 +94,7 @@ class Process:
         logger.setLevel(logging.INFO)
         logger.propagate = False
 
-    def _delivery(self, wanted: Wanted) -> Delivery:
+    def _delivery(self, wanted: BackendSpec) -> Delivery:
         module, _, name = wanted.target.partition(":")
         cls: type[Backend] = attrgetter(name)(importlib.import_module(module))
         backend = configured(cls, wanted.config)
@@ -94,12 +103,12 @@ class Process:
             self._folder,
             self._begin.info,
             wanted.cursor,
-            Tail(0),
+            OverflowBuffer(0),
             began=self._begin.began,
             report=self._report,
             guard=self._guard,
             opened=partial(self._opened, backend),
-            pace=Pace(yields=False),
+            pace=Throttle(yields=False),
         )
 
     def run(self) -> None:
@@ -165,7 +174,7 @@ class Process:
 
     def _opened(self, backend: Backend) -> None:
         self._secrets.learn(self._guard.call(backend.secrets) or ())
-        self._send(Learned(self._secrets.values()))
+        self._send(NewSecrets(self._secrets.values()))
 
     def _tell(self) -> None:
         for name, delivery in self._deliveries.items():
@@ -177,13 +186,13 @@ class Process:
                 url = told.url  # some vendors say a line each time that they are asked
             else:
                 url = self._guard.call(getattr, delivery.backend, "url")
-            news = Stands(
+            news = StatusUpdate(
                 name=name,
                 ended=delivery.ended,
                 state=state,
                 trouble=delivery.trouble,
                 was_open=delivery.was_open,
-                handed=delivery.handed,
+                written_seq=delivery.written_seq,
                 cursor=delivery.cursor,
                 rejections=rejections,
                 url=url,
@@ -194,7 +203,7 @@ class Process:
         for cause, times in self._guard.counts().items():
             if more := times - self._counted.get(cause, 0):
                 self._counted[cause] = times
-                self._send(Counted(cause, more))
+                self._send(Losses(cause, more))
 
     def _send(self, message: msgspec.Struct) -> bool:
         try:
@@ -210,7 +219,7 @@ class Process:
         """The program died: what it committed is delivered, and the run finished as killed."""
         info = msgspec.structs.replace(self._begin.info, resumed=True)
         try:
-            keeper = Keeper(self._folder, info, self._guard, 0, lambda: None, self._secrets, lock=self._lock)
+            keeper = JournalWriter(self._folder, info, self._guard, 0, lambda: None, self._secrets, lock=self._lock)
         except (RunInUse, JournalError):  # somebody goes on with the run by now: it is theirs
             os._exit(1)
         with self._sending:
@@ -230,10 +239,10 @@ class Process:
             keeper.annotate(key, value)
         keeper.close()
 
-    def _wait_alone(self, keeper: Keeper) -> None:
+    def _wait_alone(self, keeper: JournalWriter) -> None:
         moved, seen, beat = time.monotonic(), -1, time.monotonic()
         while not self._over():
-            now, handed = time.monotonic(), sum(one.handed + one.position for one in self._deliveries.values())
+            now, handed = time.monotonic(), sum(one.written_seq + one.position for one in self._deliveries.values())
             if handed != seen:
                 moved, seen = now, handed
             if now - moved > _PATIENCE:
@@ -273,11 +282,11 @@ class _Watch:
 class _Relay(logging.Handler):
     """Our log lines go to the program, and to our own stderr once it is gone."""
 
-    def __init__(self, send: Callable[[Said], bool]) -> None:
+    def __init__(self, send: Callable[[LogLine], bool]) -> None:
         super().__init__()
         self._send = send
 
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
-        if not self._send(Said(record.levelno, text)):
+        if not self._send(LogLine(record.levelno, text)):
             sys.stderr.write(f"{text}\n")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from tracelet.runs.comparison import ABSENT, Comparison, Line
+from tracelet.runs.comparison import MISSING, Comparison, Row
 from tracelet.runs.format import duration
 from tracelet.runs.page import curves
 from tracelet.runs.page.document import Section, document, moment, table
 from tracelet.runs.page.markup import Markup, element, joined
 from tracelet.runs.page.tables import badge, ending, value_of
-from tracelet.runs.report import Series
+from tracelet.runs.report import DownsampledSeries
 
 _MOST_ROWS = 2_000
 
@@ -70,7 +70,7 @@ def _runs(comparison: Comparison) -> Markup:
     return table(_headings("fact", comparison), [row for row in rows if any(row[1:])])
 
 
-def _lines(word: str, comparison: Comparison, lines: Sequence[Line], left_out: list[str]) -> Markup:
+def _lines(word: str, comparison: Comparison, lines: Sequence[Row], left_out: list[str]) -> Markup:
     if len(lines) > _MOST_ROWS:
         left_out.append(f"{len(lines) - _MOST_ROWS} of {len(lines)} rows of {word}s")
     rows = ([line.name, *(_cell(value) for value in line.shown)] for line in lines[:_MOST_ROWS])
@@ -78,7 +78,7 @@ def _lines(word: str, comparison: Comparison, lines: Sequence[Line], left_out: l
 
 
 def _cell(value: object) -> Markup:
-    return element("span", "not given", class_="absent") if value is ABSENT else value_of(value)
+    return element("span", "not given", class_="absent") if value is MISSING else value_of(value)
 
 
 def _figures(comparison: Comparison, left_out: list[str]) -> Markup:
@@ -92,7 +92,7 @@ def _figures(comparison: Comparison, left_out: list[str]) -> Markup:
     )
 
 
-def _series(one: Series | None) -> Markup:
+def _series(one: DownsampledSeries | None) -> Markup:
     if one is None:
         return element("span", "not logged", class_="absent")
     last, low, high = map(curves.figure, (one.last, one.minimum, one.maximum))

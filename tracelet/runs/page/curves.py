@@ -10,7 +10,7 @@ from tracelet.runs.charts import Chart, is_stepless
 from tracelet.runs.format import number
 from tracelet.runs.page.document import table
 from tracelet.runs.page.markup import Markup, element, joined, json_text
-from tracelet.runs.report import Point, Series
+from tracelet.runs.report import DownsampledSeries, Point
 
 _MOST_CHARTS = 200
 _MOST_CURVES = 100
@@ -53,7 +53,7 @@ def chart_parts(charts: Sequence[Chart]) -> Iterator[Markup]:
         class_="controls",
     )
     yield element("noscript", element("p", "The charts are drawn by this page's own script; the figures are below."))
-    own = [chart for chart in charts if not chart.is_of_machine]
+    own = [chart for chart in charts if not chart.is_system_metric]
     for heading, group in ((None, own), ("The machine", charts[len(own) :])):
         if group:
             yield joined(element("h3", heading, class_="group") if heading else None, Markup('<div class="charts">'))
@@ -135,7 +135,7 @@ def _value(value: float) -> float | str:
     return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
 
 
-def figures(scalars: Iterable[Series], left_out: list[str]) -> Markup:
+def figures(scalars: Iterable[DownsampledSeries], left_out: list[str]) -> Markup:
     """The curves' figures."""
     every = list(scalars)
     if len(every) > _MOST_ROWS:
@@ -150,7 +150,7 @@ def figures(scalars: Iterable[Series], left_out: list[str]) -> Markup:
     )
 
 
-def _row(one: Series) -> list[Any]:
+def _row(one: DownsampledSeries) -> list[Any]:
     points = f"{one.count} ({one.nans} NaN)" if one.nans else str(one.count)
     bars = element("span", one.sparkline(24), class_="bars", aria_hidden="true")
     return [one.tag, points, *map(figure, (one.first, one.last, one.minimum, one.maximum)), bars]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tracelet.records import Histogram, PRCurve, Text, shown_step
 from tracelet.runs.format import number
-from tracelet.runs.media import Bars, Gallery, Picture, Sheet, Thinned, Words
+from tracelet.runs.media import Downsample, Gallery, HistogramBars, Picture, TablePreview, TextExcerpt
 from tracelet.runs.page.document import table
 from tracelet.runs.page.markup import Markup, element, joined
 
@@ -54,7 +54,7 @@ def _frame(tag: str, picture: Picture, folder: Path, most: int) -> Markup | None
     return element("div", image, element("p", f"step {picture.step}"), class_="frame", data_step=picture.step)
 
 
-def histograms(found: Mapping[str, Thinned[Histogram, Bars]], left_out: list[str]) -> Iterator[Markup]:
+def histograms(found: Mapping[str, Downsample[Histogram, HistogramBars]], left_out: list[str]) -> Iterator[Markup]:
     """A ridge for each name: the earliest step behind, the last in front, with its figures."""
     yield Markup('<div class="cards">')
     for tag, thinned in found.items():
@@ -65,7 +65,7 @@ def histograms(found: Mapping[str, Thinned[Histogram, Bars]], left_out: list[str
     yield Markup("</div>")
 
 
-def _ridge(tag: str, kept: Sequence[Bars]) -> Markup:
+def _ridge(tag: str, kept: Sequence[HistogramBars]) -> Markup:
     low, high = _range(kept)
     heights = [_rebinned(one, low, high) for one in kept]
     tallest = max((max(row) for row in heights), default=0.0) or 1.0
@@ -102,13 +102,13 @@ def _ridge(tag: str, kept: Sequence[Bars]) -> Markup:
     )
 
 
-def _range(kept: Sequence[Bars]) -> tuple[float, float]:
+def _range(kept: Sequence[HistogramBars]) -> tuple[float, float]:
     edges = [edge for one in kept for edge in (one.edges[0], one.edges[-1]) if math.isfinite(edge)]
     low, high = min(edges, default=0.0), max(edges, default=0.0)
     return (low, high) if high > low and math.isfinite(high - low) else (low, low + max(abs(low), 1.0))
 
 
-def _rebinned(one: Bars, low: float, high: float) -> list[float]:
+def _rebinned(one: HistogramBars, low: float, high: float) -> list[float]:
     """Counts in equal bins from `low` to `high`; a bucket that spans several is spread over them."""
     bins = [0.0] * _BINS
     for count, left, right in zip(one.counts, one.edges, one.edges[1:], strict=False):
@@ -124,7 +124,7 @@ def _rebinned(one: Bars, low: float, high: float) -> list[float]:
     return bins
 
 
-def _figures(kept: Sequence[Bars]) -> Markup:
+def _figures(kept: Sequence[HistogramBars]) -> Markup:
     last = kept[-1]
     told: dict[str, float] = {"values": last.number, "lowest": last.minimum, "highest": last.maximum}
     if last.number > 0:
@@ -177,13 +177,13 @@ def tables(gallery: Gallery, folder: Path, left_out: list[str]) -> Iterator[Mark
             left_out.append(f"the ends of {sheet.cut} long cells of the table {tag!r}")
 
 
-def _sheet(sheet: Sheet) -> Markup:
+def _sheet(sheet: TablePreview) -> Markup:
     if not sheet.columns:
         return element("p", "No columns.", class_="hint")
     return table(sheet.columns, [row or [""] for row in sheet.rows])
 
 
-def texts(found: Mapping[str, Thinned[Text, Words]], left_out: list[str]) -> Iterator[Markup]:
+def texts(found: Mapping[str, Downsample[Text, TextExcerpt]], left_out: list[str]) -> Iterator[Markup]:
     """Texts as they were given; the last of each name is open."""
     for tag, thinned in found.items():
         kept = thinned.kept()
@@ -193,7 +193,7 @@ def texts(found: Mapping[str, Thinned[Text, Words]], left_out: list[str]) -> Ite
         yield joined(*_texts(tag, kept, left_out))
 
 
-def _texts(tag: str, kept: Sequence[Words], left_out: list[str]) -> Iterable[Markup]:
+def _texts(tag: str, kept: Sequence[TextExcerpt], left_out: list[str]) -> Iterable[Markup]:
     for one in reversed(kept):
         if len(one.text) < one.letters:
             left_out.append(

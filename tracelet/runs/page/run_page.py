@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from tracelet.runs.charts import machine_last, of_run
+from tracelet.runs.charts import of_run, system_last
 from tracelet.runs.media import Gallery
 from tracelet.runs.page import curves, media, tables
 from tracelet.runs.page.document import Section, document, table
@@ -23,7 +23,7 @@ def run_page(report: RunReport, gallery: Gallery) -> Iterator[str]:
 
     def shown_curves() -> Iterator[Markup]:
         yield from curves.chart_parts(charts)
-        yield curves.figures([report.scalars[tag] for tag in machine_last(report.scalars)], left_out)
+        yield curves.figures([report.scalars[tag] for tag in system_last(report.scalars)], left_out)
 
     def one(make: Callable[[], Markup]) -> Iterator[Markup]:
         yield make()

@@ -66,7 +66,7 @@ def overview(report: RunReport) -> Markup:
 
 
 def _standing(state: BackendState) -> Markup:
-    lacks = bool(state.waiting or state.rejected or state.offline_store)
+    lacks = bool(state.pending or state.rejected or state.pending_upload)
     return element("span", f"{state.name}: {progress(state)}", class_="standing lacking" if lacks else "standing")
 
 
@@ -163,7 +163,7 @@ def backends(report: RunReport) -> Iterator[Markup]:
     rows = (
         [
             state.name,
-            *(str(count) for count in (state.delivered, state.waiting, state.rejected, state.filtered)),
+            *(str(count) for count in (state.delivered, state.pending, state.rejected, state.filtered)),
             _long(link(web_address(state.url) or state.url)) if state.url else "",
             _long(_trouble(state)),
         ]
@@ -173,7 +173,7 @@ def backends(report: RunReport) -> Iterator[Markup]:
     for backend, refusals in report.refusals.items():
         yield element("h3", f"What {backend} refused")
         yield _refusals(refusals)
-    if any(state.waiting or state.offline_store for state in states):
+    if any(state.pending or state.pending_upload for state in states):
         yield element(
             "p", "What waits is safe in the journal, and is delivered by ", element("code", "tracelet sync"), "."
         )
@@ -186,9 +186,9 @@ def _long(content: object) -> Markup:
 
 def _trouble(state: BackendState) -> str:
     said = []
-    if state.offline_store:
+    if state.pending_upload:
         said.append("recorded offline by the vendor, to be handed over")
-    if state.trouble and (state.waiting or state.offline_store):
+    if state.trouble and (state.pending or state.pending_upload):
         said.append(state.trouble.removeprefix(f"{state.name}: "))
     return "; ".join(said)
 
