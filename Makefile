@@ -1,13 +1,14 @@
 # make demo, make test: everything from nothing but Python and make. Each builds its own environment in .venv.
-# make test-oldest: the exam with the lowest release of each vendor that its extra admits, in .venv-oldest.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# Two workers; tests of one file share a worker, and with it a server.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 VENDORS := aim clearml mlflow wandb
 
-.PHONY: demo test test-quick check docs bench bench-long clean test-long test-oldest $(VENDORS:%=test-oldest-%)
+.PHONY: demo test test-quick coverage check docs bench bench-long clean test-long test-oldest $(VENDORS:%=test-oldest-%)
 
 $(VENV)/base: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -23,16 +24,21 @@ demo: $(VENV)/base
 	$(BIN)/python examples/digits.py
 
 test: $(VENV)/dev
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
-# While you work: the suite without what `tests/conftest.py` calls heavy.
+# While you work: the suite without the tests marked `heavy` (tests/conftest.py); under three minutes.
 test-quick: $(VENV)/dev
-	$(BIN)/python -m pytest -m 'not heavy'
+	$(PYTEST) -m 'not heavy and not long'
 
-# Ten thousand examples of each model (a quarter of an hour each), and fifty kills (twenty minutes).
+# More of the same: further kills, the whole fault matrix, ten thousand examples of each model. An hour and a half.
 test-long: $(VENV)/dev
-	$(BIN)/python -m pytest tests/long/*.py
+	$(PYTEST) -m long tests tests/long/*.py
 
+# Branch coverage of the lines that run in the tests' own processes; programs that tests start are not counted.
+coverage: $(VENV)/dev
+	$(PYTEST) --cov --cov-report=term:skip-covered --cov-report=html:$(VENV)/coverage
+
+# The contract tests with the lowest release of each vendor that its extra admits, in .venv-oldest.
 test-oldest: $(VENDORS:%=test-oldest-%)
 
 $(VENDORS:%=test-oldest-%): test-oldest-%:
