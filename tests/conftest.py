@@ -16,20 +16,50 @@ import tracelet
 from tracelet import guard
 from tracelet.backends.memory import MemoryBackend
 
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-    # A suite that was started in the background ignores Ctrl-C, and its programs, which are to meet one, would as well.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# The state that a process inherits from its parent: `nohup`, `&` in a shell script, a Git hook, a terminal.
+for _number in (
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGTERM,
+    signal.SIGCHLD,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+):
+    if signal.getsignal(_number) == signal.SIG_IGN:
+        signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
+signal.pthread_sigmask(signal.SIG_SETMASK, ())
+os.umask(0o022)
+_INHERITED = (
+    *(
+        "TRACELET_",
+        "WANDB_",
+        "MLFLOW_",
+        "CLEARML_",
+        "TRAINS_",
+        "AIM_",
+        "TORCHELASTIC_",
+        "SLURM_",
+        "GIT_",
+        "LC_",
+        "PYTHON",
+    ),
+    *("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "NODE_RANK", "MASTER_"),
+    *("LANG", "TZ", "COLUMNS", "LINES", "TERM", "NO_COLOR", "FORCE_COLOR", "CLICOLOR", "XDG_", "DISPLAY"),
+    *("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "COVERAGE_"),
+)
+for _name in list(os.environ):
+    if _name.startswith(_INHERITED):
+        del os.environ[_name]
+os.environ |= {"LC_ALL": "C.UTF-8", "TZ": "UTC", "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
 
-# Runs of tests say what the tests say; tests/collectors is where collecting is tested. Here, since fixtures of a module
-# begin their programs before `_isolated`.
+# Runs of tests collect nothing; tests/collectors is where collecting is tested. Here, since fixtures of a module start
+# their programs before `_isolated`.
 os.environ["TRACELET_COLLECT"] = "none"
 
 # The same examples each time; new ones are looked for by `make test-long`.
 hypothesis.settings.register_profile("tracelet", deadline=None, database=None, derandomize=True)
 hypothesis.settings.load_profile("tracelet")
-
-_FOREIGN = ("TRACELET_", "WANDB_", "MLFLOW_", "CLEARML_", "AIM_", "TORCHELASTIC_", "SLURM_")
-_RANKS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "NODE_RANK")
 
 
 # Whole frameworks, vendors' servers, programs that are killed: `make test-quick` leaves these out.
@@ -41,12 +71,27 @@ _HEAVY = (
     *("journal/test_store_model.py", "runs/test_page_browser.py", "test_docs.py", "test_kill.py"),
     "test_sync_everywhere.py",
 )
+# Files whose tests share a server, a browser or a finished program: each is run by one worker.
+_SHARING = (
+    *("backends/test_aim.py", "backends/test_mlflow_server.py"),
+    *("delivery/test_process_everywhere.py", "runs/test_page_browser.py", "test_resume.py", "test_sync_everywhere.py"),
+)
 
 
 def pytest_collection_modifyitems(items):
+    """Mark heavy tests, keep together those that share something, and begin with the slow groups."""
     for item in items:
-        if item.path.relative_to(Path(__file__).parent).as_posix().startswith(_HEAVY):
+        path = item.path.relative_to(Path(__file__).parent).as_posix()
+        if path.startswith(_HEAVY):
             item.add_marker(pytest.mark.heavy)
+        params = item.callspec.params if hasattr(item, "callspec") else {}
+        if path == "backends/test_every_backend.py":
+            item.add_marker(pytest.mark.xdist_group(f"{path} {'server' in str(params.get('place'))}"))
+        elif path in _SHARING:
+            item.add_marker(pytest.mark.xdist_group(path))
+        elif path == "backends/test_faults.py" and hasattr(params.get("kind"), "backend"):
+            item.add_marker(pytest.mark.xdist_group(f"{path} {params['kind'].__name__}"))
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
 
 
 @pytest.fixture(scope="session")
@@ -55,19 +100,24 @@ def _fonts(tmp_path_factory):
     return tmp_path_factory.mktemp("matplotlib")
 
 
+@pytest.fixture(scope="session")
+def _temporary_root():
+    """A folder with a short path: a socket path has 107 characters at most, and `multiprocessing` puts one in TMPDIR."""
+    with tempfile.TemporaryDirectory(prefix="t-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
 @pytest.fixture(autouse=True)
-def _isolated(tmp_path, monkeypatch, _fonts):
-    """No setting of the person who runs the tests reaches them, and what they write lies below `tmp_path`."""
-    for name in list(os.environ):
-        if name.startswith(_FOREIGN) or name in _RANKS:
-            monkeypatch.delenv(name)
+def _isolated(tmp_path, monkeypatch, _fonts, _temporary_root):
+    """No variable of an earlier test reaches this one, and everything it writes is below `tmp_path`, or temporary."""
     home = tmp_path / "home"
     home.mkdir()
     places = {"HOME": home, "XDG_CONFIG_HOME": home, "XDG_CACHE_HOME": home, "MPLCONFIGDIR": _fonts}
     places |= {f"WANDB_{kind}": home for kind in ("DIR", "CACHE_DIR", "CONFIG_DIR", "DATA_DIR")}
     places |= {"TRACELET_DIR": tmp_path / "runs", "CLEARML_CACHE_DIR": home / "clearml"}
-    places |= {"TMPDIR": home}
-    monkeypatch.setattr(tempfile, "tempdir", str(home))
+    temporary = tempfile.mkdtemp(prefix="", dir=_temporary_root)
+    places |= {"TMPDIR": temporary}
+    monkeypatch.setattr(tempfile, "tempdir", temporary)
     for name, path in places.items():
         monkeypatch.setenv(name, str(path))
     monkeypatch.setenv("TRACELET_COLLECT", "none")

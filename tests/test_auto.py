@@ -21,7 +21,7 @@ def test_it_begins_a_run():
         import tracelet
         tracelet.get_active_experiment().log_metric("loss", 0.5, 1)
     """
-    ended = run_program(source, TRACELET_BACKEND="csv")
+    ended = run_program(source, fresh=True, TRACELET_BACKEND="csv")
     assert (0, "") == (ended.returncode, ended.out), ended.err
     assert [0.5] == csv_values(the_run())
     assert ("finished", 0) == ending(the_run())
@@ -43,7 +43,7 @@ def test_an_active_run_is_left_alone(experiment):
     ],
 )
 def test_a_mistake_is_raised_on_the_line(environment, said):
-    ended = run_program("import tracelet.auto\nprint('trained')", **environment)
+    ended = run_program("import tracelet.auto\nprint('trained')", fresh=True, **environment)
     assert (1, "") == (ended.returncode, ended.out)
     assert said in ended.err
 

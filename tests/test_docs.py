@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import importlib
-import os
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import typer
+from programs import run_program
+from support import REPOSITORY
 
 import tracelet
 from tracelet import settings
@@ -21,7 +20,7 @@ from tracelet.cli import app
 from tracelet.launcher import command
 from tracelet.settings import Settings
 
-ROOT = Path(__file__).parent.parent
+ROOT = REPOSITORY
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 BLOCK = re.compile(r"^( *)```python[^\n]*\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 SHELL = re.compile(r"^( *)```(?:bash|console)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
@@ -53,11 +52,11 @@ def page_id(page: Path) -> str:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks_of(page)], ids=page_id)
-def test_the_programs_of_a_page_run(page, tmp_path):
+def test_the_programs_of_a_page_run(page, tmp_path, monkeypatch):
     """All python blocks of a page, in order, in one program, in an empty folder, without an account."""
     program = f"PAGE = {page_id(page)!r}\nBLOCKS = {blocks_of(page)!r}\n{RUNNER}"
-    foreign = ("TRACELET_", "WANDB_", "MLFLOW_", "CLEARML_")
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
+    for name in ("TRACELET_COLLECT", *(f"WANDB_{kind}DIR" for kind in ("", "CACHE_", "CONFIG_", "DATA_"))):
+        monkeypatch.delenv(name)
     ours = {
         "WANDB_MODE": "offline",
         "WANDB_SILENT": "true",
@@ -68,18 +67,9 @@ def test_the_programs_of_a_page_run(page, tmp_path):
         "MPLBACKEND": "agg",
     }
 
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=tmp_path,
-        env=kept | ours,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=240,
-        check=False,
-    )
+    done = run_program(program, deadline=240, **ours)
 
-    assert 0 == done.returncode, done.stderr
+    assert 0 == done.returncode, done.err
 
 
 def command_lines() -> Iterator[list[str]]:

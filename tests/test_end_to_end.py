@@ -161,7 +161,7 @@ def stored_values(backend):
 
 @pytest.mark.parametrize("how", list(ENDINGS))
 @pytest.mark.parametrize("backend", ["", "csv", "wandb"])
-@pytest.mark.parametrize("library", list(MODULES))
+@pytest.mark.parametrize("library", ["torch", pytest.param("tensorboardX", marks=pytest.mark.long)])
 def test_a_program_that_never_stops_its_run_is_drained(library, backend, how):
     """Whichever way the program ends, all it wrote is in the store, with the status and code it ended with."""
     source = textwrap.dedent(NEVER_STOPS).format(module=MODULES[library], ending=ENDINGS[how])
@@ -191,7 +191,7 @@ INTERRUPTED = """
 def test_ctrl_c_in_the_middle_loses_nothing(written, tmp_path):
     """Ctrl-C reaches wandb's own process as well, which may end by it: what was written until then is in the journal,
     and what is not in wandb's file waits there."""
-    with started(INTERRUPTED, preexec=os.setsid) as program:
+    with started(INTERRUPTED, own_group=True) as program:
         while program.stdout.readline() != "running\n":
             assert program.poll() is None, program.stderr.read()
         os.killpg(program.pid, signal.SIGINT)
@@ -202,7 +202,7 @@ def test_ctrl_c_in_the_middle_loses_nothing(written, tmp_path):
     kept = journal_values(the_run())
     assert [step * 0.1 for step in range(len(kept))] == kept
     scalars, _ = written(tmp_path / "logs")
-    assert len(scalars["loss"]) <= len(kept)
+    assert len(scalars["loss"]) <= len(kept) + 1  # the call that the signal met: in the file, and not yet in the queue
     assert 500 < len(kept)
     runs = wandb_store.runs(Path(os.environ["WANDB_DIR"]))
     sent = [value for run in runs for _, value, _ in run.series("loss")]

@@ -83,7 +83,9 @@ def test_wandb_offline(folder):
     assert 3589 == found.params["result.parameters"]
 
 
-@pytest.mark.parametrize("backend", list(READERS))
+@pytest.mark.parametrize(
+    "backend", [pytest.param(name, marks=() if name in ("csv", "mlflow") else pytest.mark.long) for name in READERS]
+)
 def test_any_backend(backend, folder, monkeypatch):
     """One word changed: the same curves, point for point, in each vendor's own store."""
     monkeypatch.setenv("CLEARML_CACHE_DIR", str(folder / "demo" / "clearml"))

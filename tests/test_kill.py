@@ -7,7 +7,7 @@ from backends.stores import READERS
 from killing import LONGEST, kill
 
 
-@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("number", [0, pytest.param(1, marks=pytest.mark.long)])
 @pytest.mark.parametrize("backend", list(READERS))
 def test_a_killed_run_is_delivered_whole(backend, number, tmp_path):
     """In the middle of the loop, and near the end; a second sync finds nothing to do."""

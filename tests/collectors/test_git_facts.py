@@ -5,7 +5,7 @@ import subprocess
 import time
 
 import pytest
-from repositories import Repository, hanging_git, is_running
+from repositories import Repository, hanging_git, is_running, until
 
 from tracelet.collectors import git
 from tracelet.collectors.git import bare_url
@@ -300,7 +300,7 @@ def test_a_git_that_hangs_is_ended(repository, tmp_path, monkeypatch):
     left = lambda: -1.0 if started.exists() else end - time.monotonic()  # noqa: E731
     assert git.read(repository.folder, left) is None
     for pid in started.read_text().split():
-        assert not is_running(pid)
+        until(lambda pid=pid: not is_running(pid), "git and its child end")
 
 
 def test_what_was_told_in_time_is_kept(repository, tmp_path, monkeypatch):

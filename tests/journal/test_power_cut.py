@@ -93,9 +93,9 @@ PROGRAM = """
         experiment.log_metric("loss", step, step)
     if {flushes}:
         assert experiment.flush(30)
-        print((experiment.folder / "csv" / "scalars.csv").stat().st_size)
+        print((experiment.folder / "csv" / "scalars.csv").stat().st_size, flush=True)
     else:
-        print(0)
+        print(0, flush=True)
     for step in range(500, 1000):
         experiment.log_metric("loss", step, step)
     while experiment.stats().backends["csv"].delivered < 1000:

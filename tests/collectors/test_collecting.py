@@ -355,7 +355,7 @@ def test_importing_tracelet_imports_no_collector():
         found = [name for name in sys.modules if name.startswith(("psutil", "pynvml", "tracelet.collectors."))]
         assert ["tracelet.collectors.base"] == found, found
     """
-    ended = run_program(source)
+    ended = run_program(source, fresh=True)
     assert 0 == ended.returncode, ended.err
 
 
