@@ -51,8 +51,8 @@ def _drop_pauses() -> None:
     """Let deliveries on threads work on without leaving the interpreter to the training."""
     from tracelet.delivery import throttle as pace
 
-    assert isinstance(pace._REST_MOST, float)
-    pace._REST_MOST = 0.0
+    assert isinstance(pace._MAX_PAUSE, float)
+    pace._MAX_PAUSE = 0.0
 
 
 def memory_mib() -> float:

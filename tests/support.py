@@ -1,4 +1,4 @@
-"""What tests import by name; a `conftest` cannot be: there is one in more than one folder."""
+"""Define names that tests import. They cannot import a `conftest`: several folders have one."""
 
 import threading
 from pathlib import Path
@@ -6,9 +6,9 @@ from pathlib import Path
 WRITER_MODULES = {"torch": "torch.utils.tensorboard.writer", "tensorboardX": "tensorboardX.writer"}
 
 
-def our_threads():
-    """Names of the threads that are tracelet's."""
-    return [one.name for one in threading.enumerate() if one.name.startswith("tracelet")]
+def our_threads() -> list[str]:
+    """Return the names of tracelet's threads."""
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("tracelet")]
 
 
 TESTS = Path(__file__).resolve().parent

@@ -121,7 +121,7 @@ def test_a_disk_that_becomes_read_only(small_disk):
     experiment.log_metric("loss", 0, 0)
     assert experiment.flush(10)
     os.sync()
-    blocked = experiment._orchestrator._keeper._journal._db
+    blocked = experiment._orchestrator._writer._journal._db
     blocked.execute("PRAGMA query_only=ON")  # a file system with files open for writing refuses to be remounted
     for step in range(1, 1000):
         experiment.log_metric("loss", step, step)
@@ -191,7 +191,7 @@ def test_scalars_are_not_lost_to_media(monkeypatch, gate, caplog):
     assert_balanced(stats)
     assert (200, 200 - dropped, dropped) == (stats.submitted, stats.backends["faulty"].delivered, dropped)
     assert 200 - dropped == len(backend.records)
-    unkept = stats.causes.get("delivered, but not kept in the journal: the disk took nothing", 0)
+    unkept = stats.causes.get("delivered, but not stored in the journal: the disk was not writable", 0)
     assert 200 - dropped == len(journalled(experiment.folder)) + unkept
     assert dropped == sum(count for cause, count in stats.causes.items() if cause.startswith("dropped"))
 

@@ -58,8 +58,8 @@ def test_the_programs_own_end_is_not_held():
 def test_a_cause_is_said_once(caplog):
     guard = Guard()
     for number in range(5):
-        guard.say("cause", "tracelet: %s", number)
-    guard.say("another", "tracelet: other", level=logging.INFO)
+        guard.log_once("cause", "tracelet: %s", number)
+    guard.log_once("another", "tracelet: other", level=logging.INFO)
     assert ["tracelet: 0"] == [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
 
 

@@ -92,7 +92,7 @@ def test_a_disk_that_takes_nothing_is_bridged_from_memory(monkeypatch, caplog, m
         experiment.log_metric("loss", step, step)
     assert experiment.flush(30)
     assert [0.0, *range(6000)] == [0.0, *values(memory.of(Scalar))]
-    assert 1 == len(warnings(caplog, "records wait in memory"))
+    assert 1 == len(warnings(caplog, "records stay in memory"))
 
     obstacle.unlink()
     experiment.stop()
@@ -112,13 +112,13 @@ def test_what_fits_neither_the_disk_nor_memory_is_delivered_and_counted(small_qu
     experiment.stop()
     stats = experiment.stats()
     assert_balanced(stats)
-    unkept = stats.causes["delivered, but not kept in the journal: the disk took nothing"]
+    unkept = stats.causes["delivered, but not stored in the journal: the disk was not writable"]
     assert (501, 0) == (stats.backends["memory"].delivered, stats.backends["memory"].dropped)
     assert 501 - unkept == len(journalled(experiment.folder)) < 501
     with JournalReader(experiment.folder) as reader:
         first = reader.next_batch(0)
         assert (501, [], unkept) == (reader.last(), first.records, first.last)
-        assert "were never kept" in first.damaged
+        assert "were never stored" in first.damaged
 
     late = Faulty()
     tracelet.start_logging(run_id=experiment.run_id, backend=late).stop()
@@ -176,7 +176,7 @@ def test_a_journal_that_cannot_be_written_does_not_hold_the_end(gate, reachable)
     assert (
         20
         == stats.submitted
-        == stats.causes.get("dropped: the disk took nothing until the end", 0) + (stats.backends["faulty"].delivered)
+        == stats.causes.get("dropped: the disk was not writable until the end", 0) + stats.backends["faulty"].delivered
     )
     assert (0 if reachable else 20) == stats.backends["faulty"].dropped
 
@@ -186,7 +186,7 @@ def test_without_a_backend_and_a_disk_the_loss_is_counted(caplog):
     experiment = tracelet.start_logging()
     obstructed(experiment)
     experiment.stop(timeout=1)
-    assert {"dropped: the disk took nothing until the end": 1} == experiment.stats().causes
+    assert {"dropped: the disk was not writable until the end": 1} == experiment.stats().causes
     assert "1 records are lost" in caplog.text
 
 
@@ -245,8 +245,8 @@ def test_a_failing_disk_is_not_filled_with_drafts(experiment):
         ).write_bytes(b"in the way")
     experiment.log_image("picture", [[1.0, 0.0]], 1, dataformats="HW")
     assert experiment.flush(10)
-    tried = experiment._orchestrator._keeper._tried
-    until(lambda: experiment._orchestrator._keeper._tried > tried + 0.5)
+    tried = experiment._orchestrator._writer._last_attempt
+    until(lambda: experiment._orchestrator._writer._last_attempt > tried + 0.5)
     until(lambda: [] == list(files.glob("new-*")))  # one that is being tried has a draft for a moment
     for path in files.iterdir():
         if path.is_file():
@@ -285,9 +285,9 @@ def test_large_payloads_count_by_their_size(monkeypatch, experiment):
     table = [["x" * 400_000]]
     for step in range(20):
         running.log_table("big", table, step, columns=["text"])
-        assert running._orchestrator._intake.large_bytes < 2**20 + 2 * 400_100
+        assert running._orchestrator._queue.large_bytes < 2**20 + 2 * 400_100
     assert running.flush(30)
-    assert 0 == running._orchestrator._intake.large_bytes
+    assert 0 == running._orchestrator._queue.large_bytes
     assert 20 == len(journalled(running.folder))
 
 
@@ -525,8 +525,8 @@ def test_the_last_word_names_what_waits(caplog, gate):
         experiment.log_metric("loss", step, step)
     experiment.stop(timeout=0.3)
     (line,) = warnings(caplog, f"run {experiment.run_id} finished")
-    assert "10 records; faulty: 0 delivered, 10 waiting" in line.getMessage()
-    (line,) = warnings(caplog, "what waits is safe")
+    assert "10 records; faulty: 0 delivered, 10 pending" in line.getMessage()
+    (line,) = warnings(caplog, "10 records are not delivered yet; they are stored in the journal. Run: tracelet sync")
     assert experiment.run_id in line.getMessage()
 
 

@@ -17,7 +17,7 @@ from tracelet.backends.memory import MemoryBackend
 from tracelet.errors import BackendUnavailable, RecordRejected
 from tracelet.journal.store import JournalReader
 from tracelet.records import Artifact, Params, Scalar, Table, Text
-from tracelet.redaction import Secrets, of_url
+from tracelet.redaction import Secrets, passwords_in_url
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 TOKEN = "tok-very-secret-word"
@@ -27,7 +27,7 @@ class Keyed(MemoryBackend):
     """A backend with a key in its config and a token in its environment, which tells both in its errors."""
 
     name = "keyed"
-    kept = ("place",)
+    persistent_keys = ("place",)
 
     class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         api_key: str | None = None
@@ -139,13 +139,13 @@ def test_the_reason_of_an_outage_is_hidden_too(monkeypatch, caplog):
 def test_a_short_word_is_no_secret():
     """Below eight letters a password stands in ordinary words; hiding it would change what was logged."""
     secrets = Secrets()
-    secrets.learn(["admin", "", None])
+    secrets.add(["admin", "", None])
     assert "admin/loss" == secrets.hide("admin/loss")
 
 
 def test_one_secret_inside_another():
     secrets = Secrets()
-    secrets.learn([TOKEN, f"{TOKEN}-and-more"])
+    secrets.add([TOKEN, f"{TOKEN}-and-more"])
     assert "*** ***" == secrets.hide(f"{TOKEN}-and-more {TOKEN}")
 
 
@@ -160,13 +160,13 @@ def test_one_secret_inside_another():
     ],
 )
 def test_the_password_in_a_url(url, expected):
-    assert expected == of_url(url)
+    assert expected == passwords_in_url(url)
 
 
 def test_a_table_that_is_no_text_stays_as_it_is():
     """Bytes that are not UTF-8 come through to the bit."""
     secrets = Secrets()
-    secrets.learn([TOKEN])
+    secrets.add([TOKEN])
     record = Table("t", b"\xff\xfe" + TOKEN.encode(), 0, 0.0)
     assert b"\xff\xfe***" == secrets.clean(record).data
 

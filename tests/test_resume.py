@@ -79,7 +79,7 @@ def test_what_cannot_be_gone_on_with_is_said():
     """No such run, a run that shall be new, and one that is still written."""
     with pytest.raises(RunNotFound, match="no run 'nowhere'"):
         tracelet.start_logging(run_id="nowhere", resume=True)
-    with pytest.raises(ConfigurationError, match="resume=True goes on with an earlier run"):
+    with pytest.raises(ConfigurationError, match="resume=True needs the run_id of an existing run"):
         tracelet.start_logging(resume=True)
     running = tracelet.start_logging(run_id="here", resume=False, backend=MemoryBackend())
     running.log_metric("loss", 1)
@@ -96,7 +96,7 @@ def test_what_cannot_be_gone_on_with_is_said():
     )
     assert "refused\n" == refused.out, refused.err
     running.stop()
-    with pytest.raises(ConfigurationError, match="with resume=False it is kept"):
+    with pytest.raises(ConfigurationError, match="resume=False needs a new run_id"):
         tracelet.start_logging(run_id="here", resume=False)
 
 

@@ -115,19 +115,19 @@ def test_a_variable_of_the_wrong_type_is_an_error(variable, text):
 def test_a_mistake_is_told_with_where_it_stands(tmp_path):
     """The setting, its value, where it comes from and what it takes, in one short sentence."""
     told = refusal({"flush_timeout": "abc"}, {"TRACELET_FLUSH_TIMEOUT": "5"})
-    assert "flush_timeout 'abc' as an argument: give a number of seconds" == told
-    assert "wait 'maybe' from TRACELET_WAIT: give true or false" == refusal({}, {"TRACELET_WAIT": "maybe"})
+    assert "flush_timeout must be a number of seconds, got 'abc' as an argument" == told
+    assert "wait must be true or false, got 'maybe' from TRACELET_WAIT" == refusal({}, {"TRACELET_WAIT": "maybe"})
     told = refusal({}, {"TRACELET_CONNECT_TIMEOUT": "-1"})
-    assert "connect_timeout '-1' from TRACELET_CONNECT_TIMEOUT: give 0 or more" == told
+    assert "connect_timeout must be 0 or more, got '-1' from TRACELET_CONNECT_TIMEOUT" == told
     told = refusal({}, {"TRACELET_SYSTEM_INTERVAL": "nan"})
-    assert "system_interval 'nan' from TRACELET_SYSTEM_INTERVAL: give more than 0 seconds" == told
+    assert "system_interval must be more than 0 seconds, got 'nan' from TRACELET_SYSTEM_INTERVAL" == told
     (tmp_path / "mine.toml").write_text("exp_name = 5")
     told = refusal({}, {"TRACELET_CONFIG": str(tmp_path / "mine.toml")})
-    assert f"exp_name 5 from {tmp_path / 'mine.toml'}: give a text" == told
+    assert f"exp_name must be text, got 5 from {tmp_path / 'mine.toml'}" == told
 
 
 def test_a_mistake_in_a_credential_is_told_without_it():
-    assert "api_key as an argument: give a text" == refusal({"api_key": 12345678}, {})
+    assert "api_key must be text, got another type as an argument" == refusal({"api_key": 12345678}, {})
 
 
 @pytest.mark.parametrize("key", ["flush_timeout", "connect_timeout", "queue_timeout", "system_interval"])
@@ -142,7 +142,8 @@ def test_a_time_without_end(key):
 @pytest.mark.parametrize("tags", [{"a": 1}, 5, [1], ["a", None]])
 def test_tags_are_words(tags):
     """A dict of them would lose its values."""
-    assert f"tags {tags!r} as an argument: give words, as a list or with commas between" == refusal({"tags": tags}, {})
+    expected = f"tags must be a list of strings or a comma-separated string, got {tags!r} as an argument"
+    assert expected == refusal({"tags": tags}, {})
 
 
 def test_the_file():

@@ -100,7 +100,7 @@ def test_a_detour_is_pending_until_it_was_handed_over(caplog):
     stats = experiment.stats()
     assert_balanced(stats)
     assert (100, 0) == (stats.backends["detouring"].pending, stats.backends["detouring"].delivered)
-    assert "detouring is not connected: its server is away. The run goes on" in caplog.text
+    assert "detouring is not connected: its server is away. Records are stored offline" in caplog.text
     assert f"tracelet sync {experiment.folder}" in caplog.text
     assert ["detouring"] == sync.waiting(experiment.folder)
 
@@ -196,7 +196,7 @@ def test_what_the_store_lost_is_delivered_again(kept, caplog):
     assert [*range(101)] == values(Forgetful.store)
     assert_balanced(again.stats())
     assert 101 == again.stats().backends["forgetful"].delivered
-    assert f"holds {kept} records of 100 that it had confirmed" in caplog.text
+    assert f"has {kept} of 100 records that it had confirmed" in caplog.text
 
 
 class Unfinished(MemoryBackend):
@@ -265,7 +265,7 @@ def test_a_backend_that_never_answers_does_not_hold_the_start(caplog):
     began = time.monotonic()
     experiment = tracelet.start_logging(backend=silent, connect_timeout=0.5)
     assert 0.5 <= time.monotonic() - began < 5
-    assert "silent has not answered for 0.5 s. The run goes on" in caplog.text
+    assert "silent did not connect within 0.5 s. Logging continues" in caplog.text
     experiment.log_metric("loss", 1, 1)
     ready.set()
     experiment.stop()

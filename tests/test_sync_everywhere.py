@@ -5,7 +5,7 @@ import json
 import pytest
 import test_every_backend
 from backends.stores import READERS
-from test_every_backend import (  # noqa: F401 - collected here too, over the stores of this module
+from backends.test_every_backend import (  # noqa: F401 - collected here too, over the stores of this module
     Told,
     test_every_alert_is_in_the_store,
     test_every_artifact_is_in_the_store,
@@ -30,11 +30,11 @@ PROGRAM = """
     from tracelet import sync
     from tracelet.journal.store import JournalReader
     from tracelet.journal.spool import Spool
-    from backends.workload import say
+    from backends.workload import log_everything
 
     folder = pathlib.Path.cwd()
     experiment = tracelet.start_logging("all kinds", "fidelity")
-    said = say(experiment, folder)
+    said = log_everything(experiment, folder)
     experiment.stop()
     synced = sync.deliver(experiment.folder, backends, patience=120)
     stats = {

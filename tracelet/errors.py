@@ -1,4 +1,4 @@
-"""The exception tree: what the user did wrong, and the two errors a backend may let out."""
+"""Define the exceptions: user errors, and the two errors that a backend may raise."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterable
 
 
 class TraceletError(Exception):
-    """Everything that tracelet raises on purpose."""
+    """Base class of every exception that tracelet raises on purpose."""
 
 
 class ConfigurationError(TraceletError, ValueError):
-    """An argument, environment variable, settings file or `config` key that tracelet cannot use."""
+    """An argument, environment variable, settings file or `config` key is invalid."""
 
 
 class UnknownBackend(ConfigurationError):
@@ -18,34 +18,34 @@ class UnknownBackend(ConfigurationError):
 
 
 class MissingDependency(TraceletError, ImportError):
-    """A backend's package is not installed; the message holds the pip line that installs it."""
+    """A backend's package is not installed. The message contains the pip command that installs it."""
 
 
 class RunNotFound(TraceletError, LookupError):
-    """No run folder answers to this run id."""
+    """No run folder exists for this run id."""
 
 
 class RunInUse(TraceletError, RuntimeError):
-    """Another live process writes this run's journal."""
+    """Another live process is writing this run's journal."""
 
 
 class NativeUnavailable(TraceletError, RuntimeError):
-    """A vendor's run object was asked for where the backends work in a process of their own."""
+    """A vendor's run object is not available because `delivery="process"` keeps it in another process."""
 
 
 class ArtifactError(TraceletError, ValueError):
-    """What was given to `log_artifact` cannot be stored under the path that was given."""
+    """`log_artifact` got an object or a path that it cannot store."""
 
 
 class JournalError(TraceletError, OSError):
-    """The journal's file cannot be read or written just now."""
+    """The journal file cannot be read or written at the moment."""
 
 
 class BackendError(TraceletError):
-    """The two errors that leave a backend; everything else that leaves one is a defect of that backend.
+    """Base class of the two errors that a backend may raise. Any other exception is a defect of the backend.
 
-    `written` is the number of records at the start of the batch that the vendor already took, so that the
-    delivery goes on after them instead of sending them twice.
+    `written` counts the records at the start of the batch that the vendor already accepted. Delivery resumes
+    after them, so they are not sent twice.
     """
 
     def __init__(self, reason: str, *, written: int = 0) -> None:
@@ -55,9 +55,9 @@ class BackendError(TraceletError):
 
 
 class BackendUnavailable(BackendError):
-    """The vendor cannot take records now; the same batch is offered again later.
+    """The vendor is temporarily unavailable. The same batch is retried later.
 
-    `retry_after` is the least number of seconds until then, where the vendor's server named one (HTTP 429, 503).
+    `retry_after` is the minimum delay in seconds, if the vendor's server sent one (HTTP 429, 503).
     """
 
     def __init__(self, reason: str, *, written: int = 0, retry_after: float | None = None) -> None:
@@ -66,10 +66,10 @@ class BackendUnavailable(BackendError):
 
 
 class RecordRejected(BackendError):
-    """The vendor will never take one record of the batch.
+    """The vendor will never accept one record of the batch.
 
-    `whole=False` (default): the record right after the `written` ones is the bad one. `whole=True`: the vendor
-    refused the batch as one piece without saying which record; the delivery halves it until one is left.
+    `whole=False` (default): the rejected record is the one right after the `written` records. `whole=True`: the
+    vendor rejected the batch without naming a record; delivery halves the batch until one record remains.
     """
 
     def __init__(self, reason: str, *, written: int = 0, whole: bool = False) -> None:
@@ -77,12 +77,12 @@ class RecordRejected(BackendError):
         self.whole = whole
 
 
-def meant_or_known(word: str, known: Iterable[str], prefix: str = "") -> str:
-    """How an error about an unknown word ends: with the one that is nearest, or else with all that are known.
+def suggest(word: str, known: Iterable[str], prefix: str = "") -> str:
+    """Return the end of an error about an unknown word: the closest known name, or else all known names.
 
-    `prefix` is told before each, and not compared: what all names share makes none of them near.
+    `prefix` is printed before each name but not compared: a shared prefix makes all names look similar.
     """
-    from difflib import get_close_matches  # here: no start pays for it
+    from difflib import get_close_matches  # imported here to keep `import tracelet` fast
 
     names = {name.lower(): name for name in known}
     near = get_close_matches(word.lower(), names, 1)

@@ -1,4 +1,4 @@
-"""What kind of file system a folder lies on."""
+"""Find the file system type of a folder."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ _NETWORK |= {"pvfs2", "orangefs", "fuse.sshfs", "fuse.s3fs", "fuse.gcsfuse", "fu
 
 
 def on_network(folder: Path, mounts: str = _TABLE) -> bool:
-    """Whether `folder` lies on a network file system (Linux's mount table; elsewhere assumed local)."""
+    """Return True if `folder` is on a network file system. Systems other than Linux always return False."""
     return file_system(folder, mounts) in _NETWORK
 
 
 def file_system(folder: Path, mounts: str = _TABLE) -> str:
-    """The kind of file system that `folder` lies on, as Linux's mount table calls it; "" elsewhere."""
+    """Return the file system type from Linux's mount table, or "" on other systems."""
     try:
         with open(mounts, encoding="utf-8", errors="surrogateescape") as table:
             entries = [line.split() for line in table]
     except OSError:
         return ""
-    place = os.path.realpath(folder)
+    path = os.path.realpath(folder)
     best, kind = "", ""
     for entry in entries:
         if len(entry) < 3:
             continue
         point = entry[1].replace("\\040", " ")
-        if os.path.commonpath([place, point]) == point and len(point) >= len(best):
+        if os.path.commonpath([path, point]) == point and len(point) >= len(best):
             best, kind = point, entry[2]
     return kind

@@ -1,7 +1,7 @@
-"""The one broad `except` of the package, and the ledger of what was lost and why.
+"""The package's only broad `except`, and its counts of errors and lost records.
 
-Everything of ours that runs inside a call of the host program, or on a thread of ours, runs through `Guard.call`: it
-never raises, it counts by cause, and it speaks once per cause.
+Run all tracelet code through `Guard.call` if it runs inside a call of the host program or on a tracelet thread. The
+guard never raises, counts by cause, and logs each cause once.
 """
 
 from __future__ import annotations
@@ -20,68 +20,69 @@ logger = logging.getLogger("tracelet")
 T = TypeVar("T")
 
 
-def _stay_silent(error: BaseException) -> None:
+def _ignore(error: BaseException) -> None:
     return
 
 
-# The test suite puts a collector here, so that nothing is swallowed unseen.
-observer: Callable[[BaseException], None] = _stay_silent
+# The test suite replaces this with a collector, so that every swallowed error fails a test.
+observer: Callable[[BaseException], None] = _ignore
 
 
-def _as_it_is(text: str) -> str:
+def _unchanged(text: str) -> str:
     return text
 
 
-def translated(function: Callable[[], T], words: Callable[[Exception], Exception]) -> T:
-    """`function()`, which runs code that is neither ours nor the program's: what it raises is told as `words` say."""
+def translated(function: Callable[[], T], to_error: Callable[[Exception], Exception]) -> T:
+    """Call `function`, which runs third-party code, and convert any exception with `to_error`."""
     try:
         return function()
     except Exception as error:
-        raise words(error) from error
+        raise to_error(error) from error
 
 
 class Guard:
-    """What one experiment swallowed or dropped, by cause. `hide` takes credentials out of what is said."""
+    """Swallow exceptions and count losses for one experiment. `hide` removes credentials from log lines."""
 
-    def __init__(self, hide: Callable[[str], str] = _as_it_is) -> None:
+    def __init__(self, hide: Callable[[str], str] = _unchanged) -> None:
         self.hide = hide
-        # Appended to from any thread, also in signal handlers and finalisers: a deque append takes no lock of ours.
+        # Signal handlers and finalisers append too, from any thread: a deque needs no lock.
         self._events: deque[str] = deque()
         self._counts: Counter[str] = Counter()
-        self._said: set[str] = set()
+        self._logged: set[str] = set()
 
     def call(self, function: Callable[..., T], *args: Any) -> T | None:
-        """`function(*args)`; an exception is counted and said once, and gives None."""
+        """Return `function(*args)`. If it raises, count the error, log it once, and return None."""
         try:
             return function(*args)
-        except BackendError as error:  # what an adapter may let out is trouble, and no defect
+        except BackendError as error:  # a documented failure, not a defect: logged, not counted
             name = getattr(function, "__qualname__", repr(function))
-            self.say(f"{name} {error}", "tracelet: %s: %s", name, error)
+            self.log_once(f"{name} {error}", "tracelet: %s: %s", name, error)
             return None
         except Exception as error:
             self.swallowed(error, function)
             return None
 
     def follow(self, host: Callable[..., T], ours: Callable[..., None]) -> Callable[..., T]:
-        """`host` with `ours` after it, on the same arguments: `call` without its two frames, for the hottest path.
+        """Return a wrapper that calls `host`, then `ours` with the same arguments.
 
-        `host` takes one argument and three more, the last two of which may be left out, as `FileWriter.add_event` does.
+        This is `call` without its two frames, for the hottest path. `host` has the signature of
+        `FileWriter.add_event`.
         """
         swallowed = self.swallowed
 
         @functools.wraps(host)
-        def followed(one: Any, event: Any, step: Any = None, walltime: Any = None) -> T:
-            result = host(one, event, step, walltime)
+        def wrapper(writer: Any, event: Any, step: Any = None, walltime: Any = None) -> T:
+            result = host(writer, event, step, walltime)
             try:
-                ours(one, event, step, walltime)
+                ours(writer, event, step, walltime)
             except Exception as error:
                 swallowed(error, ours)
             return result
 
-        return followed
+        return wrapper
 
     def attempt(self, function: Callable[..., object], *args: Any) -> Exception | None:
-        """`function(*args)`; gives the exception it ended with. What no adapter may let out is counted and said."""
+        """Call `function(*args)` and return the exception it raised, or None. Count and log all but `BackendError`."""
         try:
             function(*args)
         except BackendError as error:
@@ -91,26 +92,29 @@ class Guard:
             return error
         return None
 
-    def swallowed(self, error: BaseException, where: Callable[..., Any]) -> None:
-        name = getattr(where, "__qualname__", repr(where))
+    def swallowed(self, error: BaseException, function: Callable[..., Any]) -> None:
+        """Count an error that `function` raised, and log it with its traceback once per cause."""
+        name = getattr(function, "__qualname__", repr(function))
         cause = f"error in {name}: {type(error).__name__}"
         self.count(cause)
         trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-        self.say(cause, "tracelet: %s: %s (training is not affected; reported once)\n%s", cause, error, trace)
+        self.log_once(cause, "tracelet: %s: %s (training is not affected; reported once)\n%s", cause, error, trace)
         observer(error)
 
     def count(self, cause: str) -> None:
+        """Add one to the count of `cause`. Takes no lock."""
         self._events.append(cause)
         if len(self._events) > 1000:
             self._fold()
 
-    def say(self, cause: str, message: str, *args: object, level: int = logging.WARNING) -> None:
-        """Log once per cause."""
-        if cause not in self._said:
-            self._said.add(cause)
+    def log_once(self, cause: str, message: str, *args: object, level: int = logging.WARNING) -> None:
+        """Log a message, unless one was logged for the same cause before."""
+        if cause not in self._logged:
+            self._logged.add(cause)
             logger.log(level, "%s", self.hide(message % args if args else message))
 
     def counts(self) -> dict[str, int]:
+        """Return the count of each cause."""
         self._fold()
         return dict(self._counts)
 
@@ -118,5 +122,5 @@ class Guard:
         while self._events:
             try:
                 self._counts[self._events.popleft()] += 1
-            except IndexError:  # another thread folded the last one
+            except IndexError:  # another thread took the last event
                 return

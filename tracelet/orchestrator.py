@@ -1,4 +1,4 @@
-"""Journal thread, one delivery per backend, and the deadline at the end. Formats nothing, names no vendor."""
+"""Run the journal thread and one delivery per backend, and end them before a deadline. Names no vendor."""
 
 from __future__ import annotations
 
@@ -26,16 +26,17 @@ from tracelet.settings import DeliveryMode
 if TYPE_CHECKING:
     from tracelet.delivery.process.client import Worker
 
-# A commit is at most 100 ms behind the call, also beside a loop that never gives up the interpreter: half of that for
-# the interval, half for the few switch intervals (5 ms each) that the commit itself waits for.
+# Seconds between commits. A record is committed within 100 ms, even beside a loop that never releases the interpreter:
+# half for this interval, half for the switch intervals (5 ms each) of the commit.
 _COMMIT_EVERY = 0.05
+# Seconds between two heartbeats, well below the timeout in `journal.store`.
 _BEAT_EVERY = 10.0
-# What the end of a run keeps for its last portion and the vendor's own end.
-_LAST_MOMENT = 0.3
+# Seconds reserved at the end of a run for the last batch and the vendor's `close`.
+_CLOSE_RESERVE = 0.3
 
 
 class Orchestrator:
-    """Takes records from any thread, journals them on one, and runs the deliveries."""
+    """Accept records from any thread, write them to the journal on one thread, and run the deliveries."""
 
     def __init__(
         self,
@@ -51,39 +52,39 @@ class Orchestrator:
         self._folder = folder
         self._info = info
         self._secrets = secrets or Secrets()
-        self._keeper = JournalWriter(folder, info, guard, queue_bytes, self._settled, self._secrets)
-        self._began = self._keeper.last
-        self._intake = RecordQueue(
-            folder, guard, queue_bytes=queue_bytes, queue_timeout=queue_timeout, taken=self._keeper.last
+        self._writer = JournalWriter(folder, info, guard, queue_bytes, self._delivered_seq, self._secrets)
+        self._start_seq = self._writer.last
+        self._queue = RecordQueue(
+            folder, guard, queue_bytes=queue_bytes, queue_timeout=queue_timeout, start_seq=self._writer.last
         )
-        self.submit, self.drop = self._intake.submit, self._intake.drop
+        self.submit, self.drop = self._queue.submit, self._queue.drop
         self._deliveries: dict[str, DeliveryHandle] = {}
         self.urls: dict[str, str] = {}
-        """The backends' last known pages, by name; they outlive the backends."""
+        """The last known web page of each backend, by name; valid after the backend is closed."""
         self._worker: Worker | None = None
-        self._may_begin = threading.Event()
+        self._may_start = threading.Event()
         self._closing = threading.Event()
         self._ended = threading.Event()
         self.status: Status | None = None
-        self._thread = self._intake.taker = threading.Thread(target=self._main, name="tracelet-journal", daemon=True)
+        self._thread = self._queue.consumer = threading.Thread(target=self._main, name="tracelet-journal", daemon=True)
         _live.add(self)
 
     def start(
         self,
         backends: Sequence[Backend],
-        opened: Callable[[], None],
+        on_open: Callable[[], None],
         *,
-        place: DeliveryMode = "thread",
-        at_once: bool = True,
+        delivery_mode: DeliveryMode = "thread",
+        connect_now: bool = True,
     ) -> None:
-        """Begin journalling and delivering; `opened()` is called after every `Backend.open`, on its thread.
+        """Start the journal thread and the deliveries. Call `on_open()` after every `Backend.open`, on its thread.
 
-        With `at_once=False` no backend is touched before `begin`.
+        If `connect_now` is False, no backend is used before `connect` is called.
         """
-        cursors = self._known_cursors()
-        if place == "process" and backends:
+        cursors = self._stored_cursors()
+        if delivery_mode == "process" and backends:
             from tracelet.delivery.process.client import (
-                Worker,  # sockets and subprocesses, which no other run's start waits for
+                Worker,  # imports sockets and subprocesses, which other runs do not need
             )
 
             self._worker = Worker(
@@ -91,52 +92,53 @@ class Orchestrator:
                 self._info,
                 backends,
                 cursors,
-                last=lambda: self._keeper.last,
-                lock=self._keeper.lock,
-                report=self._moved,
+                last=lambda: self._writer.last,
+                lock=self._writer.lock,
+                report=self._save_cursor,
                 guard=self.guard,
                 secrets=self._secrets,
             )
             self._deliveries.update(self._worker.deliveries)
         else:
             self._deliveries |= {
-                one.name: self._on_thread(one, cursors.get(one.name, Cursor()), opened) for one in backends
+                backend.name: self._delivery_thread(backend, cursors.get(backend.name, Cursor()), on_open)
+                for backend in backends
             }
         self._thread.start()
         for delivery in self._deliveries.values():
             delivery.start()
-        if at_once:
-            self.begin()
+        if connect_now:
+            self.connect()
 
-    def elsewhere(self) -> Mapping[str, Backend]:
-        """For each backend that a process beside this one has, what stands in for it here; by name."""
-        return self._worker.stand_ins() if self._worker else {}
+    def remote_backends(self) -> Mapping[str, Backend]:
+        """Return the proxies of the backends in the delivery process, by name."""
+        return self._worker.proxies() if self._worker else {}
 
-    def _on_thread(self, backend: Backend, cursor: Cursor, opened: Callable[[], None]) -> Delivery:
+    def _delivery_thread(self, backend: Backend, cursor: Cursor, on_open: Callable[[], None]) -> Delivery:
         return Delivery(
             backend,
             self._folder,
             self._info,
             cursor,
-            self._keeper.tail,
-            began=self._began,
-            report=self._moved,
+            self._writer.overflow,
+            start_seq=self._start_seq,
+            report=self._save_cursor,
             guard=self.guard,
-            opened=functools.partial(self._opened, backend, opened),
-            may_begin=self._may_begin,
+            on_open=functools.partial(self._on_open, backend, on_open),
+            may_start=self._may_start,
         )
 
-    def _moved(self, name: str, cursor: Cursor, rejections: Sequence[Rejection]) -> None:
-        """Keep a cursor, and where a person can look at what it counts."""
-        self._keeper.set_cursor(name, cursor, rejections)
+    def _save_cursor(self, name: str, cursor: Cursor, rejections: Sequence[Rejection]) -> None:
+        """Store a cursor, and the backend's web page if it changed."""
+        self._writer.set_cursor(name, cursor, rejections)
         url = self._deliveries[name].url
         if url is not None and url != self.urls.get(name):
             self.urls[name] = url
-            self._keeper.annotate(f"url {name}", self._secrets.hide(str(url)))
+            self._writer.annotate(f"url {name}", self._secrets.hide(str(url)))
 
-    def begin(self) -> None:
-        """Let the backends connect; on a thread, the import of a vendor's package holds up the program by itself."""
-        self._may_begin.set()
+    def connect(self) -> None:
+        """Let the backends connect. Importing a vendor's package on a thread slows the program down."""
+        self._may_start.set()
         if self._worker is not None:
             self._worker.start()
 
@@ -144,80 +146,80 @@ class Orchestrator:
     def deliveries(self) -> Mapping[str, DeliveryHandle]:
         return self._deliveries
 
-    def expect(self, configs: Mapping[str, Mapping[str, Any]]) -> None:
-        """Note backends that this run is meant for, and what may be kept of their config."""
-        known = self._known_cursors()
+    def register(self, configs: Mapping[str, Mapping[str, Any]]) -> None:
+        """Store the names of this run's backends, and the part of their config that may be stored."""
+        cursors = self._stored_cursors()
         for name, config in configs.items():
-            if name not in known:
-                self._keeper.set_cursor(name, Cursor(), [])
-            self._keeper.annotate(f"config {name}", dict(config))
+            if name not in cursors:
+                self._writer.set_cursor(name, Cursor(), [])
+            self._writer.annotate(f"config {name}", dict(config))
 
-    def earlier_facts(self) -> dict[str, Any]:
-        """What was annotated before this process went on with the run; empty for a new one."""
+    def previous_facts(self) -> dict[str, Any]:
+        """Return the facts from before this process resumed the run; empty for a new run."""
         if not self._info.resumed:
             return {}
         with JournalReader(self._folder) as reader:
             return reader.facts()
 
     @property
-    def is_untouched(self) -> bool:
-        """The run was opened again, and nothing came into it yet."""
-        with self._intake.moving:
-            return self._info.resumed and self._intake.counts()[0] == self._began
+    def is_unchanged(self) -> bool:
+        """True if the run was resumed and has no new record yet."""
+        with self._queue.lock:
+            return self._info.resumed and self._queue.counts()[0] == self._start_seq
 
-    def _known_cursors(self) -> dict[str, Cursor]:
+    def _stored_cursors(self) -> dict[str, Cursor]:
         if not self._info.resumed:
             return {}
         with JournalReader(self._folder) as reader:
             return reader.cursors()
 
-    def _opened(self, backend: Backend, opened: Callable[[], None]) -> None:
-        """On the backend's thread, after every `open`: it may have signed in with what only its vendor knew."""
-        self._secrets.learn(self.guard.call(backend.secrets) or ())
-        opened()
+    def _on_open(self, backend: Backend, on_open: Callable[[], None]) -> None:
+        """Add the backend's secrets after `open`, which may have loaded credentials. Runs on the backend's thread."""
+        self._secrets.add(self.guard.call(backend.secrets) or ())
+        on_open()
 
-    def _settled(self) -> int | None:
-        """The number up to which every backend has the records."""
-        return min((one.position for one in self._deliveries.values()), default=None)
+    def _delivered_seq(self) -> int | None:
+        """Return the sequence number up to which every backend has the records, or None without backends."""
+        return min((delivery.position for delivery in self._deliveries.values()), default=None)
 
-    # The caller's threads, which also `submit` and `drop`.
+    # Called from the program's threads, like `submit` and `drop`.
 
     def annotate(self, key: str, value: Any) -> None:
-        """Keep a fact about the run with the next commit."""
-        self._keeper.annotate(key, value)
+        """Store a fact about the run with the next commit."""
+        self._writer.annotate(key, value)
 
     def flush(self, deadline: float) -> bool:
-        """Whether all that was submitted before is confirmed by every connected backend before `deadline`."""
-        last = self._intake.pass_through(deadline)
+        """Return True if every connected backend confirms all earlier records before `deadline`."""
+        last = self._queue.wait_committed(deadline)
         if last is None:
             return False
-        connected = [one for one in self._deliveries.values() if one.connected]
-        if not connected and self._keeper.tail.oldest() is not None:  # in memory alone
+        connected = [delivery for delivery in self._deliveries.values() if delivery.connected]
+        if not connected and self._writer.overflow.oldest() is not None:  # stored in memory only
             return False
-        for delivery in connected:  # all are asked before the first is waited for
-            delivery.ask_confirmed(last)
+        for delivery in connected:  # request all before waiting for the first
+            delivery.request_flush(last)
         return all(delivery.wait_confirmed(last, deadline) for delivery in connected)
 
     def flush_one(self, name: str, deadline: float) -> bool:
-        """`flush` for one backend, connected or not."""
-        last = self._intake.pass_through(deadline)
+        """Flush one backend, connected or not."""
+        last = self._queue.wait_committed(deadline)
         return last is not None and self._deliveries[name].wait_confirmed(last, deadline)
 
     def stop(self, status: Status, exit_code: int, timeout: float) -> None:
-        """Drain, deliver, close; gives up at `timeout` seconds. What is left stays in the journal.
+        """Commit, deliver and close within `timeout` seconds. Undelivered records stay in the journal.
 
-        A run that was opened again, and into which nothing came, keeps the `status` it had.
+        A resumed run without new records keeps its previous `status`.
         """
-        began, ended = time.monotonic(), time.time()
-        deadline = began + timeout
+        started, ended = time.monotonic(), time.time()
+        deadline = started + timeout
         try:
-            # A journal that cannot be written leaves half of the time for what is in it.
-            self._intake.pass_through(began + timeout / 2)
-            if self._info.resumed and self._keeper.last == self._began:
-                status, exit_code, ended = self._earlier_end(ended)
+            # If the journal cannot be written, half of the time remains to deliver its records.
+            self._queue.wait_committed(started + timeout / 2)
+            if self._info.resumed and self._writer.last == self._start_seq:
+                status, exit_code, ended = self._previous_end(ended)
             self.status = status
             for delivery in self._deliveries.values():
-                delivery.finish(status, exit_code, deadline - min(_LAST_MOMENT, timeout / 4))
+                delivery.finish(status, exit_code, deadline - min(_CLOSE_RESERVE, timeout / 4))
             for delivery in self._deliveries.values():
                 delivery.wait_ended(deadline)
         finally:  # also when Ctrl-C ends the wait
@@ -226,126 +228,130 @@ class Orchestrator:
             for key, value in (("exit_code", exit_code), ("ended", ended), ("status", status)):
                 self.annotate(key, value)
             for name, delivery in self._deliveries.items():
-                waits = delivery.position < self._keeper.last
-                self.annotate(f"trouble {name}", delivery.trouble if waits else None)
+                is_pending = delivery.position < self._writer.last
+                self.annotate(f"trouble {name}", delivery.trouble if is_pending else None)
             self._closing.set()
-            self._intake.nudge.set()
+            self._queue.wake.set()
             self._ended.wait(max(1.0, deadline - time.monotonic()))
             _live.discard(self)
 
-    def _earlier_end(self, now: float) -> tuple[Status, int, float]:
-        """How a run ended that was only opened again to deliver what waits; if it never did, its process was killed."""
-        facts = self.earlier_facts()
+    def _previous_end(self, now: float) -> tuple[Status, int, float]:
+        """Return how a run ended that was resumed only to deliver. A run without an end was killed."""
+        facts = self.previous_facts()
         if facts.get("status") in ("finished", "failed"):
             return facts["status"], facts.get("exit_code", 0), facts.get("ended", now)
         return "killed", facts.get("exit_code", 1), facts.get("ended", now)
 
     def stats(self) -> tuple[int, dict[str, DeliveryStats], dict[str, int], int]:
-        """Submitted records, deliveries, causes of loss with their counts, calls that waited for room."""
-        intake = self._intake
-        with intake.moving:
-            submitted, dropped, waits = intake.counts()
+        """Return the number of submitted records, the delivery stats, the causes of loss, and the calls that waited."""
+        queue = self._queue
+        with queue.lock:
+            submitted, dropped, waited = queue.counts()
             deliveries = {
-                name: one.stats(submitted, dropped + self._lost(one)) for name, one in self._deliveries.items()
+                name: delivery.stats(submitted, dropped + self._count_lost(delivery))
+                for name, delivery in self._deliveries.items()
             }
-        return submitted, deliveries, self.guard.counts(), waits
+        return submitted, deliveries, self.guard.counts(), waited
 
-    def _lost(self, delivery: DeliveryHandle) -> int:
-        """Records that the disk never took, and this backend neither; they are lost once the run has ended."""
-        return self._keeper.tail.count_after(delivery.position) if self._ended.is_set() else 0
+    def _count_lost(self, delivery: DeliveryHandle) -> int:
+        """Return the number of records that neither the disk nor this backend has, once the run has ended."""
+        return self._writer.overflow.count_after(delivery.position) if self._ended.is_set() else 0
 
-    def disown(self) -> None:
-        """In a forked child: threads and the journal are the parent's."""
-        self._intake.disown()
+    def detach(self) -> None:
+        """Discard later records: this process is a forked child without the parent's threads."""
+        self._queue.detach()
 
     @property
-    def is_foreign(self) -> bool:
-        """This is a forked child of the process that owns the run."""
-        return self._intake.is_foreign
+    def is_forked(self) -> bool:
+        """True in a forked child of the process that owns the run."""
+        return self._queue.is_forked
 
     # The journal thread.
 
     def _main(self) -> None:
         beat = time.monotonic()
         while not self._closing.is_set():
-            self._intake.nudge.wait(_COMMIT_EVERY)
-            self._intake.nudge.clear()
+            self._queue.wake.wait(_COMMIT_EVERY)
+            self._queue.wake.clear()
             self.guard.call(self._commit)
             if time.monotonic() - beat > _BEAT_EVERY:
                 beat = time.monotonic()
                 self._beat()
         self.guard.call(self._commit)
-        self._intake.close()
-        self.guard.call(self._keeper.close)
-        self._count_lost()
+        self._queue.close()
+        self.guard.call(self._writer.close)
+        self._report_lost()
         self._ended.set()
 
     def _beat(self) -> None:
-        with contextlib.suppress(OSError):  # a disk that takes nothing was spoken of
-            self._keeper.beat()
+        with contextlib.suppress(OSError):  # a full disk was logged already
+            self._writer.beat()
 
-    def _count_lost(self) -> None:
-        tail = self._keeper.tail
-        behind = [tail.count_after(one.position) for one in self._deliveries.values()]
-        lost = max(behind) if behind else len(tail)
+    def _report_lost(self) -> None:
+        overflow = self._writer.overflow
+        behind = [overflow.count_after(delivery.position) for delivery in self._deliveries.values()]
+        lost = max(behind) if behind else len(overflow)
         for _ in range(lost):
-            self.guard.count("dropped: the disk took nothing until the end")
+            self.guard.count("dropped: the disk was not writable until the end")
         if lost:
-            self.guard.say(
-                "lost at the end", "tracelet: %d records are lost: %s took nothing until the end", lost, self._folder
+            self.guard.log_once(
+                "lost at the end",
+                "tracelet: %d records are lost: %s was not writable until the end",
+                lost,
+                self._folder,
             )
 
     def _commit(self) -> None:
-        """Move the queue into the journal; on a full disk keep what is in hand and try again at the next turn."""
+        """Write the queue to the journal. On a full disk keep the records and retry at the next turn."""
         try:
             while self._commit_batch():
                 pass
-            self._keeper.catch_up()
-            self._keeper.write_notes()
-            self._keeper.sync()
+            self._writer.catch_up()
+            self._writer.write_facts()
+            self._writer.sync()
         except OSError as error:
-            self.guard.say(
+            self.guard.log_once(
                 f"journal {error}",
-                "tracelet: %s. The training goes on; records wait in memory for the disk to recover",
+                "tracelet: %s. Training continues; records stay in memory until the disk is writable",
                 error,
             )
 
     def _commit_batch(self) -> bool:
-        """Whether there is more to commit at once."""
-        intake = self._intake
-        more = intake.take()
-        if intake.pending:
-            if self._keeper.last == self._began and self._info.resumed:
-                self._keeper.annotate("status", "running")
-            self._append(intake.pending)
+        """Commit one batch. Return True if more should be committed now."""
+        queue = self._queue
+        more = queue.take()
+        if queue.pending:
+            if self._writer.last == self._start_seq and self._info.resumed:
+                self._writer.annotate("status", "running")
+            self._append(queue.pending)
             for delivery in self._deliveries.values():
                 delivery.wake()
-        if intake.is_awaited:
-            self._write_notes()
-            intake.let_pass(self._keeper.last)
+        if queue.has_waiter:
+            self._write_facts()
+            queue.release(self._writer.last)
         return more
 
     def _append(self, pending: list[Record]) -> None:
         try:
-            self._settle_first(pending, len(pending))
+            self._append_first(pending, len(pending))
         except (ValueError, TypeError, OverflowError):
-            # One record that has no encoding (a lone surrogate in a name) must not take its neighbours with it.
+            # A record that cannot be encoded (a lone surrogate in a name) must not drop the others.
             while pending:
                 try:
-                    self._settle_first(pending, 1)
+                    self._append_first(pending, 1)
                 except (ValueError, TypeError, OverflowError) as error:
-                    self.guard.swallowed(error, self._keeper.append)
-                    self._intake.spoil(f"cannot be encoded ({type(error).__name__})")
+                    self.guard.swallowed(error, self._writer.append)
+                    self._queue.discard_first(f"cannot be encoded ({type(error).__name__})")
 
-    def _settle_first(self, pending: list[Record], count: int) -> None:
-        # Content-addressed: what a failed turn already put into the spool is found there by the next.
-        self._keeper.append(pending[:count])
-        self._intake.settle(count)
+    def _append_first(self, pending: list[Record], count: int) -> None:
+        # The spool is content-addressed: a retry finds the files that a failed turn stored.
+        self._writer.append(pending[:count])
+        self._queue.remove_first(count)
 
-    def _write_notes(self) -> None:
-        """A full disk keeps no cursor; what was submitted before the barrier is on its way all the same."""
+    def _write_facts(self) -> None:
+        """Write the facts, but ignore a full disk: records before the barrier are still delivered."""
         with contextlib.suppress(OSError):
-            self._keeper.write_notes()
+            self._writer.write_facts()
 
 
 _live: weakref.WeakSet[Orchestrator] = weakref.WeakSet()
@@ -353,7 +359,7 @@ _live: weakref.WeakSet[Orchestrator] = weakref.WeakSet()
 
 def _after_fork() -> None:
     for orchestrator in list(_live):
-        orchestrator.disown()
+        orchestrator.detach()
 
 
 if hasattr(os, "register_at_fork"):

@@ -1,11 +1,11 @@
-"""The vocabulary: what a program can say to TensorBoard or to an `Experiment`, as frozen, plain records.
+"""Define the records that a program can log to TensorBoard or to an `Experiment`, as frozen structs.
 
-`tag` is the full metric name (see `naming`). `step` is the integer the program gave, or None where it gave
-none (TensorBoard shows that as 0, and so does `shown_step`). `wall_time` is seconds since the epoch. `writer` is the
-namespace of the SummaryWriter that spoke: "" for the root writer and for the `Experiment` methods.
+`tag` is the full metric name (see `naming`). `step` is the program's integer, or None if it set none (shown as 0, as
+in TensorBoard; see `shown_step`). `wall_time` is in seconds since the epoch. `writer` is the namespace of the
+SummaryWriter: "" for the root writer and for the `Experiment` methods.
 
-A payload (`data`) is `bytes` between the caller and the journal, and a `File` from the journal on: the journal's
-thread puts the bytes into the spool and keeps the digest.
+A payload (`data`) is `bytes` until it reaches the journal, and a `File` afterwards: the journal thread stores the
+bytes in the spool and replaces them by their digest.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import msgspec
 
 
 class File(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A file of the run's spool. `path` is filled in for a backend, and empty in the journal."""
+    """A file in the run's spool. `path` is set for a backend, and empty in the journal."""
 
     name: str
     digest: str
@@ -29,11 +29,11 @@ Payload: TypeAlias = bytes | File
 
 
 class _Record(msgspec.Struct, frozen=True, array_like=True, gc=False, tag_field="kind"):
-    """Arrays on disk: a field may be added at the end, with a default; none may move or go."""
+    """Base of all records, stored as arrays: add fields only at the end, with a default; never move or remove one."""
 
 
 class Scalar(_Record, frozen=True, tag="scalar"):
-    """One point of one curve; `value` is the float64 of the argument."""
+    """One point of a series; `value` is a float64."""
 
     tag: str
     value: float
@@ -43,7 +43,7 @@ class Scalar(_Record, frozen=True, tag="scalar"):
 
 
 class Histogram(_Record, frozen=True, tag="histogram"):
-    """Bucket `i` holds `counts[i]` values in `(limits[i - 1], limits[i]]`, as in TensorBoard's HistogramProto."""
+    """A histogram as in TensorBoard: bucket `i` holds `counts[i]` values in `(limits[i - 1], limits[i]]`."""
 
     tag: str
     limits: tuple[float, ...]
@@ -59,7 +59,7 @@ class Histogram(_Record, frozen=True, tag="histogram"):
 
 
 class Image(_Record, frozen=True, tag="image"):
-    """An encoded picture (`format`: png, jpeg, ...), byte for byte as the event file holds it."""
+    """An encoded image (`format`: png, jpeg, ...), with the same bytes as in the event file."""
 
     tag: str
     data: Payload
@@ -72,7 +72,7 @@ class Image(_Record, frozen=True, tag="image"):
 
 
 class Video(_Record, frozen=True, tag="video"):
-    """An encoded moving picture (`format`: gif, mp4, ...); 0 where the size is not known."""
+    """An encoded video (`format`: gif, mp4, ...). An unknown width or height is 0."""
 
     tag: str
     data: Payload
@@ -85,7 +85,7 @@ class Video(_Record, frozen=True, tag="video"):
 
 
 class Audio(_Record, frozen=True, tag="audio"):
-    """Encoded sound (`format`: wav, ...); `sample_rate` in Hz."""
+    """Encoded audio (`format`: wav, ...); `sample_rate` in Hz."""
 
     tag: str
     data: Payload
@@ -97,7 +97,7 @@ class Audio(_Record, frozen=True, tag="audio"):
 
 
 class Text(_Record, frozen=True, tag="text"):
-    """A text, Markdown where it came from TensorBoard."""
+    """A text; Markdown if it came from TensorBoard."""
 
     tag: str
     text: str
@@ -107,7 +107,7 @@ class Text(_Record, frozen=True, tag="text"):
 
 
 class PRCurve(_Record, frozen=True, tag="pr_curve"):
-    """Six rows of equal length, one column a threshold from 0 to 1, as TensorBoard's pr_curves plugin keeps them."""
+    """A precision-recall curve: six rows with one column per threshold from 0 to 1, as in TensorBoard."""
 
     tag: str
     true_positives: tuple[float, ...]
@@ -122,7 +122,7 @@ class PRCurve(_Record, frozen=True, tag="pr_curve"):
 
 
 class Tensor(_Record, frozen=True, tag="tensor"):
-    """An array: `dtype` in numpy's spelling, C order, little endian in `data`."""
+    """An array: `dtype` is numpy's name, `data` is in C order and little endian."""
 
     tag: str
     data: Payload
@@ -134,7 +134,7 @@ class Tensor(_Record, frozen=True, tag="tensor"):
 
 
 class Mesh(_Record, frozen=True, tag="mesh"):
-    """Point clouds or meshes, one binary PLY file for each of the batch; `config` is the display's JSON."""
+    """Point clouds or meshes: one binary PLY file per batch item. `config` is the display configuration as JSON."""
 
     tag: str
     parts: tuple[Payload, ...]
@@ -145,7 +145,7 @@ class Mesh(_Record, frozen=True, tag="mesh"):
 
 
 class Embedding(_Record, frozen=True, tag="embedding"):
-    """The files of one projector embedding: tensors.tsv, and metadata.tsv and sprite.png where given."""
+    """The files of one projector embedding: tensors.tsv, and metadata.tsv and sprite.png if logged."""
 
     tag: str
     names: tuple[str, ...]
@@ -156,7 +156,7 @@ class Embedding(_Record, frozen=True, tag="embedding"):
 
 
 class Graph(_Record, frozen=True, tag="graph"):
-    """A serialised GraphDef, with its serialised RunMetadata where the program gave one."""
+    """A serialised GraphDef, and its serialised RunMetadata if the program passed one."""
 
     tag: str
     parts: tuple[Payload, ...]
@@ -176,7 +176,7 @@ class Layout(_Record, frozen=True, tag="layout"):
 
 
 class RawSummary(_Record, frozen=True, tag="raw"):
-    """A summary of a plugin that has no record of its own: the serialised `Summary.Value`, so that nothing is lost."""
+    """A summary of a plugin without its own record type, as the serialised `Summary.Value`."""
 
     tag: str
     data: Payload
@@ -197,7 +197,7 @@ class Table(_Record, frozen=True, tag="table"):
 
 
 class Params(_Record, frozen=True, tag="params"):
-    """Hyper-parameters: dotted names to plain values (str, int, float, bool, None, lists of those)."""
+    """Hyper-parameters: dotted names mapped to plain values (str, int, float, bool, None, lists of those)."""
 
     values: Mapping[str, Any]
     wall_time: float
@@ -205,10 +205,10 @@ class Params(_Record, frozen=True, tag="params"):
 
 
 class Artifact(_Record, frozen=True, tag="artifact"):
-    """Files the program handed over. `files` hold their path inside the artifact in `File.name`.
+    """Files logged by the program. `File.name` is their path inside the artifact.
 
-    `name` is the target: of the type "file" the path of the one file; with a trailing "/" the folder that the files
-    lie in; otherwise the name of a vendor's artifact. `type` and `metadata` are the program's words, where it had any.
+    `name` is the path of the file if `type` is "file". With a trailing "/" it is the folder of the files; otherwise
+    it is the name of a vendor's artifact. `type` and `metadata` come from the program.
     """
 
     name: str
@@ -219,21 +219,21 @@ class Artifact(_Record, frozen=True, tag="artifact"):
 
 
 class Summary(_Record, frozen=True, tag="summary"):
-    """Final figures of the run: names to plain values. A name said again takes the new value."""
+    """Final metrics of the run: names mapped to plain values. A later value replaces an earlier one."""
 
     values: Mapping[str, Any]
     wall_time: float
 
 
 class Tags(_Record, frozen=True, tag="tags"):
-    """Words that the run is found by, beside those it began with."""
+    """Tags added after the start of the run."""
 
     tags: tuple[str, ...]
     wall_time: float
 
 
 class Alert(_Record, frozen=True, tag="alert"):
-    """Something that a person should look at; `level` is info, warning or error."""
+    """An alert for the user; `level` is info, warning or error."""
 
     title: str
     text: str
@@ -264,7 +264,7 @@ Record: TypeAlias = (
 )
 
 RunRecord: TypeAlias = Params | Artifact | Summary | Tags | Alert
-"""What is said of the run as a whole: these have neither tag nor step."""
+"""Records of the whole run, without tag and step."""
 
 KINDS: tuple[type[Record], ...] = (
     Scalar,
@@ -290,17 +290,17 @@ KINDS: tuple[type[Record], ...] = (
 
 
 def kind(record: Record | type[Record]) -> str:
-    """The record's kind in one lower-case word, as the journal spells it."""
+    """Return the record's kind as one lower-case word, as in the journal."""
     return str(record.__struct_config__.tag)
 
 
 def shown_step(step: int | None) -> int:
-    """A step as TensorBoard shows it: none given is 0."""
+    """Return the step that TensorBoard shows: 0 for None."""
     return 0 if step is None else step
 
 
 class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What every backend is told about the run. Holds no credential: it is stored in the journal."""
+    """Describe the run for backends. Contains no credential: it is stored in the journal."""
 
     run_id: str
     project: str | None
@@ -312,4 +312,4 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     created: float = 0.0
     resumed: bool = False
     program: str | None = None
-    """The program's `sys.argv[0]`: what vendors call the run's source."""
+    """The program's `sys.argv[0]`, which vendors show as the run's source."""

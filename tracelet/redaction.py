@@ -1,7 +1,8 @@
-"""Credentials in use, by their values: kept out of the journal and of every text of ours."""
+"""Remove credentials from records, settings and messages, by their values."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -11,42 +12,48 @@ import msgspec
 from tracelet.records import Alert, Artifact, Layout, Params, Record, RunInfo, Summary, Table, Tags, Text
 
 _SHORTEST = 8
-"""A password of a few letters stands in ordinary words as well; replaced there, it would change what was logged."""
+"""A password of a few letters also occurs inside ordinary words. Replacing it there would change the logged data."""
 _HIDDEN = "***"
+_USER = re.compile(r"""(?<=://)[^/?#\s]*@|[^\s/@:'"]+:[^\s/@]+@""")
+_QUERY = re.compile(r"""(?<=[?&])([^=&\s]*(?:key|token|secret|pass)[^=&\s]*)=[^&\s'"]+""", re.IGNORECASE)
 
 
 class Secrets:
-    """The values to hide. Learning one is safe from any thread; what was written before stays written."""
+    """The values to hide. `add` is safe from any thread. Text that is already written stays unchanged."""
 
     def __init__(self) -> None:
         self._values: tuple[str, ...] = ()
 
-    def learn(self, values: Iterable[str | None]) -> None:
-        """Hide these from now on, unless they are shorter than eight characters."""
+    def add(self, values: Iterable[str | None]) -> None:
+        """Hide these values from now on. Values shorter than eight characters are ignored."""
         known = {*self._values, *(value for value in values if value and len(value) >= _SHORTEST)}
-        self._values = tuple(sorted(known, key=len, reverse=True))  # one may be a part of another
+        self._values = tuple(sorted(known, key=len, reverse=True))  # longest first: one may be a part of another
 
     def values(self) -> list[str]:
-        """What is hidden by now."""
+        """Return the values hidden so far."""
         return list(self._values)
 
     def hide(self, text: str) -> str:
+        """Replace each value in the text by ***."""
         for value in self._values:
             if value in text:
                 text = text.replace(value, _HIDDEN)
         return text
 
-    def hidden(self, value: Any) -> Any:
-        """Plain data without them."""
+    def hide_in(self, value: Any) -> Any:
+        """Return the plain data with each value replaced by ***."""
         return _walk(value, self.hide) if self._values else value
 
-    def holds(self, value: Any) -> bool:
-        """Whether plain data holds one of them."""
+    def found_in(self, value: Any) -> bool:
+        """Return whether plain data contains one of the values."""
         return self._values != () and _walk(value, self.hide) != value
 
     def clean(self, record: Record) -> Record:
-        """The record without them: in parameters, the summary, tags, alerts, texts, tables, layouts and what an
-        artifact says of itself. Names of series, numbers and files are left as they are."""
+        """Return the record with each value replaced in its text.
+
+        That covers parameters, the summary, tags, alerts, texts, tables, layouts and the metadata of artifacts. Tags of
+        series, numbers and files stay unchanged.
+        """
         if not self._values:
             return record
         match record:
@@ -67,18 +74,23 @@ class Secrets:
             case _:
                 return record
 
-    def clean_info(self, info: RunInfo) -> RunInfo:
-        """What is told about the run, without them."""
-        said = {"project": info.project, "name": info.name, "notes": info.notes, "group": info.group, "tags": info.tags}
-        return msgspec.structs.replace(info, **{key: _walk(value, self.hide) for key, value in said.items()})
+    def clean_run_info(self, info: RunInfo) -> RunInfo:
+        """Return the run's description with each value replaced."""
+        names = ("project", "name", "notes", "group", "tags")
+        return msgspec.structs.replace(info, **{name: _walk(getattr(info, name), self.hide) for name in names})
 
     def _changed(self, record: Record, **fields: Any) -> Record:
         cleaned = {name: _walk(value, self.hide) for name, value in fields.items()}
         return record if cleaned == fields else msgspec.structs.replace(record, **cleaned)
 
 
-def of_url(url: str | None) -> list[str]:
-    """The password in a URL, as it stands there and decoded."""
+def redacted_url(text: str) -> str:
+    """Replace the user and password of each URL in a text by ***, and each key in a query string."""
+    return _QUERY.sub(r"\1=***", _USER.sub("***@", text))
+
+
+def passwords_in_url(url: str | None) -> list[str]:
+    """Return the password in a URL, both as written and percent-decoded; empty if there is none."""
     try:
         password = urlsplit(url or "").password
     except ValueError:

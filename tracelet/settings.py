@@ -1,7 +1,7 @@
-"""Settings: arguments over `TRACELET_*` over a settings file over defaults. The only reader of our environment.
+"""Load settings from arguments, `TRACELET_*` variables, a settings file and defaults, in this order of precedence.
 
-The file is `tracelet.toml` in the working directory, or the file that `TRACELET_CONFIG` names; its keys are the fields
-of `Settings`. A key that nobody knows is an error, wherever it stands.
+The file is `tracelet.toml` in the working directory, or the one in `TRACELET_CONFIG`. Its keys are the fields of
+`Settings`. Unknown keys and variables are errors. No other module reads `TRACELET_*` variables.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import msgspec
 
-from tracelet.errors import ConfigurationError, meant_or_known
+from tracelet.errors import ConfigurationError, suggest
 
 Mode: TypeAlias = Literal["online", "offline", "disabled"]
 Events: TypeAlias = Literal["sync", "async", "off"]
@@ -23,72 +23,72 @@ Source: TypeAlias = Literal["environment", "git", "git-diff", "system", "console
 
 _PREFIX = "TRACELET_"
 _FILE_VARIABLE = "TRACELET_CONFIG"
-# Names of older releases and of people's habit; one field each.
+# Other names of fields: from older releases, or common elsewhere.
 _ALIASES = {"EXPERIMENT_NAME": "exp_name"}
 
 _CHOICES = {"mode": get_args(Mode), "events": get_args(Events), "delivery": get_args(DeliveryMode)}
 _TIMES = ("flush_timeout", "connect_timeout", "queue_timeout", "system_interval")
-# Eleven days are as long as it takes: with infinity a clock can do no sums.
-_LONGEST = 1e6
-_TAKES = {key: f"use one of {', '.join(choices)}" for key, choices in _CHOICES.items()} | {
-    **dict.fromkeys(_TIMES, "give a number of seconds"),
-    **dict.fromkeys(("backend", "tags"), "give words, as a list or with commas between"),
-    "collect": f"use {', '.join(get_args(Source))}, or none",
-    "queue_bytes": "give a whole number of bytes",
-    "wait": "give true or false",
+# Seconds; eleven days stand for infinity, which the standard library's waits do not accept.
+_MAX_SECONDS = 1e6
+_EXPECTED = {key: f"one of {', '.join(choices)}" for key, choices in _CHOICES.items()} | {
+    **dict.fromkeys(_TIMES, "a number of seconds"),
+    **dict.fromkeys(("backend", "tags"), "a list of strings or a comma-separated string"),
+    "collect": f"some of {', '.join(get_args(Source))}, or none",
+    "queue_bytes": "a whole number of bytes",
+    "wait": "true or false",
 }
-# What may hold a credential is not told in an error.
-_UNTOLD = ("api_key", "backend_url")
-# `events=False`, and how the environment and a settings file spell it.
-_SWITCHES = {"false": "off", "0": "off", "no": "off", "true": "sync", "1": "sync", "yes": "sync"}
-_NOTHING, _ANYTHING = ("none", "off", "false", "0", "no"), ("on", "true", "1", "yes")
-_USUAL: tuple[Source, ...] = ("environment", "git", "system")
+# Values that may hold a credential: error messages omit them.
+_SECRET = ("api_key", "backend_url")
+# `events=False` and `events=True`, also as the environment and a settings file spell them.
+_EVENTS_VALUES = {"false": "off", "0": "off", "no": "off", "true": "sync", "1": "sync", "yes": "sync"}
+_NONE, _ALL = ("none", "off", "false", "0", "no"), ("on", "true", "1", "yes")
+_DEFAULT_SOURCES: tuple[Source, ...] = ("environment", "git", "system")
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything that can be set; each field is also a variable `TRACELET_<FIELD>` and a key of the settings file."""
+    """Hold all settings. Each field is also a variable `TRACELET_<FIELD>` and a key of the settings file."""
 
     exp_name: str | None = None
     """Name of the run."""
     project: str | None = None
-    """Project of the run; backends that have a default of their own keep it where none is given."""
+    """Project of the run. If None, backends use their own default."""
     backend: tuple[str, ...] = ()
     """Names of the backends."""
     api_key: str | None = None
-    """Credential of the one backend."""
+    """Credential, if there is only one backend."""
     backend_url: str | None = None
-    """Server of the one backend."""
+    """Server, if there is only one backend."""
     mode: Mode = "online"
-    """`online`, `offline` (journal alone, no vendor imported, no socket) or `disabled` (nothing at all)."""
+    """`online`, `offline` (journal only, no vendor imported, no socket) or `disabled` (do nothing)."""
     events: Events = "sync"
-    """Event files: `sync`, written as without us; `async`, media and histograms are encoded and written by a thread;
-    `off` (also False), none at all."""
+    """How to write event files. `sync`: as without tracelet. `async`: a thread encodes and writes media and histograms.
+    `off` (also False): not at all."""
     delivery: DeliveryMode = "thread"
-    """Where the backends work: in a `thread` of the program each, or together in a `process` beside it."""
+    """Run each backend on a `thread` of the program, or all of them in a separate `process`."""
     wait: bool = True
-    """Whether `start_logging` waits for its backends, up to `connect_timeout`."""
+    """If True, `start_logging` waits for its backends, up to `connect_timeout`."""
     dir: str = "tracelet_runs"
-    """Where run folders are made."""
+    """The folder for run folders."""
     root_logdir: str | None = None
-    """The directory whose writer has bare tags; default: the first writer's."""
+    """The log directory whose tags have no prefix. If None, that of the first writer."""
     tags: tuple[str, ...] = ()
-    """Words to find the run by."""
+    """Tags of the run."""
     notes: str | None = None
-    """A sentence about the run."""
+    """Description of the run."""
     group: str | None = None
-    """Runs that belong together."""
+    """Name of a group of related runs."""
     flush_timeout: float = 30.0
-    """Seconds that the end of a run may wait for its backends."""
+    """Maximum seconds to wait for the backends at the end of a run."""
     connect_timeout: float = 10.0
-    """Seconds that `start_logging` may wait for its backends."""
+    """Maximum seconds that `start_logging` waits for its backends."""
     queue_bytes: int = 256 * 2**20
-    """Bytes that may wait in memory for the journal."""
+    """Maximum bytes of the queue to the journal."""
     queue_timeout: float = 30.0
-    """Seconds that a call may wait for room in that queue before its record is dropped."""
-    collect: tuple[Source, ...] = _USUAL
-    """What is collected besides what the program says; `none` (also False): nothing."""
+    """Maximum seconds that a call waits for room in the queue. Then its record is dropped."""
+    collect: tuple[Source, ...] = _DEFAULT_SOURCES
+    """Collectors to run. `none` (also False): no collectors."""
     system_interval: float = 15.0
-    """Seconds from one sample of the system's figures to the next."""
+    """Seconds between two samples of the system metrics."""
 
     def __repr__(self) -> str:
         fields = {name: getattr(self, name) for name in self.__struct_fields__}
@@ -97,19 +97,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 def load(arguments: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Settings:
-    """The settings of one run. `arguments` that are None count as not given. A time may be infinite.
+    """Return the settings of one run. Arguments that are None are ignored. A time may be infinite.
 
     Raises:
-        ConfigurationError: an unknown key, a value of the wrong type, a settings file that cannot be read.
+        ConfigurationError: unknown key, wrong type, or unreadable settings file.
     """
     environ = os.environ if environ is None else environ
     values = _from_file(environ) | _from_environment(environ)
-    given = {key: value for key, value in arguments.items() if value is not None}
+    from_arguments = {key: value for key, value in arguments.items() if value is not None}
 
     def source(key: str) -> str:
-        return "as an argument" if key in given else f"from {origins(environ)[key]}"
+        return "as an argument" if key in from_arguments else f"from {origins(environ)[key]}"
 
-    return _checked(values | given, source)
+    return _checked(values | from_arguments, source)
 
 
 def _checked(values: dict[str, Any], source: Callable[[str], str]) -> Settings:
@@ -118,20 +118,20 @@ def _checked(values: dict[str, Any], source: Callable[[str], str]) -> Settings:
             values[key] = [word.strip() for word in values[key].split(",") if word.strip()]
     values = {key: os.fspath(value) if isinstance(value, os.PathLike) else value for key, value in values.items()}
     events = values.get("events", "sync")
-    values["events"] = _SWITCHES.get(str(events).lower(), events)
+    values["events"] = _EVENTS_VALUES.get(str(events).lower(), events)
     if "collect" in values:
         values["collect"] = _sources(values["collect"])
     for key, value in values.items():
         if not _fits(key, value):
-            told = "" if key in _UNTOLD else f" {value!r}"
-            raise ConfigurationError(f"{key}{told} {source(key)}: {_TAKES.get(key, 'give a text')}")
+            got = "another type" if key in _SECRET else repr(value)
+            raise ConfigurationError(f"{key} must be {_EXPECTED.get(key, 'text')}, got {got} {source(key)}")
     settings = msgspec.convert(values, Settings, strict=False)
     for key in ("flush_timeout", "connect_timeout", "queue_bytes", "queue_timeout"):
         if not getattr(settings, key) >= 0:
-            raise ConfigurationError(f"{key} {values[key]!r} {source(key)}: give 0 or more")
+            raise ConfigurationError(f"{key} must be 0 or more, got {values[key]!r} {source(key)}")
     if not settings.system_interval > 0:
-        told = values["system_interval"]
-        raise ConfigurationError(f"system_interval {told!r} {source('system_interval')}: give more than 0 seconds")
+        got, origin = values["system_interval"], source("system_interval")
+        raise ConfigurationError(f"system_interval must be more than 0 seconds, got {got!r} {origin}")
     return msgspec.structs.replace(settings, **{key: finite(getattr(settings, key)) for key in _TIMES})
 
 
@@ -144,53 +144,53 @@ def _fits(key: str, value: Any) -> bool:
 
 
 def finite(seconds: float) -> float:
-    """A time to wait that clocks can reckon with; infinity is as long as it takes.
+    """Return the seconds, limited to a finite maximum.
 
     Raises:
-        ConfigurationError: no number.
+        ConfigurationError: the value is NaN.
     """
     if seconds != seconds:
-        raise ConfigurationError("a time to wait is a number of seconds, not nan")
-    return min(seconds, _LONGEST)
+        raise ConfigurationError("a timeout must be a number of seconds, got nan")
+    return min(seconds, _MAX_SECONDS)
 
 
 def _sources(collect: Any) -> list[Any]:
-    """`collect` as a list, from a list, a comma list, a word for nothing, or a bool."""
+    """Return `collect` as a list. It may be a list, a comma-separated text, a word for none or all, or a bool."""
     match collect:
         case bool():
-            return list(_USUAL) if collect else []
+            return list(_DEFAULT_SOURCES) if collect else []
         case str():
             names: list[Any] = [word.strip() for word in collect.split(",") if word.strip()]
         case list() | tuple() | set() | frozenset():
             names = list(collect)
         case _:
             names = [collect]
-    if len(names) == 1 and str(names[0]).lower() in _NOTHING:
+    if len(names) == 1 and str(names[0]).lower() in _NONE:
         return []
-    if len(names) == 1 and str(names[0]).lower() in _ANYTHING:
-        return list(_USUAL)
-    return [name for at, name in enumerate(names) if name not in names[:at]]
+    if len(names) == 1 and str(names[0]).lower() in _ALL:
+        return list(_DEFAULT_SOURCES)
+    return [name for index, name in enumerate(names) if name not in names[:index]]
 
 
 def origins(environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Where each setting comes from that no argument says: a variable's name, the settings file, or "default".
+    """Return the origin of each setting that is not an argument: a variable, the settings file, or "default".
 
     Raises:
-        ConfigurationError: as `load`.
+        ConfigurationError: see `load`.
     """
     environ = os.environ if environ is None else environ
-    found = dict.fromkeys(Settings.__struct_fields__, "default")
-    found |= dict.fromkeys(_from_file(environ), str(_file(environ)))
-    return found | _variables(environ)
+    origin = dict.fromkeys(Settings.__struct_fields__, "default")
+    origin |= dict.fromkeys(_from_file(environ), str(_file(environ)))
+    return origin | _variables(environ)
 
 
 def environment_without(names: Collection[str]) -> dict[str, str]:
-    """This process's environment, for another of ours that must not have the variables `names`."""
+    """Return this process's environment without the variables `names`, for a child process."""
     return {name: value for name, value in os.environ.items() if name not in names}
 
 
 def environment_of(names: Collection[str]) -> dict[str, str]:
-    """The variables `names` of this process's environment, those of them that are set."""
+    """Return the variables `names` of this process's environment that are set."""
     return {name: os.environ[name] for name in names if name in os.environ}
 
 
@@ -199,8 +199,8 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """Each field that the environment sets, and the variable that does."""
-    found: dict[str, str] = {}
+    """Return the name of the variable for each field that the environment sets."""
+    variables: dict[str, str] = {}
     for variable, text in environ.items():
         if not variable.startswith(_PREFIX) or variable == _FILE_VARIABLE or text == "":
             continue
@@ -208,9 +208,9 @@ def _variables(environ: Mapping[str, str]) -> dict[str, str]:
         field = _ALIASES.get(key, key.lower())
         if field not in Settings.__struct_fields__:
             known = [*(name.upper() for name in Settings.__struct_fields__), *_ALIASES, "CONFIG"]
-            raise ConfigurationError(f"unknown environment variable {variable}. {meant_or_known(key, known, _PREFIX)}")
-        found[field] = variable
-    return found
+            raise ConfigurationError(f"unknown environment variable {variable}. {suggest(key, known, _PREFIX)}")
+        variables[field] = variable
+    return variables
 
 
 def _file(environ: Mapping[str, str]) -> Path:
@@ -221,7 +221,7 @@ def _from_file(environ: Mapping[str, str]) -> dict[str, Any]:
     path = _file(environ)
     if not environ.get(_FILE_VARIABLE) and not path.is_file():
         return {}
-    if sys.version_info >= (3, 11):  # here: where no file is, nobody waits for the parser
+    if sys.version_info >= (3, 11):  # imported only if there is a file
         import tomllib
     else:
         import tomli as tomllib
@@ -231,6 +231,6 @@ def _from_file(environ: Mapping[str, str]) -> dict[str, Any]:
         raise ConfigurationError(f"settings file {path}: {error}") from error
     unknown = sorted(set(values) - set(Settings.__struct_fields__))
     if unknown:
-        near = meant_or_known(unknown[0], Settings.__struct_fields__)
-        raise ConfigurationError(f"settings file {path}: unknown key {unknown[0]!r}. {near}")
+        hint = suggest(unknown[0], Settings.__struct_fields__)
+        raise ConfigurationError(f"settings file {path}: unknown key {unknown[0]!r}. {hint}")
     return values

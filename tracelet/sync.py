@@ -1,6 +1,6 @@
-"""Finish past runs, or send them somewhere new. By the same deliveries as a live run; there is no other road.
+"""Deliver past runs to their backends or to new ones, with the same delivery code as a live run.
 
-A run that a process still writes is left to that process; so is one that another sync is at.
+Skip a run that is still active, or that another sync is delivering.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from tracelet.backends import backend_class, check_installed, configured, kept_config, pending_upload
+from tracelet.backends import backend_class, check_installed, configured, journal_config, pending_upload
 from tracelet.backends.base import Backend
 from tracelet.errors import RunInUse
 from tracelet.guard import Guard
@@ -25,26 +25,30 @@ from tracelet.orchestrator import Orchestrator
 from tracelet.records import RunInfo
 from tracelet.redaction import Secrets
 
-_LOOK_EVERY = 0.1
+# Seconds between two progress checks.
+_POLL_EVERY = 0.1
+# Bytes and seconds; a sync submits no records, so the queue stays small.
 _QUEUE_BYTES = 2**20
 _QUEUE_TIMEOUT = 30.0
-_END = 60.0
-_HAND_OVER = 600.0
-# A backend that refuses the first contact does so again a moment later.
-_UNOPENED = 12.0
+# Seconds for backends to close.
+_STOP_TIMEOUT = 60.0
+# Seconds for a vendor to upload its offline recording.
+_UPLOAD_TIMEOUT = 600.0
+# Seconds for a backend to connect: one that fails at first usually keeps failing.
+_CONNECT_TIMEOUT = 12.0
 
-Tell = Callable[[str, int, int], None]
-"""Told of a backend's name, the records it has settled, and how many there are."""
+OnProgress = Callable[[str, int, int], None]
+"""Called with a backend's name, its number of processed records, and the total."""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What a sync of one run to one backend came to. `reason` says why something waits; None when nothing does."""
+    """Report the sync of one run to one backend. `reason` explains pending records; None if there are none."""
 
     backend: str
     delivered: int
-    """Held by the backend now."""
+    """Records that the backend has now."""
     new: int
-    """Of those, delivered by this sync."""
+    """Of those, the records that this sync delivered."""
     waiting: int
     rejected: int
     filtered: int
@@ -52,7 +56,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Synced(msgspec.Struct, frozen=True, kw_only=True):
-    """What a sync of one run came to. `skipped` says why nothing was done."""
+    """Report the sync of one run. `skipped` is the reason if the run was skipped."""
 
     folder: Path
     outcomes: tuple[Outcome, ...] = ()
@@ -60,12 +64,12 @@ class Synced(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def complete(self) -> bool:
-        """Nothing waits any more."""
-        return self.skipped is None and all(one.reason is None for one in self.outcomes)
+        """True if no records are pending."""
+        return self.skipped is None and all(outcome.reason is None for outcome in self.outcomes)
 
 
 def waiting(folder: Path) -> list[str]:
-    """The backends that lack something of the run in `folder`, by its journal and the vendors' notes beside it.
+    """Return the backends with pending records or offline recordings of the run in `folder`.
 
     Raises:
         JournalError: there is no readable journal.
@@ -81,34 +85,34 @@ def deliver(
     *,
     config: Mapping[str, Mapping[str, Any]] | None = None,
     patience: float = 30.0,
-    tell: Tell = lambda name, done, total: None,
+    tell: OnProgress = lambda name, done, total: None,
     stands_in: bool = False,
 ) -> Synced:
-    """Deliver what waits of the run in `folder`, and hand over what vendors recorded offline.
+    """Deliver the pending records of the run in `folder`, and upload the vendors' offline recordings.
 
     Args:
-        backends: Names; left out, those that lack something. One that the run has never met gets all of it.
-        config: The backends' own keys, by their names, over what the journal kept of them.
-        patience: Seconds without progress after which a backend is given up; the rest waits for the next time.
-        tell: Told of the progress.
-        stands_in: This process does nothing else, and goes by the name of the run's program meanwhile: vendors then
-            note the same source as in a live run.
+        backends: Names of backends; if omitted, those with pending records. A new backend gets all records.
+        config: Keys of each backend, by its name; they override those in the journal.
+        patience: Seconds without progress until a backend is abandoned. Its records stay pending.
+        tell: Called with the progress.
+        stands_in: True if this process does nothing else. It then uses the name of the run's program, so that vendors
+            record the same source as in a live run.
 
     Raises:
         JournalError: there is no readable journal.
-        ConfigurationError, MissingDependency: a backend that nobody knows, cannot be configured, or is not installed.
+        ConfigurationError, MissingDependency: a backend is unknown, cannot be configured, or is not installed.
     """
     if is_live(folder):
-        return Synced(folder=folder, skipped="its process is alive, and delivers itself")
+        return Synced(folder=folder, skipped="the run is still active")
     with JournalReader(folder) as reader:
         info, last, facts = reader.info(), reader.last(), reader.facts()
         before = reader.cursors()
-    made = [_backend(name, facts, config or {}) for name in (backends or waiting(folder))]
-    if not made:
+    targets = [_backend(name, facts, config or {}) for name in (backends or waiting(folder))]
+    if not targets:
         return Synced(folder=folder)
     secrets = Secrets()
-    for backend in made:
-        secrets.learn(backend.secrets())
+    for backend in targets:
+        secrets.add(backend.secrets())
     info = msgspec.structs.replace(info, folder=str(folder.absolute()), resumed=True)
     guard = Guard(secrets.hide)
     try:
@@ -116,44 +120,48 @@ def deliver(
             folder, info, guard=guard, queue_bytes=_QUEUE_BYTES, queue_timeout=_QUEUE_TIMEOUT, secrets=secrets
         )
     except RunInUse:
-        return Synced(folder=folder, skipped="another process is at it")
-    orchestrator.expect({one.name: kept_config(one, secrets) for one in made})
-    recorded = [one.name for one in made if one.pending_upload(folder) is not None]
+        return Synced(folder=folder, skipped="another sync is running")
+    orchestrator.register({backend.name: journal_config(backend, secrets) for backend in targets})
+    recorded_offline = [backend.name for backend in targets if backend.pending_upload(folder) is not None]
     with _named_as(info.program if stands_in else None):
-        reasons = _hand_over(made, folder, info, guard)
-        # Also where a recording could not be handed over: in its vendor's offline mode the rest joins it.
-        lacking = [
-            one
-            for one in made
-            if before.get(one.name, Cursor()).position < last
-            and not (one.name in reasons and one.offline_seq(folder) >= last)
+        reasons = _upload_offline(targets, folder, info, guard)
+        # If an upload failed, deliver too: the vendor's offline mode adds the records to its recording.
+        incomplete = [
+            backend
+            for backend in targets
+            if before.get(backend.name, Cursor()).position < last
+            and not (backend.name in reasons and backend.offline_seq(folder) >= last)
         ]
         try:
-            orchestrator.start(lacking, lambda: None)
+            orchestrator.start(incomplete, lambda: None)
             for delivery in orchestrator.deliveries.values():
-                delivery.ask_confirmed(last)
+                delivery.request_flush(last)
             _wait(orchestrator, last, patience, tell)
-        finally:  # also when Ctrl-C ends the wait: what is settled by now is noted
-            orchestrator.stop("finished", 0, _END)
+        finally:  # also when Ctrl-C ends the wait: store the cursors
+            orchestrator.stop("finished", 0, _STOP_TIMEOUT)
     for name, delivery in orchestrator.deliveries.items():
         if delivery.position < last:
-            reasons.setdefault(name, delivery.trouble or "it did not take everything in time")
+            reasons.setdefault(name, delivery.trouble or "timed out before everything was delivered")
     with JournalReader(folder) as reader:
         after = reader.cursors()
-    outcomes = {one.name: _outcome(one.name, before, after, last, reasons.get(one.name)) for one in made}
-    left = [name for name in recorded if name in orchestrator.deliveries and name not in reasons]
-    behind = [name for name in left if pending_upload(name, folder)]
-    if behind:  # what the vendor's offline recording got just now is handed over as well
-        again = deliver(folder, behind, config=config, patience=patience, tell=tell, stands_in=stands_in)
-        for one in again.outcomes:
-            outcomes[one.backend] = msgspec.structs.replace(one, new=outcomes[one.backend].new)
+    outcomes = {
+        backend.name: _outcome(backend.name, before, after, last, reasons.get(backend.name)) for backend in targets
+    }
+    remaining = [name for name in recorded_offline if name in orchestrator.deliveries and name not in reasons]
+    not_uploaded = [name for name in remaining if pending_upload(name, folder)]
+    if not_uploaded:  # upload the records that were recorded offline just now
+        retry = deliver(folder, not_uploaded, config=config, patience=patience, tell=tell, stands_in=stands_in)
+        for outcome in retry.outcomes:
+            outcomes[outcome.backend] = msgspec.structs.replace(outcome, new=outcomes[outcome.backend].new)
     return Synced(folder=folder, outcomes=tuple(outcomes.values()))
 
 
 @contextlib.contextmanager
 def _named_as(program: str | None) -> Iterator[None]:
-    """Vendors take the source of a run from `sys.argv` and `__main__`. That has no `__file__` here, as in a delivery
-    process: where a file stands there, a process that a vendor starts would run it."""
+    """Set `sys.argv` and `__main__`, from which vendors take the source of a run.
+
+    `__main__` has no `__file__`, as in a delivery process: a process that a vendor starts would run that file.
+    """
     if not program:
         yield
         return
@@ -171,44 +179,44 @@ def _backend(name: str, facts: Mapping[str, Any], config: Mapping[str, Mapping[s
     return configured(cls, {**facts.get(f"config {name}", {}), **config.get(name, {})})
 
 
-def _hand_over(backends: Sequence[Backend], folder: Path, info: RunInfo, guard: Guard) -> dict[str, str]:
-    """Have the vendors deliver what they recorded offline; the reasons why some could not."""
+def _upload_offline(backends: Sequence[Backend], folder: Path, info: RunInfo, guard: Guard) -> dict[str, str]:
+    """Upload the vendors' offline recordings. Return the reasons of failures, by backend."""
     reasons = {}
     for backend in backends:
         if backend.pending_upload(folder) is not None:
-            error = guard.attempt(backend.upload_offline, info, time.monotonic() + _HAND_OVER)
+            error = guard.attempt(backend.upload_offline, info, time.monotonic() + _UPLOAD_TIMEOUT)
             if error is not None:
                 reasons[backend.name] = guard.hide(getattr(error, "reason", None) or f"{type(error).__name__}: {error}")
     return reasons
 
 
-def _wait(orchestrator: Orchestrator, last: int, patience: float, tell: Tell) -> None:
-    """Until every backend has everything, or those that lack something made no progress for too long."""
-    moved = {name: (time.monotonic(), -1) for name in orchestrator.deliveries}
-    left = dict(orchestrator.deliveries)
+def _wait(orchestrator: Orchestrator, last: int, patience: float, tell: OnProgress) -> None:
+    """Wait until each backend has all records, or makes no progress for too long."""
+    last_progress = {name: (time.monotonic(), -1) for name in orchestrator.deliveries}
+    remaining = dict(orchestrator.deliveries)
     pause = threading.Event()
-    while left:
-        for name, delivery in list(left.items()):
+    while remaining:
+        for name, delivery in list(remaining.items()):
             tell(name, delivery.position, last)
             now = time.monotonic()
-            if delivery.written_seq > moved[name][1]:
-                moved[name] = (now, delivery.written_seq)
+            if delivery.written_seq > last_progress[name][1]:
+                last_progress[name] = (now, delivery.written_seq)
             done = delivery.position >= last or (delivery.is_offline and delivery.written_seq >= last)
-            limit = patience if delivery.was_open else min(patience, _UNOPENED)
-            if done or now - moved[name][0] > limit:
-                del left[name]
-        if left:
-            pause.wait(_LOOK_EVERY)
+            timeout = patience if delivery.was_open else min(patience, _CONNECT_TIMEOUT)
+            if done or now - last_progress[name][0] > timeout:
+                del remaining[name]
+        if remaining:
+            pause.wait(_POLL_EVERY)
 
 
 def _outcome(
     name: str, before: Mapping[str, Cursor], after: Mapping[str, Cursor], last: int, reason: str | None
 ) -> Outcome:
-    earlier, now = before.get(name, Cursor()), after.get(name, Cursor())
+    previous, now = before.get(name, Cursor()), after.get(name, Cursor())
     return Outcome(
         backend=name,
         delivered=now.delivered,
-        new=max(0, now.delivered - earlier.delivered),
+        new=max(0, now.delivered - previous.delivered),
         waiting=last - now.position,
         rejected=now.rejected,
         filtered=now.filtered,

@@ -1,4 +1,4 @@
-"""A real Aim server on loopback."""
+"""Run a real Aim server on loopback."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pathlib import Path
 
 
 class Server:
-    """What `aim server` runs, on a port of its own; ended by its own pid."""
+    """The process of `aim server`, on a free port."""
 
     def __init__(self, repo: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
         self.repo, self.url = repo, f"aim://127.0.0.1:{self.port}"
         self.start()
 

@@ -1,20 +1,19 @@
-"""What an Aim repository really holds: a reader for the tests that shares no line with the adapter.
+"""Read an Aim repository for the tests, without any code of the adapter.
 
-Aim's own queries read an index that a finished run is not in until `aim up` ran: here each run's own chunk is opened.
+Aim's own queries read an index, which has a finished run only after `aim up`. This reader opens each run's own chunk.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from tracelet.testing import Stored
+from backends.store_content import StoreContent
 
 KINDS = {"aim.text": "text", "aim.image": "image", "aim.audio": "audio", "aim.distribution": "histogram"}
 KINDS |= dict.fromkeys(("float", "int", "number"), "scalar")
@@ -22,7 +21,7 @@ KINDS |= dict.fromkeys(("float", "int", "number"), "scalar")
 
 @dataclass
 class Point:
-    """One point of one of Aim's sequences."""
+    """A point of one of Aim's sequences."""
 
     name: str
     context: dict[str, Any]
@@ -45,17 +44,20 @@ class Point:
     def true_step(self) -> int:
         if "step" in self.context:
             return int(self.context["step"])
-        return self.epoch if self.context.get("repeat") == "more" else self.step
+        if self.context.get("repeat") == "more":
+            assert self.epoch is not None
+            return self.epoch
+        return self.step
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The exact record beside what is shown."""
-        return json.loads(self.value.storage["tracelet"].load())
+        """Return the exact record, which is stored beside the displayed value."""
+        return dict(json.loads(self.value.storage["tracelet"].load()))
 
 
 @dataclass
 class StoredRun:
-    """All that the chunk of one run says."""
+    """Hold the chunk of one run."""
 
     hash: str
     attributes: dict[str, Any] = field(default_factory=dict)
@@ -66,9 +68,9 @@ class StoredRun:
     props: dict[str, Any] = field(default_factory=dict)
 
     def series(self, name: str, **context: Any) -> list[tuple[int, Any, float]]:
-        """The points of one name in one context, by step."""
-        own = [one for one in self.points if one.name == name and one.context == context]
-        return [(one.step, one.value, one.wall_time) for one in own]
+        """Return (step, value, wall time) of the points of one name in one context."""
+        points = [point for point in self.points if point.name == name and point.context == context]
+        return [(point.step, point.value, point.wall_time) for point in points]
 
 
 def _plain(name: str) -> str:
@@ -76,19 +78,20 @@ def _plain(name: str) -> str:
 
 
 def runs(repo: Path) -> list[StoredRun]:
-    """Every run of a repository, oldest first."""
+    """Return every run of a repository, oldest first."""
     chunks = repo / ".aim" / "meta" / "chunks"
     folders = sorted(chunks.iterdir(), key=lambda path: path.stat().st_ctime_ns) if chunks.exists() else []
     return [read(repo, folder.name) for folder in folders]
 
 
 def only(repo: Path) -> StoredRun:
+    """Return the run of a repository that has exactly one."""
     (run,) = runs(repo)
     return run
 
 
 def read(repo: Path, hash: str) -> StoredRun:
-    """One run, from its own files."""
+    """Return a run, read from its own files."""
     from aim.sdk.repo import Repo
 
     opened = Repo(str(repo))
@@ -109,30 +112,30 @@ def _order(point: Point) -> tuple[str, int, str]:
 def _points(meta: Any, sequences: Any, hash: str) -> Iterator[Point]:
     contexts = meta.get("contexts", {})
     for context, names in meta.get("traces", {}).items():
-        for name, told in names.items():
-            path = ("seqs", "v2", "chunks", hash) if told["version"] == 2 else ("seqs", "chunks", hash)
-            columns = {one: dict(sequences.subtree((*path, context, name, one)).items()) for one in ("time", "val")}
+        for name, trace in names.items():
+            path = ("seqs", "v2", "chunks", hash) if trace["version"] == 2 else ("seqs", "chunks", hash)
+            columns = {key: dict(sequences.subtree((*path, context, name, key)).items()) for key in ("time", "val")}
             epochs = dict(sequences.subtree((*path, context, name, "epoch")).items())
             steps = {key: key for key in columns["time"]}
-            if told["version"] == 2:
+            if trace["version"] == 2:
                 steps = dict(sequences.subtree((*path, context, name, "step")).items())
             for key, step in steps.items():
                 value, time = columns["val"][key], columns["time"][key]
-                yield Point(name, contexts[context], told["dtype"], step, epochs.get(key), time, value)
+                yield Point(name, contexts[context], trace["dtype"], step, epochs.get(key), time, value)
 
 
 def _read_files(meta: Any, sequences: Any, run: StoredRun) -> None:
-    known = meta.get(("tracelet", "files"), {})
+    files = meta.get(("tracelet", "files"), {})
     uri = meta.get("artifacts_uri", None)
     chunks = sequences.subtree(("seqs", "chunks", run.hash, "tracelet"))
-    for name, told in known.items():
+    for name, facts in files.items():
         if uri:
             data = Path(urlsplit(uri).path, run.hash, name).read_bytes()
-        elif told["size"]:
-            data = b"".join(part.load() for _, part in sorted(chunks.subtree(told["digest"]).items()))
+        elif facts["size"]:
+            data = b"".join(part.load() for _, part in sorted(chunks.subtree(facts["digest"]).items()))
         else:
             data = b""
-        run.artifacts[name], run.artifact_facts[name] = data, told
+        run.artifacts[name], run.artifact_facts[name] = data, facts
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -143,39 +146,38 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return params
 
 
-def stored(repo: Path, hash: str | None = None) -> Stored:
-    """All runs of a repository as one, or one of them, in neutral words."""
-    found = Stored(scalars=[], params={}, texts=[], images={}, histograms=[], artifacts={}, counts=Counter())
-    found.summary, found.tags, found.alerts = {}, [], []
+def stored(repo: Path, hash: str | None = None) -> StoreContent:
+    """Return the content of all runs of a repository, or of the run with this `hash`."""
+    content = StoreContent()
     for run in runs(repo) if hash is None else [read(repo, hash)]:
-        found.params.update(_flat(run.attributes.get("hparams", {})))
-        found.summary.update(_flat(run.attributes.get("summary", {})))
-        found.tags += run.props["tags"]
+        content.params.update(_flat(run.attributes.get("hparams", {})))
+        content.summary.update(_flat(run.attributes.get("summary", {})))
+        content.tags += run.props["tags"]
         for point in run.points:
-            _tell(point, found)
-        given = {name: told for name, told in run.artifact_facts.items() if "artifact" in told}
-        found.counts["artifact"] += len({(told["artifact"], told["wall_time"]) for told in given.values()})
-        found.artifacts.update({name: run.artifacts[name] for name in given})
-    return found
+            _add(point, content)
+        own = {name: facts for name, facts in run.artifact_facts.items() if "artifact" in facts}
+        content.counts["artifact"] += len({(facts["artifact"], facts["wall_time"]) for facts in own.values()})
+        content.artifacts.update({name: run.artifacts[name] for name in own})
+    return content
 
 
-def _tell(point: Point, found: Stored) -> None:
+def _add(point: Point, content: StoreContent) -> None:
     if point.name.startswith("__system__") or point.name == "logs":  # Aim's own
         return
     if point.name == "__log_records":
-        kept = point.value.storage
-        told, level = kept["extra_args"], logging.getLevelName(kept["log_level"]).lower()
-        found.alerts.append((told["title"], told["text"], level))
+        storage = point.value.storage
+        message, level = storage["extra_args"], logging.getLevelName(storage["log_level"]).lower()
+        content.alerts.append((message["title"], message["text"], level))
         return
     tag, step = point.tag, point.true_step
     if point.kind == "scalar":
-        found.scalars.append((tag, step, point.value, point.wall_time))
+        content.scalars.append((tag, step, point.value, point.wall_time))
         return
-    found.counts[point.kind] += 1
+    content.counts[point.kind] += 1
     if point.kind == "text":
-        found.texts.append((tag, step, point.value.storage["data"].load()))
+        content.texts.append((tag, step, point.value.storage["data"].load()))
     elif point.kind == "image":
-        found.images[tag, step] = point.value.storage["data"].load()
+        content.images[tag, step] = point.value.storage["data"].load()
     elif point.kind == "histogram":
-        told = point.facts
-        found.histograms.append((told["tag"], told["step"], tuple(told["limits"]), tuple(told["counts"])))
+        facts = point.facts
+        content.histograms.append((facts["tag"], facts["step"], tuple(facts["limits"]), tuple(facts["counts"])))

@@ -1,7 +1,7 @@
-"""A stand-in for a ClearML server, on loopback: no real one can run in a test.
+"""Replace a ClearML server on loopback: a real one cannot run in a test.
 
-It speaks as much of the wire protocol as the real SDK uses here: signing in, projects, tasks, events and files. Like
-the real one it refuses a request with a number that is none (its JSON knows no NaN), and steps beyond 64 bits.
+It implements the part of the protocol that the real SDK uses here: signing in, projects, tasks, events and files. Like
+the real server it rejects NaN and infinity, which its JSON does not allow, and steps beyond 64 bits.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from backends.http_stand_in import Handler, Listener
 Answer = tuple[int, dict[str, Any]]
 
 
-class Refused(Exception):
-    """What the server says no to."""
+class Rejected(Exception):
+    """The server rejects the request."""
 
 
 class ClearmlServer:
-    """API, web and file server in one; what it was given is in `tasks`, `events`, `files` and `calls`."""
+    """Serve API, web pages and files. The received data is in `tasks`, `events`, `files` and `calls`."""
 
     key, secret = "ACCESS", "SECRET"
 
@@ -45,14 +45,14 @@ class ClearmlServer:
         self._http: Listener | None = None
         self._released = threading.Event()
 
-    # Its life.
+    # Start and stop.
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> ClearmlServer:
-        """Listen, after a `stop` on the same port."""
+        """Listen; after a `stop`, on the same port."""
         self._released.clear()
         handler = type("Handler", (_Handler,), {"server_state": self})
         self._http = Listener(("127.0.0.1", self.port), handler)
@@ -69,54 +69,55 @@ class ClearmlServer:
             self._http = None
 
     def environment(self) -> dict[str, str]:
-        """How a program is told of it."""
+        """Return the variables with which a program uses this server."""
         hosts = dict.fromkeys(("CLEARML_API_HOST", "CLEARML_WEB_HOST", "CLEARML_FILES_HOST"), self.url)
         return hosts | {"CLEARML_API_ACCESS_KEY": self.key, "CLEARML_API_SECRET_KEY": self.secret}
 
     @contextlib.contextmanager
-    def fault(self, how: Callable[[str], Answer | None]) -> Iterator[None]:
-        """While it lasts, `how(service.action)` answers, unless it gives None."""
-        self.faults.append(how)
+    def fault(self, fault: Callable[[str], Answer | None]) -> Iterator[None]:
+        """Answer with `fault(service.action)` until the block ends, unless it returns None."""
+        self.faults.append(fault)
         try:
             yield
         finally:
-            self.faults.remove(how)
+            self.faults.remove(fault)
 
     def hang(self, action: str) -> Answer | None:
-        """A fault: accept, and never answer."""
+        """Accept the call, and never answer. A fault."""
         self._released.wait(60)
         return None
 
-    # What it was told.
+    # Received data.
 
     def the_task(self) -> dict[str, Any]:
+        """Return the only task."""
         (task,) = self.tasks.values()
         return task
 
     def load(self, url: str) -> bytes:
-        """A file by the address that an event or an artifact has."""
+        """Return the file at the address of an event or an artifact."""
         return self.files[urllib.parse.unquote(url.removeprefix(self.url).lstrip("/"))]
 
-    # What it answers.
+    # Answers.
 
     def answer(self, action: str, body: Any) -> Answer:
         self.calls[action] += 1
         for fault in list(self.faults):
-            told = fault(action)
-            if told is not None:
-                return told
+            answer = fault(action)
+            if answer is not None:
+                return answer
         name = "_" + action.replace(".", "_")
         try:
             return 200, getattr(self, name, self._nothing)(body) or {}
-        except Refused as error:
+        except Rejected as error:
             return 400, {"error": str(error)}
 
     def _nothing(self, body: Any) -> None:
         return None
 
     def _auth_login(self, body: Any) -> dict[str, Any]:
-        told = {"exp": int(time.time()) + 86400, "api_version": "2.23", "server_version": "1.14.0", "env": "x"}
-        parts = [{"alg": "HS256", "typ": "JWT"}, told]
+        claims = {"exp": int(time.time()) + 86400, "api_version": "2.23", "server_version": "1.14.0", "env": "x"}
+        parts = [{"alg": "HS256", "typ": "JWT"}, claims]
         encoded = [base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts]
         return {"token": ".".join([*encoded, "c2ln"])}
 
@@ -146,7 +147,7 @@ class ClearmlServer:
 
     def _tasks_get_by_id(self, body: Any) -> dict[str, Any]:
         if body["task"] not in self.tasks:
-            raise Refused(f"Invalid task id: id={body['task']}")
+            raise Rejected(f"Invalid task id: id={body['task']}")
         return {"task": self.tasks[body["task"]]}
 
     def _tasks_get_all(self, body: Any) -> dict[str, Any]:
@@ -161,9 +162,9 @@ class ClearmlServer:
     _tasks_update = _tasks_edit
 
     def _tasks_add_or_update_artifacts(self, body: Any) -> dict[str, Any]:
-        kept = self.tasks[body["task"]]["execution"]["artifacts"]
-        new = {one["key"] for one in body["artifacts"]}
-        kept[:] = [one for one in kept if one["key"] not in new] + body["artifacts"]
+        artifacts = self.tasks[body["task"]]["execution"]["artifacts"]
+        new = {artifact["key"] for artifact in body["artifacts"]}
+        artifacts[:] = [artifact for artifact in artifacts if artifact["key"] not in new] + body["artifacts"]
         return {"updated": 1}
 
     def _tasks_set_requirements(self, body: Any) -> dict[str, Any]:
@@ -187,18 +188,18 @@ class ClearmlServer:
         return self._status(body, "failed")
 
     def _events_add_batch(self, body: Any) -> dict[str, Any]:
-        good = [event for event in body if event["task"] in self.tasks and not self.refuse(event)]
+        valid = [event for event in body if event["task"] in self.tasks and not self.refuse(event)]
         if any(not -(2**63) <= event.get("iter", 0) < 2**63 for event in body):
-            raise Refused("Iteration number should not exceed 9223372036854775807")
-        self.events += good
-        if not good:
-            raise Refused("Events not added")
-        return {"added": len(good), "errors": len(body) - len(good)}
+            raise Rejected("Iteration number should not exceed 9223372036854775807")
+        self.events += valid
+        if not valid:
+            raise Rejected("Events not added")
+        return {"added": len(valid), "errors": len(body) - len(valid)}
 
 
 def _name(body: Any) -> str:
     if len(body["name"].strip()) < 3:
-        raise Refused("Validation error: name is shorter than 3 letters")
+        raise Rejected("Validation error: name is shorter than 3 letters")
     return str(body["name"])
 
 
@@ -217,7 +218,7 @@ class _Handler(Handler):
             code, data = self.server_state.answer(action, parsed)
         except ValueError as error:
             code, data = 400, {"error": f"Invalid JSON: {error}"}
-        self._tell(code, action, data)
+        self._send(code, action, data)
 
     do_PUT = do_GET  # noqa: N815
 
@@ -227,11 +228,11 @@ class _Handler(Handler):
             return
         head = f"Content-Type: {self.headers['Content-Type']}\r\n\r\n".encode()
         message = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(head + self.body())
-        told = self.server_state.answer("files.upload", None)
+        code, _ = self.server_state.answer("files.upload", None)
         for part in message.iter_parts():
-            if told[0] == 200:
+            if code == 200:
                 self.server_state.files[str(part.get_filename()).strip("/")] = bytes(part.get_payload(decode=True))
-        self._tell(told[0], "upload", {})
+        self._send(code, "upload", {})
 
     def _file(self, path: str) -> None:
         data = self.server_state.files.get(urllib.parse.unquote(path))
@@ -240,12 +241,12 @@ class _Handler(Handler):
         self.end_headers()
         self.wfile.write(data or b"")
 
-    def _tell(self, code: int, action: str, data: dict[str, Any]) -> None:
+    def _send(self, code: int, action: str, data: dict[str, Any]) -> None:
         endpoint = {"name": action, "requested_version": "2.23", "actual_version": "1.0"}
         meta = {"id": "x", "trx": "x", "endpoint": endpoint, "result_code": code, "result_subcode": 0}
         meta["result_msg"] = "OK" if code == 200 else str(data.pop("error", "failed"))
         payload = json.dumps({"meta": meta, "data": data}).encode()
-        with contextlib.suppress(ConnectionError):  # who asked may have given up
+        with contextlib.suppress(ConnectionError):  # the client may have given up
             self.send_response(code)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(payload)))
@@ -256,11 +257,11 @@ class _Handler(Handler):
         return
 
 
-def _parsed(body: bytes, form: str) -> Any:
+def _parsed(body: bytes, content_type: str) -> Any:
     def refuse(literal: str) -> None:
-        raise ValueError(f"{literal} is no number")
+        raise ValueError(f"{literal} is not a number")
 
     text = body.decode()
-    if "json-lines" in form:
+    if "json-lines" in content_type:
         return [json.loads(line, parse_constant=refuse) for line in text.splitlines() if line]
     return json.loads(text, parse_constant=refuse) if text else {}

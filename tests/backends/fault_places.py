@@ -1,5 +1,7 @@
-"""The places of the fault matrix: each a real store or server (or the stand-in for one), what can be done to it, and
-what it holds in the end. A further vendor is one more class here, and its name in `PLACES`."""
+"""Define the places of the fault matrix: real stores and servers, or stand-ins for servers.
+
+Each can misbehave, and returns its content. To add a vendor, define a class here and add it to `PLACES`.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,46 +27,47 @@ from backends import (
     wandb_server,
 )
 from backends.fault_proxy import FaultProxy
-
-from tracelet.testing import Stored
+from backends.store_content import StoreContent
 
 ALL = ("down at start", "down in mid-run", "down at stop", "hangs", "401", "429", "500", "slow")
-_OF_A_SERVER = "there is no server"
+_NO_SERVER = "there is no server"
 
 
 class Place:
-    """What every place has. `set(mode)` takes the words of `FaultProxy`."""
+    """Base class of places."""
 
     name: ClassVar[str]
     backend: ClassVar[str]
     void: ClassVar[dict[str, str]] = {}
-    """Cells that mean nothing here, and why."""
+    """Cells that do not apply here, with the reason."""
     ordered: ClassVar[bool] = True
+    """True if it returns points in the order of the calls."""
     from_start: ClassVar[bool] = False
-    """What can be done to it can be done before a run begins alone."""
-    says: ClassVar[frozenset[str]] = frozenset(ALL) - {"slow", "down at stop"}
-    """Cells in which the run says why its records wait."""
+    """True if it can misbehave only from the start of a run."""
+    reported: ClassVar[frozenset[str]] = frozenset(ALL) - {"slow", "down at stop"}
+    """Cells in which the run logs why records are pending."""
     lags: ClassVar[bool] = True
-    """What its server has not got counts as pending; else the vendor holds it in a file of its own."""
+    """True if records count as pending until the server has them; if False, the vendor stores them in its own file."""
     in_time: ClassVar[bool] = True
-    """Each point has the time that it was given; else that of its row, within a second."""
+    """True if each point keeps its time; if False, it has the time of its row, within a second."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def config(self) -> dict[str, Any]:
-        """Of a new run, which `stored` reads back."""
+        """Return the configuration of a new run. `stored` reads that run."""
         raise NotImplementedError
 
     def set(self, mode: str) -> None:
+        """Change the mode, which is one of `FaultProxy`."""
         raise NotImplementedError
 
-    def stored(self, run: Path) -> Stored:
-        """What the place holds of the run in this folder."""
+    def stored(self, run: Path) -> StoreContent:
+        """Return the content of the run whose folder is `run`."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """End what was begun, whatever state it is in."""
+        """End all processes and connections, in whatever state they are."""
 
 
 class _BehindProxy(Place):
@@ -96,10 +99,11 @@ class Mlflow(_BehindProxy):
         url = f"http://{self.proxy.address}"
         return {"backend_url": url, "experiment_name": uuid.uuid4().hex, "timeout": 2}
 
-    def stored(self, run: Path) -> Stored:
+    def stored(self, run: Path) -> StoreContent:
         id = json.loads((run / "mlflow.json").read_text())["run_id"]
-        (found,) = [one for one in mlflow_store.runs(self._server.database, self._server.artifacts) if one.id == id]
-        return mlflow_store.told(found)
+        runs = mlflow_store.runs(self._server.database, self._server.artifacts)
+        (found,) = [run for run in runs if run.id == id]
+        return mlflow_store.to_content(found)
 
     def close(self) -> None:
         self._server.kill()
@@ -124,7 +128,7 @@ class AimRemote(_BehindProxy):
         url = f"aim://{self.proxy.address}"
         return {"repo": url, "system_tracking_interval": None, "capture_terminal_logs": False}
 
-    def stored(self, run: Path) -> Stored:
+    def stored(self, run: Path) -> StoreContent:
         (hash,) = json.loads((run / "aim.json").read_text())["runs"].values()
         return aim_store.stored(self.folder, hash)
 
@@ -144,13 +148,13 @@ run.close()
 
 
 class AimLocked(Place):
-    """A repository on this machine, whose run another process holds."""
+    """A local repository whose run is locked by another process."""
 
     name, backend = "Aim repository, locked", "aim"
     ordered, from_start = False, True
     void: ClassVar[dict[str, str]] = {
-        "down in mid-run": "who writes a run holds its lock, to the end",
-        **dict.fromkeys(("hangs", "401", "429", "500", "slow"), _OF_A_SERVER),
+        "down in mid-run": "the writer of a run holds its lock until the end",
+        **dict.fromkeys(("hangs", "401", "429", "500", "slow"), _NO_SERVER),
     }
 
     def __init__(self, folder: Path) -> None:
@@ -161,16 +165,16 @@ class AimLocked(Place):
         self._run = Run
 
     def config(self) -> dict[str, Any]:
-        made = self._run(repo=str(self.folder), system_tracking_interval=None, capture_terminal_logs=False)
-        self._hash = made.hash
-        made.close()
-        for container in list(made.repo.container_pool.values()):
+        run = self._run(repo=str(self.folder), system_tracking_interval=None, capture_terminal_logs=False)
+        self._hash = run.hash
+        run.close()
+        for container in list(run.repo.container_pool.values()):
             container.close()
         quiet = {"system_tracking_interval": None, "capture_terminal_logs": False}
         return {"repo": str(self.folder), "run_hash": self._hash, **quiet}
 
     def set(self, mode: str) -> None:
-        self._let_go()
+        self._unlock()
         if mode != "pass":
             command = [sys.executable, "-c", _HOLDER, str(self.folder), self._hash]
             pipe = subprocess.PIPE
@@ -178,7 +182,7 @@ class AimLocked(Place):
             assert self._holder.stdout is not None
             assert self._hash == self._holder.stdout.readline().strip()
 
-    def _let_go(self) -> None:
+    def _unlock(self) -> None:
         holder, self._holder = self._holder, None
         if holder is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -187,15 +191,15 @@ class AimLocked(Place):
                 holder.kill()
                 holder.wait(10)
 
-    def stored(self, run: Path) -> Stored:
+    def stored(self, run: Path) -> StoreContent:
         return aim_store.stored(self.folder, self._hash)
 
     def close(self) -> None:
-        self._let_go()
+        self._unlock()
 
 
 class Clearml(_BehindProxy):
-    """The stand-in for ClearML's API and file server. The real one keeps an event once; so does `stored`."""
+    """The stand-in for ClearML's API and file server. Like the real one, `stored` ignores repeated events."""
 
     name, backend = "ClearML stand-in", "clearml"
 
@@ -210,13 +214,13 @@ class Clearml(_BehindProxy):
         hosts = dict.fromkeys(("backend_url", "web_url", "files_url"), url)
         return {"mode": "online", "auto_resource_monitoring": False, **hosts, **keys}
 
-    def stored(self, run: Path) -> Stored:
+    def stored(self, run: Path) -> StoreContent:
         id = json.loads((run / "clearml.json").read_text())["id"]
-        events = [one for one in self._server.events if one["task"] == id]
-        once = {json.dumps(one, sort_keys=True): one for one in events}
-        found = clearml_store.blank()
-        clearml_store.tell(once.values(), self._server.tasks[id], self._load, found)
-        return found
+        events = [event for event in self._server.events if event["task"] == id]
+        once = {json.dumps(event, sort_keys=True): event for event in events}
+        content = StoreContent()
+        clearml_store.add(once.values(), self._server.tasks[id], self._load, content)
+        return content
 
     def _load(self, url: str) -> bytes:
         return self._server.load(url.replace(self.proxy.address, f"127.0.0.1:{self._server.port}"))
@@ -227,10 +231,10 @@ class Clearml(_BehindProxy):
 
 
 class CsvFull(Place):
-    """A folder on a small disk of its own, which somebody else fills."""
+    """A folder on a small disk, which is filled by other data."""
 
     name, backend = "csv, disk full", "csv"
-    void = dict.fromkeys(("hangs", "401", "429", "500", "slow"), _OF_A_SERVER)
+    void = dict.fromkeys(("hangs", "401", "429", "500", "slow"), _NO_SERVER)
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -240,7 +244,7 @@ class CsvFull(Place):
 
     @staticmethod
     def can_mount() -> bool:
-        """Whether this process may have a disk of its own."""
+        """Return True if this process can mount a disk."""
         return sys.platform == "linux" and os.geteuid() == 0 and os.access("/usr/bin/mount", os.X_OK)
 
     def config(self) -> dict[str, Any]:
@@ -257,7 +261,7 @@ class CsvFull(Place):
                     while file.write(b"x" * size) == size:
                         pass
 
-    def stored(self, run: Path) -> Stored:
+    def stored(self, run: Path) -> StoreContent:
         found = [path.parent for path in self._disk.glob("*/run.json") if run.name in path.read_text()]
         (folder,) = found
         return csv_store.stored(folder)
@@ -267,11 +271,14 @@ class CsvFull(Place):
 
 
 class Wandb(_BehindProxy):
-    """The stand-in for W&B's server. What a run meets in the middle is its service's own business, which has the run's
-    file; one that begins without a server stays in wandb's offline mode, and is handed over at its end."""
+    """The stand-in for W&B's server.
+
+    During a run, wandb's service handles faults with the run's file. A run that starts without a server stays in
+    wandb's offline mode, and is uploaded at its end.
+    """
 
     name, backend = "wandb stand-in", "wandb"
-    says, in_time, lags = frozenset({"down at start"}), False, False
+    reported, in_time, lags = frozenset({"down at start"}), False, False
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -279,12 +286,12 @@ class Wandb(_BehindProxy):
         self.proxy = FaultProxy(f"127.0.0.1:{self._server.port}")
 
     def config(self) -> dict[str, Any]:
-        url, often = f"http://{self.proxy.address}", {"x_file_stream_transmit_interval": 0.5}
-        place = {"dir": str(self.folder), "mode": "online", "finish_timeout": 4.0}
-        return {"backend_url": url, "api_key": self._server.key, "settings": often, **place}
+        url, settings = f"http://{self.proxy.address}", {"x_file_stream_transmit_interval": 0.5}
+        options = {"dir": str(self.folder), "mode": "online", "finish_timeout": 4.0}
+        return {"backend_url": url, "api_key": self._server.key, "settings": settings, **options}
 
-    def stored(self, run: Path) -> Stored:
-        return wandb_server.told(self._server, json.loads((run / "wandb.json").read_text())["id"])
+    def stored(self, run: Path) -> StoreContent:
+        return wandb_server.content(self._server, json.loads((run / "wandb.json").read_text())["id"])
 
     def close(self) -> None:
         import wandb
@@ -299,7 +306,7 @@ PLACES: tuple[type[Place], ...] = (Mlflow, AimRemote, AimLocked, Clearml, CsvFul
 
 @contextlib.contextmanager
 def opened(kind: type[Place], folder: Path) -> Iterator[Place]:
-    """A place for as long as it is used."""
+    """Open a place until the block ends."""
     place = kind(folder)
     try:
         yield place
@@ -307,10 +314,10 @@ def opened(kind: type[Place], folder: Path) -> Iterator[Place]:
         place.close()
 
 
-def until(reached: Any, deadline: float = 40.0) -> bool:
-    """Whether `reached()` came true in time."""
+def until(condition: Callable[[], object], deadline: float = 40.0) -> bool:
+    """Wait until `condition()` is true. Return False if it is not within `deadline` seconds."""
     end = time.monotonic() + deadline
-    while not reached():
+    while not condition():
         if time.monotonic() > end:
             return False
         time.sleep(0.02)

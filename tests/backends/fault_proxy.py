@@ -1,7 +1,7 @@
-"""A reverse proxy on loopback, between a real SDK and its server, that misbehaves on command.
+"""Run a reverse proxy on loopback, between a real SDK and its server, that misbehaves on command.
 
-At the level of TCP, so that it carries whatever a vendor speaks (HTTP, chunked uploads, web sockets). Where it answers
-in the server's stead, it does so as a gateway: a status, and a short page of JSON.
+It forwards TCP, so that it supports every protocol of the vendors (HTTP, chunked uploads, web sockets). If it answers
+in place of the server, it does so as a gateway: a status, and a short page of JSON.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _CHUNK = 65536
 
 
 class FaultProxy:
-    """Passes connections on to `target` ("host:port"), until `set` says otherwise.
+    """Forward connections to `target` ("host:port"), or misbehave as set by `set`.
 
-    What it can do: `pass`; `refuse` (nobody listens; the port is kept); `hang` (takes connections and never answers);
-    `401`, `403`, `429` (Retry-After: 1), `500` for every request; `slow` (200 ms before a request goes on). Connections
-    that are open meet it too.
+    Modes: `pass`; `refuse` (nobody listens; the port stays reserved); `hang` (accept connections and never answer);
+    `401`, `403`, `429` (Retry-After: 1), `500` for every request; `slow` (200 ms before a request is forwarded). A mode
+    applies to open connections, too.
     """
 
     def __init__(self, target: str) -> None:
@@ -43,18 +43,18 @@ class FaultProxy:
         return f"127.0.0.1:{self.port}"
 
     def set(self, mode: str) -> None:
-        """Misbehave, or behave, from now on: connections of before are met with it too."""
-        before, self.mode = self.mode, mode
+        """Change the mode, also of open connections."""
+        previous, self.mode = self.mode, mode
         if mode == "refuse":
-            self._deafen()
-        elif before == "refuse":
+            self._stop_listening()
+        elif previous == "refuse":
             self._listen()
-        if mode in ("refuse", "pass") or before == "hang":
+        if mode in ("refuse", "pass") or previous == "hang":
             self._hang_up()
 
     @contextlib.contextmanager
     def fault(self, mode: str) -> Iterator[None]:
-        """While it lasts."""
+        """Set the mode until the block ends."""
         self.set(mode)
         try:
             yield
@@ -63,10 +63,10 @@ class FaultProxy:
 
     def close(self) -> None:
         self._closed = True
-        self._deafen()
+        self._stop_listening()
         self._hang_up()
 
-    # Its threads.
+    # Threads.
 
     def _listen(self) -> None:
         listener = socket.socket()
@@ -76,7 +76,7 @@ class FaultProxy:
         self.port, self._listener = listener.getsockname()[1], listener
         threading.Thread(target=self._accept, args=(listener,), name="fault-proxy", daemon=True).start()
 
-    def _deafen(self) -> None:
+    def _stop_listening(self) -> None:
         listener, self._listener = self._listener, None
         if listener is not None:
             with contextlib.suppress(OSError):
@@ -85,10 +85,10 @@ class FaultProxy:
 
     def _hang_up(self) -> None:
         with self._lock:
-            found = list(self._open)
-        for one in found:
+            connections = list(self._open)
+        for connection in connections:
             with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
+                connection.shutdown(socket.SHUT_RDWR)
 
     def _accept(self, listener: socket.socket) -> None:
         with contextlib.suppress(OSError):
@@ -97,31 +97,31 @@ class FaultProxy:
                 threading.Thread(target=self._serve, args=(client,), name="fault-proxy", daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
-        with self._kept(client), contextlib.suppress(OSError):
-            with self._kept(socket.create_connection(self._target, _CONNECT)) as server:
+        with self._tracked(client), contextlib.suppress(OSError):
+            with self._tracked(socket.create_connection(self._target, _CONNECT)) as server:
                 server.settimeout(None)
-                for one in (client, server):
-                    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                back = threading.Thread(target=self._back, args=(server, client), name="fault-proxy", daemon=True)
+                for connection in (client, server):
+                    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                back = threading.Thread(target=self._backward, args=(server, client), name="fault-proxy", daemon=True)
                 back.start()
-                self._forth(client, server)
-                for one in (client, server):
+                self._forward(client, server)
+                for connection in (client, server):
                     with contextlib.suppress(OSError):
-                        one.shutdown(socket.SHUT_RDWR)
+                        connection.shutdown(socket.SHUT_RDWR)
                 back.join(_CONNECT)
 
     @contextlib.contextmanager
-    def _kept(self, one: socket.socket) -> Iterator[socket.socket]:
+    def _tracked(self, connection: socket.socket) -> Iterator[socket.socket]:
         with self._lock:
-            self._open.add(one)
+            self._open.add(connection)
         try:
-            yield one
+            yield connection
         finally:
             with self._lock:
-                self._open.discard(one)
-            one.close()
+                self._open.discard(connection)
+            connection.close()
 
-    def _forth(self, client: socket.socket, server: socket.socket) -> None:
+    def _forward(self, client: socket.socket, server: socket.socket) -> None:
         while data := client.recv(_CHUNK):
             mode = self.mode
             head = data.split(b"\r\n", 1)[0]
@@ -132,13 +132,13 @@ class FaultProxy:
                 return
             if mode.isdigit():
                 client.sendall(_answer(int(mode)))
-                self._swallow(client)
+                self._discard(client)
                 return
             if mode == "slow":
                 time.sleep(0.2)
             server.sendall(data)
 
-    def _back(self, server: socket.socket, client: socket.socket) -> None:
+    def _backward(self, server: socket.socket, client: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := server.recv(_CHUNK):
                 if self.mode == "hang":
@@ -153,8 +153,8 @@ class FaultProxy:
                 pass
 
     @staticmethod
-    def _swallow(client: socket.socket) -> None:
-        """What was on its way: to close before it was read would be a reset, and cost the client the answer."""
+    def _discard(client: socket.socket) -> None:
+        """Read the rest of the request: closing before would reset the connection, and the answer would be lost."""
         client.shutdown(socket.SHUT_WR)
         client.settimeout(1.0)
         with contextlib.suppress(OSError):
@@ -171,8 +171,8 @@ def _answer(code: int) -> bytes:
 
 @contextlib.contextmanager
 def fault_proxy(target: str) -> Iterator[FaultProxy]:
-    made = FaultProxy(target)
+    proxy = FaultProxy(target)
     try:
-        yield made
+        yield proxy
     finally:
-        made.close()
+        proxy.close()

@@ -1,58 +1,68 @@
-"""Backends that misbehave on purpose, and what to ask of a run afterwards."""
+"""Define backends that misbehave on purpose, and checks of a run afterwards."""
+
+from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TypeAlias, cast
 
 import tracelet
+from tracelet.backends.base import Batch, Status
 from tracelet.backends.memory import MemoryBackend
+from tracelet.experiment.experiment import Stats
 from tracelet.journal.store import JournalReader
+from tracelet.records import Record, RunInfo, Scalar
+
+Fault: TypeAlias = Callable[[int], object]
 
 
 class Faulty(MemoryBackend):
-    """A backend in memory that meets `faults[hook](number of the call)` before each hook."""
+    """A backend in memory that calls `faults[hook](number of the call)` before each hook."""
 
     name = "faulty"
 
-    def __init__(self, **faults):
+    def __init__(self, **faults: Fault) -> None:
         super().__init__()
         self.faults = faults
-        self.calls = Counter()
+        self.calls: Counter[str] = Counter()
 
-    def _meet(self, hook):
+    def _meet(self, hook: str) -> None:
         self.calls[hook] += 1
         if hook in self.faults:
             self.faults[hook](self.calls[hook])
 
-    def open(self, run):
+    def open(self, run: RunInfo) -> None:
         self._meet("open")
         super().open(run)
 
-    def write(self, batch):
+    def write(self, batch: Batch) -> None:
         self._meet("write")
         super().write(batch)
 
-    def durable_seq(self):
+    def durable_seq(self) -> int | None:
         self._meet("durable_seq")
         return super().durable_seq()
 
-    def flush(self):
+    def flush(self) -> None:
         self._meet("flush")
 
-    def close(self, status, exit_code):
+    def close(self, status: Status, exit_code: int) -> None:
         self._meet("close")
         super().close(status, exit_code)
 
-    def attach(self):
+    def attach(self) -> None:
         self._meet("attach")
 
-    def detach(self):
+    def detach(self) -> None:
         self._meet("detach")
 
 
-def raises(error, calls=10**9):
-    """A fault that raises `error` in the first `calls` calls."""
+def raises(error: BaseException, calls: int = 10**9) -> Fault:
+    """Return a fault that raises `error` in the first `calls` calls."""
 
-    def fault(number):
+    def fault(number: int) -> None:
         if number <= calls:
             raise error
 
@@ -62,16 +72,16 @@ def raises(error, calls=10**9):
 class Gate:
     """A fault that hangs until it is opened."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.reached = threading.Event()
         self._opened = threading.Event()
 
-    def __call__(self, number):
+    def __call__(self, number: int) -> None:
         self.reached.set()
         assert self._opened.wait(120), "nobody opened the gate"
 
-    def open(self):
-        """Let the threads go on, and see tracelet's end."""
+    def open(self) -> None:
+        """Release the blocked threads, and wait until tracelet has ended."""
         self._opened.set()
         tracelet.stop_logging(timeout=5)
         for thread in threading.enumerate():
@@ -79,19 +89,20 @@ class Gate:
                 thread.join(20)
 
 
-def assert_balanced(stats):
-    """submitted == delivered + pending + rejected + dropped + filtered, for every backend."""
-    for name, one in stats.backends.items():
-        parts = (one.delivered, one.pending, one.rejected, one.dropped, one.filtered)
-        assert min(parts) >= 0, (name, one)
-        assert stats.submitted == sum(parts), (name, one)
+def assert_balanced(stats: Stats) -> None:
+    """Check that submitted == delivered + pending + rejected + dropped + filtered for every backend."""
+    for name, counts in stats.backends.items():
+        parts = (counts.delivered, counts.pending, counts.rejected, counts.dropped, counts.filtered)
+        assert min(parts) >= 0, (name, counts)
+        assert stats.submitted == sum(parts), (name, counts)
 
 
-def journalled(folder):
-    """The records in a run's journal."""
+def journalled(folder: Path) -> list[Record]:
+    """Return the records in a run's journal."""
     with JournalReader(folder) as reader:
         return list(reader.records())
 
 
-def values(records):
-    return [record.value for record in records]
+def values(records: Iterable[Record]) -> list[float]:
+    """Return the values of records, all of which are scalars."""
+    return [scalar.value for scalar in cast("Iterable[Scalar]", records)]

@@ -1,4 +1,4 @@
-"""What the stand-ins for vendors' servers have in common: connections that can be cut, and bodies in pieces."""
+"""Share code of the stand-ins for vendors' servers: connections that can be cut, and chunked bodies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 class Listener(ThreadingHTTPServer):
-    """Knows the connections that clients keep open, to close them as the end of a process does."""
+    """Track open connections, so that `hang_up` closes them as the end of a process does."""
 
     allow_reuse_address = True
     daemon_threads = True
@@ -29,22 +29,23 @@ class Listener(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, address: Any) -> None:
-        return  # a connection that was closed in the middle
+        return  # a connection was closed during a request
 
     def hang_up(self) -> None:
+        """Close all open connections."""
         for connection in list(self._connections):
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Keeps a connection for the next request."""
+    """Keep a connection open for the next request."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
     def body(self) -> bytes:
-        """The request's, also where it comes in pieces, or packed."""
+        """Return the request's body, also if it is chunked or compressed."""
         if self.headers.get("Transfer-Encoding") == "chunked":
             parts = []
             while size := int(self.rfile.readline(), 16):

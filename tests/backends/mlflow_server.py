@@ -1,4 +1,4 @@
-"""A real `mlflow server` on loopback, and a proxy before it that misbehaves when told to. Both with a deadline."""
+"""Run a real `mlflow server` on loopback, and a proxy in front of it that can misbehave. Both have deadlines."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def free_port() -> int:
 
 
 class Server:
-    """`mlflow server` with one worker on a store in `folder`; `kill` and `start` as often as a test likes."""
+    """`mlflow server` with one worker and a store in `folder`. It can be killed and started again."""
 
     def __init__(self, folder: Path, template: Path) -> None:
         self.folder, self.port = folder, free_port()
@@ -54,7 +54,7 @@ class Server:
             time.sleep(0.1)
 
     def kill(self) -> None:
-        """Its worker as well: the group is its own."""
+        """Kill the server and its worker, which are a process group."""
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -70,7 +70,7 @@ class Server:
 
 
 class Proxy:
-    """Passes requests on to `target`, unless `refuse(method, path, body)` gives an answer; keeps what it saw."""
+    """Forward requests to `target`, unless `refuse(method, path, body)` returns an answer. Requests are in `seen`."""
 
     def __init__(self, target: str) -> None:
         self.refuse: Callable[[str, str, bytes], Answer] = lambda method, path, body: None
@@ -104,7 +104,7 @@ class Proxy:
                     connection.close()
 
             def log_message(self, *args: Any) -> None:
-                """Nothing on the terminal."""
+                """Log nothing."""
 
         for verb in ("GET", "POST", "PUT", "PATCH", "DELETE"):
             setattr(Handler, f"do_{verb}", Handler._pass)
@@ -123,16 +123,16 @@ class Proxy:
 
 @contextlib.contextmanager
 def proxy(target: str) -> Iterator[Proxy]:
-    made = Proxy(target)
+    running = Proxy(target)
     try:
-        yield made
+        yield running
     finally:
-        made.close()
+        running.close()
 
 
 @contextlib.contextmanager
 def silent() -> Iterator[str]:
-    """The address of a socket that takes connections and never says a word."""
+    """Yield the address of a socket that accepts connections and never answers."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(16)

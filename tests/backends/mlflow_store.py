@@ -1,4 +1,4 @@
-"""What an MLflow store really holds: its SQLite tables and artifact folders, read without MLflow and without us."""
+"""Read an MLflow store for the tests: SQLite tables and artifact folders, without MLflow and without the adapter."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tracelet.testing import Stored
+from backends.store_content import StoreContent
 
 IMAGE = re.compile(r"images/(.*)\+step\+(-?\d+)\+timestamp\+(\d+)\+([0-9a-f-]{36})\.(png|webp)")
 OURS = ("mlflow.", "tracelet.")
-PICTURES = ("histograms/", "pr_curves/")
+DRAWINGS = ("histograms/", "pr_curves/")
 
 
 @dataclass
 class StoredRun:
-    """One run: its rows, and its artifacts by path."""
+    """Hold the rows of a run, and its artifacts by path."""
 
     id: str
     name: str
@@ -30,14 +30,14 @@ class StoredRun:
     end_time: int | None
     folder: Path
     metrics: list[tuple[str, int, float, int]]
-    """(key, step, value, milliseconds), in the order in which they were stored."""
+    """(key, step, value, milliseconds), in the order of the table."""
     params: dict[str, str]
     tags: dict[str, str]
     artifacts: dict[str, bytes] = field(default_factory=dict)
 
     @property
     def names(self) -> dict[str, str]:
-        """Made key to the tag behind it."""
+        """Map each key that the adapter derived to its tag."""
         pieces: dict[str, list[tuple[int, str]]] = {}
         for name, value in self.tags.items():
             found = re.fullmatch(r"tracelet\.name\.(.*-[0-9a-f]{10})(?:\.(\d+))?", name, re.DOTALL)
@@ -49,12 +49,12 @@ class StoredRun:
         return self.names.get(key, key)
 
     def series(self, tag: str) -> list[tuple[int, float, float]]:
-        """(step, value, seconds) of one tag."""
+        """Return (step, value, seconds) of one tag."""
         names = self.names
         return [(step, value, ms / 1000) for key, step, value, ms in self.metrics if names.get(key, key) == tag]
 
-    def exact(self) -> list[tuple[str, float, int, float]]:
-        """(tag, value, step, wall time) of the points that the metrics table cannot hold as they are."""
+    def exact_points(self) -> list[tuple[str, float, int, float]]:
+        """Return (tag, value, step, wall time) of the points that the metrics table cannot hold exactly."""
         lines = [
             line
             for path, data in self.artifacts.items()
@@ -71,50 +71,50 @@ class StoredRun:
     def exact_summary(self) -> dict[str, Any]:
         return dict(json.loads(self.artifacts.get("tracelet/summary.json", b"{}")))
 
-    def figures(self) -> dict[str, float]:
-        """The numbers of the summary as the page of the run shows them: by the latest time."""
+    def summary_metrics(self) -> dict[str, float]:
+        """Return the numbers of the summary as the page of the run shows them: the latest value of each."""
         names, shown = self.names, {}
-        for key, _, value, _ in sorted(self.metrics, key=lambda one: one[3]):
+        for key, _, value, _ in sorted(self.metrics, key=lambda metric: metric[3]):
             name = names.get(key, key)
             if name.startswith("summary/") and name[len("summary/") :] in self.exact_summary:
                 shown[name[len("summary/") :]] = value
         return shown
 
-    def words(self) -> list[str]:
-        """The run's tags as the program said them, but for MLflow's own and ours."""
-        own, names = {f"summary/{name}" for name in self.exact_summary}, self.names
-        told = {names.get(key, key): value for key, value in self.tags.items() if not key.startswith(OURS)}
-        return [name if value == "true" else f"{name}={value}" for name, value in told.items() if name not in own]
+    def own_tags(self) -> list[str]:
+        """Return the tags that the program set, without those of MLflow and tracelet."""
+        summary, names = {f"summary/{name}" for name in self.exact_summary}, self.names
+        tags = {names.get(key, key): value for key, value in self.tags.items() if not key.startswith(OURS)}
+        return [name if value == "true" else f"{name}={value}" for name, value in tags.items() if name not in summary]
 
     def facts(self, kind: str) -> list[tuple[str, dict[str, Any]]]:
-        """The facts of each record of a kind, by the path of their file without its suffix."""
+        """Return the facts of each record of a kind, with the path of its file without the suffix."""
         found = []
         for path, data in sorted(self.artifacts.items()):
-            told = re.fullmatch(rf"(tracelet/{kind}/.*step_-?\d+_\d+_[0-9a-f]{{10}})(\.facts)?\.json", path)
-            if told and (told[2] or kind in ("histogram", "pr_curve")):
-                found.append((told[1], json.loads(data)))
-        return sorted(found, key=lambda one: one[1].get("wall_time", 0))
+            match = re.fullmatch(rf"(tracelet/{kind}/.*step_-?\d+_\d+_[0-9a-f]{{10}})(\.facts)?\.json", path)
+            if match and (match[2] or kind in ("histogram", "pr_curve")):
+                found.append((match[1], json.loads(data)))
+        return sorted(found, key=lambda item: item[1].get("wall_time", 0))
 
     def images(self) -> list[tuple[str, int, int, bytes]]:
-        """(tag, step, milliseconds, bytes) of what MLflow's image view shows, but for our drawings."""
+        """Return (tag, step, milliseconds, bytes) of the images in MLflow's view, without the adapter's drawings."""
         names, found = self.names, []
         for path, data in sorted(self.artifacts.items()):
-            told = IMAGE.fullmatch(path)
-            if told:
-                key = told[1].replace("~", "/")
-                if key in names or not key.startswith(PICTURES):
-                    found.append((names.get(key, key), int(told[2]), int(told[3]), data))
+            match = IMAGE.fullmatch(path)
+            if match:
+                key = match[1].replace("~", "/")
+                if key in names or not key.startswith(DRAWINGS):
+                    found.append((names.get(key, key), int(match[2]), int(match[3]), data))
         return found
 
-    def own(self) -> dict[str, bytes]:
-        """The artifacts that the program handed over, by the paths it gave."""
-        renamed = {stored: name for _, told in self.facts("artifact") for stored, name in told["files"].items()}
+    def own_artifacts(self) -> dict[str, bytes]:
+        """Return the artifacts that the program logged, by its paths."""
+        renamed = {stored: name for _, facts in self.facts("artifact") for stored, name in facts["files"].items()}
         ours = re.compile(r"tracelet/|images/[^/]*\+step\+")
         return {renamed.get(path, path): data for path, data in self.artifacts.items() if not ours.match(path)}
 
 
 def runs(database: Path, artifacts: Path | None = None) -> list[StoredRun]:
-    """Every run of a store, oldest first; `artifacts`: the folder behind a server's `mlflow-artifacts:` addresses."""
+    """Return every run of a store, oldest first. `artifacts` is the root folder of `mlflow-artifacts:` addresses."""
     uri = f"file:{urllib.parse.quote(str(database))}?mode=ro"
     with sqlite3.connect(uri, uri=True) as db:
         rows = db.execute(
@@ -149,42 +149,44 @@ def _folder(address: str, artifacts: Path | None) -> Path:
 
 
 def only(database: Path, artifacts: Path | None = None) -> StoredRun:
+    """Return the run of a store that has exactly one."""
     (run,) = runs(database, artifacts)
     return run
 
 
-def told(run: StoredRun) -> Stored:
-    """A run in neutral words, with the tags and parameters' names as the program gave them."""
+def to_content(run: StoredRun) -> StoreContent:
+    """Return the content of a run, with tags and parameter names as in the program."""
     names = run.names
-    figures = {f"summary/{name}" for name in run.exact_summary}
+    summary = {f"summary/{name}" for name in run.exact_summary}
     counts = collections.Counter(
         {kind: len(run.facts(kind)) for kind in ("audio", "video", "table", "pr_curve", "tensor", "mesh")}
     )
     counts |= {kind: len(run.facts(kind)) for kind in ("embedding", "graph", "layout", "raw")}
-    return Stored(
+    return StoreContent(
         scalars=[
             (names.get(key, key), step, value, ms / 1000)
             for key, step, value, ms in run.metrics
-            if names.get(key, key) not in figures
+            if names.get(key, key) not in summary
         ],
         params=run.exact_params,
-        texts=[_text(run, place, facts) for place, facts in run.facts("text")],
+        texts=[_text(run, path, facts) for path, facts in run.facts("text")],
         images={(tag, step): data for tag, step, _, data in run.images()},
         histograms=[
-            (one["tag"], one["step"], tuple(one["limits"]), tuple(one["counts"])) for _, one in run.facts("histogram")
+            (facts["tag"], facts["step"], tuple(facts["limits"]), tuple(facts["counts"]))
+            for _, facts in run.facts("histogram")
         ],
-        artifacts=run.own(),
+        artifacts=run.own_artifacts(),
         summary=run.exact_summary,
-        tags=run.words(),
-        alerts=[(one["title"], one["text"], one["level"]) for _, one in run.facts("alert")],
+        tags=run.own_tags(),
+        alerts=[(facts["title"], facts["text"], facts["level"]) for _, facts in run.facts("alert")],
         counts=counts,
     )
 
 
-def _text(run: StoredRun, place: str, facts: dict[str, Any]) -> tuple[str, int, str]:
-    return facts["tag"], facts["step"], run.artifacts[f"{place}.md"].decode()
+def _text(run: StoredRun, path: str, facts: dict[str, Any]) -> tuple[str, int, str]:
+    return facts["tag"], facts["step"], run.artifacts[f"{path}.md"].decode()
 
 
-def stored(folder: Path) -> Stored:
-    """The one run of the store that is made by default in a program's working directory."""
-    return told(only(folder / "mlflow.db"))
+def stored(folder: Path) -> StoreContent:
+    """Return the content of the only run in the default store of a program with the working directory `folder`."""
+    return to_content(only(folder / "mlflow.db"))

@@ -1,9 +1,13 @@
-"""Every store that a program leaves in its working directory, in neutral words."""
+"""Map each backend to the reader of the store that a program leaves in its working directory."""
+
+from collections.abc import Callable
+from pathlib import Path
 
 from backends import aim_store, clearml_store, csv_store, mlflow_store, wandb_store
+from backends.store_content import StoreContent
 
 # With WANDB_DIR set to the folder and CLEARML_CACHE_DIR to its `clearml`.
-READERS = {
+READERS: dict[str, Callable[[Path], StoreContent]] = {
     "csv": lambda folder: csv_store.stored(next(folder.glob("runs/*/*/csv"))),
     "wandb": wandb_store.stored,
     "mlflow": mlflow_store.stored,

@@ -148,7 +148,7 @@ def test_a_writer_is_the_subset_of_its_metrics(backend: AimBackend, repo: Path) 
 def test_any_tag_can_be_told_from_its_place(tag: str, writer: str) -> None:
     """Name and context together are the tag again, also for lone surrogates; and Aim can encode the name."""
     for one in (tag, f"{writer}/{tag}"):
-        name, context = values.place(one, writer)
+        name, context = values.name_and_context(one, writer)
         assert name
         name.encode()
         inner = values.unescaped(name)
@@ -294,7 +294,7 @@ def test_uniform_buckets_keep_the_total(counts: list[float], low: float, width: 
     edges = [low + width * at for at in range(len(counts) + 1)]
     if not math.isfinite(edges[-1]):
         return
-    shares, first, last = values.uniform(counts, edges)
+    shares, first, last = values.uniform_bins(counts, edges)
     assert sum(counts) == pytest.approx(sum(shares), abs=1e-6)
     assert first < last
     assert 64 <= len(shares) <= 512
@@ -755,14 +755,14 @@ def test_a_batch_that_was_cut_off_is_completed(repo: Path, monkeypatch: pytest.M
     records = story(repo)
     backend = opened(repo)
     give(backend, *records[:5])
-    put, left = backend._to.put, iter(range(cut))
+    put, left = backend._open_run.put, iter(range(cut))
 
     def until_cut(record: Record, number: int) -> None:
         if next(left, None) is None:
             raise Killed
         put(record, number)
 
-    monkeypatch.setattr(backend._to, "put", until_cut)
+    monkeypatch.setattr(backend._open_run, "put", until_cut)
     with contextlib.suppress(Killed):
         give(backend, *records[5:], after=5)
     backend._end()

@@ -24,6 +24,7 @@ import numpy
 import pytest
 from backends import clearml_store as store
 from backends.clearml_server import ClearmlServer
+from backends.store_content import StoreContent
 from hypothesis import given
 from hypothesis import strategies as st
 from programs import run_program, started, the_run
@@ -122,9 +123,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClearmlServer]:
 
 def told(server: ClearmlServer) -> Stored:
     """Everything that the server was given."""
-    found = store.blank()
+    found = StoreContent()
     for task in server.tasks.values():
-        store.tell([one for one in server.events if one["task"] == task["id"]], task, server.load, found)
+        store.add([one for one in server.events if one["task"] == task["id"]], task, server.load, found)
     return found
 
 
@@ -190,7 +191,7 @@ def test_a_step_that_no_server_takes_rejects_a_medium_alone(tmp_path: Path) -> N
     outcome = deliver(backend, [scalar("a", 1, 1), Text("t", "x", 2**63, WALL_TIME), scalar("a", 2, 2)])
     backend.close("finished", 0)
 
-    assert ["clearml: step 9223372036854775808 is beyond 64 bits, which no server takes"] == [
+    assert ["clearml: step 9223372036854775808 does not fit 64 bits, which a server requires"] == [
         reason for _, reason in outcome.rejected
     ]
     assert [(1, 1.0), (2, 2.0)] == series(store.read(cache()), "a")
@@ -833,7 +834,7 @@ def test_a_server_that_goes_away_in_the_middle(tmp_path: Path, server: ClearmlSe
     backend = opened(tmp_path)
     deliver(backend, points(3))
     server.stop()
-    backend._connection._heard = -10.0  # type: ignore[union-attr]  # a moment ago it answered
+    backend._connection._alive_at = -10.0  # type: ignore[union-attr]  # a moment ago it answered
     began = time.monotonic()
     with pytest.raises(BackendUnavailable) as caught:
         backend.write(Batch([records[kind]], 4))
@@ -888,7 +889,7 @@ def test_a_dead_server_at_the_end_is_told_in_time(tmp_path: Path, server: Clearm
     session = backend.native.session
     backend.native.get_logger().report_scalar("own", "own", 1.0, 1)
     server.stop()
-    backend._connection._heard = -10.0  # type: ignore[union-attr]
+    backend._connection._alive_at = -10.0  # type: ignore[union-attr]
     began = time.monotonic()
     with pytest.raises(BackendUnavailable):
         backend.close("finished", 0)

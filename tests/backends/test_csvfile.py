@@ -280,7 +280,7 @@ def test_the_wide_form_leaves_nothing_beside_it(tmp_path):
 PROGRAM = """
 import os, signal, sys
 from pathlib import Path
-from tracelet.backends.csvfile.commit_log import Ledger
+from tracelet.backends.csvfile.commit_log import CommitLog
 from tracelet.backends.csvfile import CsvBackend
 from tracelet.testing import deliver, run_info
 from tests_csv_records import story
@@ -289,7 +289,7 @@ tmp_path, where, at = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 
-class Killed(Ledger):
+class Killed(CommitLog):
     def commit(self, last):
         if last > at and where == "before":
             die()
@@ -303,7 +303,7 @@ class Killed(Ledger):
             die()
 
 import tracelet.backends.csvfile.adapter as csvfile
-csvfile.Ledger = Killed
+csvfile.CommitLog = Killed
 backend = CsvBackend()
 backend.open(run_info(tmp_path))
 records = story(tmp_path)

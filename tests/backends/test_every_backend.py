@@ -43,13 +43,13 @@ PROGRAM = """
     sys.path.insert(0, tests)
     import msgspec
     import tracelet
-    from backends.workload import say
+    from backends.workload import log_everything
 
     folder = pathlib.Path.cwd()
     experiment = tracelet.start_logging(
         "all kinds", "fidelity", ["memory", *backends], config=config, flush_timeout=180, connect_timeout=60
     )
-    said = say(experiment, folder)
+    said = log_everything(experiment, folder)
     experiment.stop()
     stats = {name: msgspec.to_builtins(one) for name, one in experiment.stats().backends.items()}
     (folder / "said.json").write_text(json.dumps([said, stats]))
@@ -117,7 +117,7 @@ def served(tmp_path_factory):
     try:
         mlflow.start()
         readers = {
-            "mlflow": lambda _: mlflow_store.told(mlflow_store.only(mlflow.database, mlflow.artifacts)),
+            "mlflow": lambda _: mlflow_store.to_content(mlflow_store.only(mlflow.database, mlflow.artifacts)),
             "aim": lambda _: aim_store.stored(aim.repo),
         }
         yield run(folder, readers, {"mlflow": {"backend_url": mlflow.url}, "aim": {"backend_url": aim.url}})

@@ -31,13 +31,13 @@ def text(tag, wall_time=0.0):
 
 def kept(records, **given):
     """What goes through, in one piece."""
-    found, others = FilterState(KINDS, filters.made(given, "here")).sift(1, records)
+    found, others = FilterState(KINDS, filters.parse(given, "here")).apply(1, records)
     assert len(records) == len(found) + len(others)
     return [record for _, record in found]
 
 
 def reasons(records, **given):
-    _, others = FilterState(KINDS, filters.made(given, "here")).sift(1, records)
+    _, others = FilterState(KINDS, filters.parse(given, "here")).apply(1, records)
     return dict(others)
 
 
@@ -116,7 +116,7 @@ def test_what_is_excluded_does_not_count_as_seen():
     records = [scalar("a", 0), scalar("b", 1), text("a", 2), scalar("a", 3), Params({}, 4)]
     given = {"exclude_kinds": ["text"], "exclude": ["b"], "every": {"scalar": 10}}
     assert {2: "exclude", 3: "exclude_kinds", 4: "every"} == reasons(records, **given)
-    _, others = FilterState((Scalar,), filters.made(given, "here")).sift(1, records)
+    _, others = FilterState((Scalar,), filters.parse(given, "here")).apply(1, records)
     assert {2: "exclude", 3: "accepts", 4: "every", 5: "accepts"} == dict(others)
     assert {1: "include", 2: "kinds"} == reasons([scalar("b"), text("a")], kinds=["scalar"], include=["a"])
 
@@ -130,7 +130,7 @@ def test_what_is_excluded_does_not_count_as_seen():
         ({"kinds": ["scalars"]}, ["'scalars'", "Kinds: scalar, histogram, image"]),
         ({"exclude_kinds": "image,figure"}, ["'figure'", "exclude_kinds"]),
         ({"every": {"picture": 10}}, ["'picture'", "Kinds: "]),
-        ({"every": {"params": 10}}, ["'params' has no series", "exclude_kinds=['params']"]),
+        ({"every": {"params": 10}}, ["'params' has no tags", "exclude_kinds=['params']"]),
         ({"every": {"image": 0}}, ["'image'", "above 0"]),
         ({"every": {"image": -1.5}}, ["-1.5"]),
         ({"every": {"image": math.inf}}, ["inf"]),
@@ -163,7 +163,7 @@ def test_a_filter_needs_a_backend():
 
 def test_an_object_takes_a_filter_and_nothing_else():
     memory = MemoryBackend()
-    with pytest.raises(ConfigurationError, match="'dir' when it was made"):
+    with pytest.raises(ConfigurationError, match="pass 'dir' to its constructor"):
         tracelet.start_logging(backend=memory, config={"dir": "x"})
     assert None is tracelet.get_active_experiment()
 
@@ -309,7 +309,7 @@ def test_sync_keeps_to_the_filter_of_the_run():
     log(experiment)
     experiment.stop()
     with JournalReader(experiment.folder) as reader:
-        assert filters.made(GIVEN, "here") == filters.made(reader.facts()["config csv"], "there")
+        assert filters.parse(GIVEN, "here") == filters.parse(reader.facts()["config csv"], "there")
 
     (outcome,) = sync.deliver(experiment.folder).outcomes
     assert (5, 26, 0) == (outcome.delivered, outcome.filtered, outcome.waiting)

@@ -83,14 +83,14 @@ def test_pieces_change_no_decision(said, accepts, given, pieces):
     for size, handed, restarts in [*pieces, (len(said), len(said), False)]:
         piece = said[len(found) : len(found) + size]
         first = len(found) + 1
-        passed, others = sieve.sift(first, piece)
+        passed, others = sieve.apply(first, piece)
         assert list(range(first, first + len(piece))) == sorted([*dict(passed), *dict(others)])
         told = dict.fromkeys(dict(passed)) | dict(others)
         last = min(first - 1 + handed, first - 1 + len(piece))
         found += [told[seq] for seq in range(first, last + 1)]
         if restarts:
             sieve = FilterState(accepts, given)
-            sieve.sift(1, said[: len(found)])
+            sieve.apply(1, said[: len(found)])
             last = len(found)
         sieve.commit(last)
     assert model(said, accepts, given) == found
@@ -165,11 +165,11 @@ def session(folder, batches, said, backend):
         folder,
         info,
         cursor,
-        keeper.tail,
-        began=keeper.last,
+        keeper.overflow,
+        start_seq=keeper.last,
         report=keeper.set_cursor,
         guard=guard,
-        opened=lambda: None,
+        on_open=lambda: None,
     )
     delivery.start()
     for batch in batches:

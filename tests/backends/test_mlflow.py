@@ -215,7 +215,7 @@ def test_values_are_exact_where_sqlite_is(backend: MlflowBackend) -> None:
     shown = [math.nan, LARGEST, -LARGEST, 0.0, *values[4:]]
     assert [repr(value) for value in shown] == [repr(value) for _, value, _ in run.series("v@")]
     assert [("v@", repr(value), at, WALL) for at, value in enumerate(values) if at in (1, 2, 3)] == [
-        (tag, repr(value), step, wall) for tag, value, step, wall in run.exact()
+        (tag, repr(value), step, wall) for tag, value, step, wall in run.exact_points()
     ]
 
 
@@ -226,7 +226,9 @@ def test_what_no_integer_holds_is_clamped_and_kept_beside(backend: MlflowBackend
 
     held = [(2**63 - 1, WALL), (-(2**63), WALL), (1, 0.0), (2, 253402300799.0), (3, 0.0), (4, 0.0)]
     assert held == [(step, seconds) for step, _, seconds in run.series("loss")]
-    assert [(step, repr(wall)) for step, wall in odd[:5]] == [(step, repr(wall)) for _, _, step, wall in run.exact()]
+    assert [(step, repr(wall)) for step, wall in odd[:5]] == [
+        (step, repr(wall)) for _, _, step, wall in run.exact_points()
+    ]
 
 
 def test_the_same_point_said_again_is_kept(backend: MlflowBackend) -> None:
@@ -266,8 +268,8 @@ def test_what_is_offered_again_is_there_once(backend: MlflowBackend, tmp_path: P
 def test_the_memory_for_repetitions_is_bounded() -> None:
     repeats = TimestampDeduplicator()
     for at in range(30_000):
-        assert at == repeats.place(at, "k", at, at, 0.5)
-        repeats.settle(at + 1)
+        assert at == repeats.assign(at, "k", at, at, 0.5)
+        repeats.commit(at + 1)
 
     assert len(repeats._taken) <= 8192
     assert not repeats._draft
@@ -276,9 +278,9 @@ def test_the_memory_for_repetitions_is_bounded() -> None:
 def test_a_batch_that_was_not_taken_is_placed_as_before() -> None:
     """Only what the store took counts as taken."""
     repeats = TimestampDeduplicator()
-    first = [repeats.place(at, "k", 0, 7, 0.5) for at in range(4)]
-    repeats.settle(2)
-    second = [repeats.place(at, "k", 0, 7, 0.5) for at in range(2)]
+    first = [repeats.assign(at, "k", 0, 7, 0.5) for at in range(4)]
+    repeats.commit(2)
+    second = [repeats.assign(at, "k", 0, 7, 0.5) for at in range(2)]
 
     assert ([7, 8, 9, 10], [9, 10]) == (first, second)
 
@@ -309,7 +311,7 @@ def test_a_parameter_that_changes(backend: MlflowBackend, caplog: pytest.LogCapt
     assert "2" == run.tags[f"tracelet.param.{key_of('b@')}"]
     assert "tracelet.param.same" not in run.tags
     assert {"lr": 0.1, "b@": 2, "same": 1} == run.exact_params
-    assert 1 == sum("keeps the first value" in record.message for record in caplog.records)
+    assert 1 == sum("keeps its first value" in record.message for record in caplog.records)
 
 
 def test_parameters_come_back_as_they_were(backend: MlflowBackend, tmp_path: Path) -> None:
@@ -436,7 +438,7 @@ def test_artifacts_whose_paths_would_do_harm(backend: MlflowBackend) -> None:
     names = ["tracelet/params.json", "images/a.png", "images/deep/a.png", "a#b?.txt", "50%.txt", "ü/ä b.txt", "n" * 250]
     run = written(backend, *[Artifact(name, (spooled("f", name.encode()),), WALL) for name in names])
 
-    assert {name: name.encode() for name in names} == run.own()
+    assert {name: name.encode() for name in names} == run.own_artifacts()
     assert {"images/deep/a.png", "ü/ä b.txt"} <= run.artifacts.keys()
     assert not any(path.startswith("images/") and path.count("/") == 1 for path in run.artifacts)
 
@@ -447,7 +449,7 @@ def test_an_artifacts_words_are_kept(backend: MlflowBackend) -> None:
 
     ((_, facts),) = run.facts("artifact")
     assert ("resnet", "model", {"f1": 0.5}) == (facts["name"], facts["type"], facts["metadata"])
-    assert {"m.pth": b"weights"} == run.own()
+    assert {"m.pth": b"weights"} == run.own_artifacts()
 
 
 @pytest.mark.parametrize("path", ["..", ".", "a/../b", "a//b", "/lead", "\ud800/x", "x" * 900 + ".png", "tracelet"])
@@ -680,7 +682,7 @@ def test_the_programs_fluent_calls_land_in_our_run() -> None:
     (run,) = store.runs(Path("mlflow.db"))
 
     assert [("own", 3, 1.5), ("ours", 4, 2.5)] == [(key, step, value) for key, step, value, _ in run.metrics]
-    assert {"own.json"} == run.own().keys()
+    assert {"own.json"} == run.own_artifacts().keys()
     assert "FINISHED" == run.status
     assert before == (surroundings(), outside())
 

@@ -89,7 +89,7 @@ class TestMlflowServerContract(BackendContract):
         return configured(tmp_path, self.server.url)
 
     def read_back(self, tmp_path: Path) -> Stored:
-        return store.told(held(self.server, tmp_path))
+        return store.to_content(held(self.server, tmp_path))
 
     def shown_value(self, value: float) -> float:
         """The SQL stores clamp the infinities, and SQLite knows no -0.0; the truth is in an artifact."""
@@ -373,7 +373,7 @@ def test_artifacts_with_odd_paths_over_http(server: Server, tmp_path: Path) -> N
     give(backend, *[Artifact(name, (spooled("f", name.encode()),), WALL) for name in names])
     backend.close("finished", 0)
 
-    assert {name: name.encode() for name in names} == held(server, tmp_path).own()
+    assert {name: name.encode() for name in names} == held(server, tmp_path).own_artifacts()
 
 
 def test_a_later_session_knows_the_parameters(server: Server, tmp_path: Path) -> None:

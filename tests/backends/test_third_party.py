@@ -99,7 +99,7 @@ def installed(folder, module, source):
     [
         ("raise RuntimeError('old API')", "RuntimeError: old API"),
         ("", "no attribute 'Added'"),
-        ("class Added: pass", "no subclass of tracelet.Backend"),
+        ("class Added: pass", "not a subclass of tracelet.Backend"),
     ],
 )
 def test_a_package_that_cannot_be_loaded(tmp_path, monkeypatch, source, words):

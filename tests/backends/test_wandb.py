@@ -775,7 +775,7 @@ def test_a_batch_is_not_confirmed_without_its_open_row(backend: WandbBackend) ->
     deadline = time.monotonic() + 5
     while not backend._read() and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert first == backend._ledger.confirmed
+    assert first == backend._durability.confirmed
 
     third = give(backend, scalar("a", 4, 4))
     backend.flush()
@@ -885,4 +885,4 @@ def test_wandbs_own_capture_is_warned_of(tmp_path: Path) -> None:
     """
     told = [run_program(program, "off").err, run_program(program, "on").err]
 
-    assert [0, 1] == [one.count("own capture of TensorBoard is on") for one in told]
+    assert [0, 1] == [one.count("wandb also captures TensorBoard") for one in told]

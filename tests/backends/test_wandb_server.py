@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import wandb
 from backends.test_wandb import WALL, give, info, png, scalar, spooled, surroundings
-from backends.wandb_server import Answer, KeptRun, WandbServer, told
+from backends.wandb_server import Answer, ServerRun, WandbServer, content
 from support import TESTS
 
 from tracelet.backends.wandb import WandbBackend, WandbConfig
@@ -72,7 +72,7 @@ def taken(backend: WandbBackend, record: Record) -> bool:
     return True
 
 
-def points(run: KeptRun, key: str = "loss") -> list[tuple[Any, Any]]:
+def points(run: ServerRun, key: str = "loss") -> list[tuple[Any, Any]]:
     return [(step, value) for step, value, _ in run.series(key)]
 
 
@@ -96,7 +96,7 @@ class TestWandbServerContract(BackendContract):
         return {name: value for name, value in values.items() if value is not None}  # wandb sends no None
 
     def read_back(self, tmp_path: Path) -> Stored:
-        return told(self.server)
+        return content(self.server)
 
 
 # -- the server is there
@@ -352,7 +352,7 @@ def test_an_outage_in_the_middle_loses_nothing(server: WandbServer, folder: Path
     assert backend.durable_seq() == last + 100
 
 
-@pytest.mark.parametrize("code", [429, 500])
+@pytest.mark.parametrize("code", [429, pytest.param(500, marks=pytest.mark.long)])
 def test_a_burst_of_refusals_loses_nothing(code: int, server: WandbServer, folder: Path) -> None:
     """wandb's own retries see to it."""
     backend = opened(folder, settings=QUICK)
@@ -542,8 +542,15 @@ ENDING = """
 """
 
 
-@pytest.mark.parametrize("how", ["refuses", "hangs"])
-@pytest.mark.parametrize("when", ["from the beginning", "in the middle"])
+@pytest.mark.parametrize(
+    ("when", "how"),
+    [
+        ("from the beginning", "hangs"),
+        ("in the middle", "refuses"),
+        pytest.param("from the beginning", "refuses", marks=pytest.mark.long),
+        pytest.param("in the middle", "hangs", marks=pytest.mark.long),
+    ],
+)
 def test_the_end_of_a_program_is_bounded(when: str, how: str, server: WandbServer, folder: Path) -> None:
     """A dead server costs the end of a program without `stop` its flush_timeout and two seconds at most, and no row."""
 

@@ -1,4 +1,4 @@
-"""What a `.wandb` file really holds: a reader for the tests that shares no line with the adapter.
+"""Read a `.wandb` file for the tests, without any code of the adapter.
 
 The file is a LevelDB log (7 bytes of header, then 32 KiB blocks of fragments) of `wandb_internal_pb2.Record`.
 """
@@ -8,12 +8,11 @@ from __future__ import annotations
 import html
 import json
 import struct
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tracelet.testing import Stored
+from backends.store_content import StoreContent
 
 LEVELS = {"INFO": "info", "WARN": "warning", "ERROR": "error"}
 HEADER = 7
@@ -21,31 +20,31 @@ BLOCK = 32 * 1024
 
 
 def payloads(data: bytes) -> list[bytes]:
-    """The complete records of a LevelDB log; a torn end is left out, as a reader after a kill would."""
+    """Return the complete records of a LevelDB log. Ignore a torn end, as left by a kill."""
     found: list[bytes] = []
     parts: list[bytes] = []
-    at = HEADER
+    offset = HEADER
     while True:
-        room = BLOCK - at % BLOCK
-        if room < 7:  # the writer pads what cannot hold a fragment header
-            at += room
+        room = BLOCK - offset % BLOCK
+        if room < 7:  # too small for a fragment header: padding
+            offset += room
             continue
-        if at + 7 > len(data):
+        if offset + 7 > len(data):
             return found
-        length, kind = struct.unpack_from("<HB", data, at + 4)
-        end = at + 7 + length
+        length, kind = struct.unpack_from("<HB", data, offset + 4)
+        end = offset + 7 + length
         if kind == 0 or end > len(data):
             return found
-        parts.append(data[at + 7 : end])
+        parts.append(data[offset + 7 : end])
         if kind in (1, 4):
             found.append(b"".join(parts))
             parts = []
-        at = end
+        offset = end
 
 
 @dataclass
 class StoredArtifact:
-    """One artifact record: its words, and the bytes of every entry of its manifest."""
+    """Hold an artifact record, and the bytes of every entry of its manifest."""
 
     name: str
     type: str
@@ -57,7 +56,7 @@ class StoredArtifact:
 
 @dataclass
 class StoredRun:
-    """All that one or more `.wandb` files of a run say, in their order."""
+    """Hold the records of a run's `.wandb` file, in order."""
 
     folder: Path
     id: str = ""
@@ -75,11 +74,11 @@ class StoredRun:
     alerts: list[tuple[str, str, str]] = field(default_factory=list)
 
     def series(self, key: str) -> list[tuple[Any, Any, Any]]:
-        """Every point of one metric, in file order: axis, value, wall time."""
+        """Return (axis, value, wall time) of every point of one metric, in file order."""
         return [(row.get("global_step"), row[key], row["_timestamp"]) for row in self.rows if key in row]
 
     def media(self, key: str) -> list[bytes]:
-        """The bytes of every file that was logged under one key."""
+        """Return the bytes of every file that was logged under one key."""
         return [(self.folder / "files" / row[key]["path"]).read_bytes() for row in self.rows if key in row]
 
     def artifact(self, name: str) -> StoredArtifact:
@@ -93,9 +92,9 @@ def _value(text: str) -> Any:
 
 
 def _put(target: dict[str, Any], item: Any) -> None:
-    """An item under its key; a nested key (a picture's path, size, ...) makes nested dictionaries.
+    """Set an item under its key. A nested key (the path or size of an image, ...) makes nested dictionaries.
 
-    The summary of a key that meets a number first and a picture later is the picture.
+    If the summary of a key has a number first and an image later, the image replaces the number.
     """
     *outer, last = item.nested_key or [item.key]
     for key in outer:
@@ -106,7 +105,7 @@ def _put(target: dict[str, Any], item: Any) -> None:
 
 
 def read(folder: Path) -> StoredRun:
-    """The run in one `offline-run-...` or `run-...` folder."""
+    """Return the run in a folder `offline-run-...` or `run-...`."""
     from wandb.proto.wandb_internal_pb2 import Record
 
     (path,) = folder.glob("*.wandb")
@@ -141,14 +140,14 @@ def read(folder: Path) -> StoredRun:
             case "exit":
                 run.exit_code = record.exit.exit_code
             case "artifact":
-                told = record.artifact
-                paths = {entry.path: entry.local_path for entry in told.manifest.contents}
+                artifact = record.artifact
+                paths = {entry.path: entry.local_path for entry in artifact.manifest.contents}
                 run.artifacts.append(
                     StoredArtifact(
-                        told.name,
-                        told.type,
-                        json.loads(told.metadata) if told.metadata else {},
-                        told.description,
+                        artifact.name,
+                        artifact.type,
+                        json.loads(artifact.metadata) if artifact.metadata else {},
+                        artifact.description,
                         {name: Path(local).read_bytes() for name, local in paths.items()},
                         paths,
                     )
@@ -157,29 +156,27 @@ def read(folder: Path) -> StoredRun:
 
 
 def runs(wandb_dir: Path) -> list[StoredRun]:
-    """Every run folder below a WANDB_DIR, oldest first."""
+    """Return the run of every run folder below a WANDB_DIR, oldest first."""
     folders = [path for path in (wandb_dir / "wandb").iterdir() if path.is_dir() and not path.is_symlink()]
     folders = [path for path in folders if any(path.glob("*.wandb"))]
     return [read(path) for path in sorted(folders, key=lambda path: next(path.glob("*.wandb")).stat().st_ctime_ns)]
 
 
 def only(wandb_dir: Path) -> StoredRun:
-    """The one run below a WANDB_DIR."""
+    """Return the only run below a WANDB_DIR."""
     (run,) = runs(wandb_dir)
     return run
 
 
-def stored(wandb_dir: Path) -> Stored:
-    """All runs below a WANDB_DIR as one, in neutral words."""
-    found = Stored(scalars=[], params={}, texts=[], images={}, histograms=[], artifacts={}, counts=Counter())
-    found.summary, found.tags, found.alerts = {}, [], []
+def stored(wandb_dir: Path) -> StoreContent:
+    """Return the content of all runs below a WANDB_DIR."""
+    content = StoreContent()
     for run in runs(wandb_dir):
-        _tell(run, found)
-    return found
+        _add(run, content)
+    return content
 
 
-def _tell(run: StoredRun, found: Stored) -> None:
-    """Add what one folder of the run holds."""
+def _add(run: StoredRun, content: StoreContent) -> None:
     tags = run.config.get("tracelet_names", {})
     kinds = {"image-file": "image", "audio-file": "audio", "video-file": "video", "table-file": "table"}
     kinds |= {"html-file": "text", "histogram": "histogram"}
@@ -188,29 +185,29 @@ def _tell(run: StoredRun, found: Stored) -> None:
         for key in row.keys() - {"global_step", "_timestamp", "_step", "_runtime"}:
             value, tag = row[key], tags.get(key, key)
             if not isinstance(value, dict):
-                found.scalars.append((tag, step, float(value), wall_time))
+                content.scalars.append((tag, step, float(value), wall_time))
                 continue
             kind = "pr_curve" if key.startswith("Custom Chart Tables/") else kinds[value["_type"]]
-            found.counts[kind] += 1
+            content.counts[kind] += 1
             data = (run.folder / "files" / value["path"]).read_bytes() if "path" in value else b""
             if value["_type"] == "image-file":
-                found.images[tag, step] = data
+                content.images[tag, step] = data
             elif value["_type"] == "html-file":
                 shown = data.decode().partition(">\n")[2].removesuffix("</pre>")
-                found.texts.append((tag, step, html.unescape(shown)))
+                content.texts.append((tag, step, html.unescape(shown)))
     for path in (run.folder / "files").glob("tracelet/*.jsonl"):
         for line in path.read_text().splitlines():
-            told = json.loads(line)
-            found.histograms.append((told["tag"], told["step"], tuple(told["limits"]), tuple(told["counts"])))
-    for kept in run.artifacts:
-        if kept.type == "run_table":
+            facts = json.loads(line)
+            content.histograms.append((facts["tag"], facts["step"], tuple(facts["limits"]), tuple(facts["counts"])))
+    for artifact in run.artifacts:
+        if artifact.type == "run_table":
             continue
-        given = "tag" not in kept.metadata
-        found.counts["artifact" if given else kept.type] += 1
-        if given:
-            found.artifacts.update(kept.entries)
+        is_own = "tag" not in artifact.metadata
+        content.counts["artifact" if is_own else artifact.type] += 1
+        if is_own:
+            content.artifacts.update(artifact.entries)
     own = {key: value for key, value in run.config.items() if key not in ("_wandb", "tracelet_names")}
-    found.params.update(own)
-    found.summary.update({tags.get(key, key): value for key, value in run.summary.items() if not key.startswith("_")})
-    found.tags = list(run.tags)
-    found.alerts += run.alerts
+    content.params.update(own)
+    content.summary.update({tags.get(key, key): value for key, value in run.summary.items() if not key.startswith("_")})
+    content.tags = list(run.tags)
+    content.alerts += run.alerts

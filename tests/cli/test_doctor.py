@@ -236,7 +236,7 @@ def test_a_key_that_the_backend_does_not_know_is_told(monkeypatch):
     facts = examine_backend("csv", timeout=60)
 
     assert "wrong" == facts.state
-    assert "does not know 'api_key'" in facts.detail
+    assert "has no key 'api_key'" in facts.detail
 
 
 # Packages.
@@ -440,7 +440,7 @@ def test_every_kind_has_a_place(name):
     """What a backend accepts, it says where to find."""
     cls = backend_class(name)
 
-    assert set(cls.accepts) == set(cls.places)
+    assert set(cls.accepts) == set(cls.shown_as)
 
 
 # Others who listen to TensorBoard.

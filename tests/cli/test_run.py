@@ -471,7 +471,7 @@ def test_a_run_that_is_gone_on_with():
     assert [1.0, 1.0] == csv_values(the_run())
     code, out, err = launched("--run-id", "other", "--resume", program)
     assert (2, "") == (code, out)
-    assert err.startswith("tracelet run: resume=True, and there is no run 'other'")
+    assert err.startswith("tracelet run: resume=True, but there is no run 'other'")
 
 
 def test_keys_of_a_backend():
@@ -563,7 +563,7 @@ def test_trouble_is_told_all_the_same():
         (("--api-key", "x", "train.py"), "--api-key"),
         (("--backend", "wandbb", "train.py"), "unknown backend 'wandbb'"),
         (("--backend", "csv", "--config", "folder=x", "train.py"), "'folder'"),
-        (("--flush-timeout", "-1", "train.py"), "flush_timeout '-1.0' from TRACELET_FLUSH_TIMEOUT: give 0 or more"),
+        (("--flush-timeout", "-1", "train.py"), "flush_timeout must be 0 or more, got '-1.0' from TRACELET_FLUSH_TIMEOUT"),
         (("--resume", "train.py"), "run_id"),
     ],
 )

@@ -114,7 +114,7 @@ def test_a_live_run_is_left_alone(call, tmp_path):
         assert run.flush(10)
         result = call("sync", "alive", "--backend", "csv")
         assert 0 == result.exit_code
-        assert "alive: left alone, since its process is alive" in result.stdout
+        assert "alive: skipped: the run is still active" in result.stdout
         with JournalReader(run.folder) as reader:
             assert 0 == reader.cursors()["csv"].position
         assert not (run.folder / "csv").exists()
@@ -141,7 +141,7 @@ def test_a_backend_that_refuses_is_told_and_waits(call, finished_run, tmp_path):
         (("nobody",), "no run 'nobody'"),
         (("one", "--backend", "nowhere"), "unknown backend 'nowhere'"),
         (("one", "--config", "dir=x"), "--config 'dir=x'"),
-        (("one", "--backend", "csv", "--config", "dri=x"), "does not know 'dri'"),
+        (("one", "--backend", "csv", "--config", "dri=x"), "has no key 'dri'"),
         (("one", "--backend", "csv", "--config", "dir"), "--config 'dir'"),
     ],
 )

@@ -1,4 +1,4 @@
-"""A model of delivery: one journal, one backend, and everything that can happen to disk, process, network and store."""
+"""Model delivery: one journal, one backend, and every failure of disk, process, network and store."""
 
 from __future__ import annotations
 
@@ -7,177 +7,186 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tracelet.backends.base import Backend
+from tracelet.backends.base import Backend, Batch, Status
 from tracelet.delivery import thread as delivery_module
-from tracelet.delivery import throttle as pace_module
+from tracelet.delivery import throttle as throttle_module
 from tracelet.delivery.thread import Delivery
 from tracelet.errors import BackendUnavailable, JournalError, RecordRejected
 from tracelet.guard import Guard
-from tracelet.journal import writer as keeper_module
-from tracelet.journal.store import Cursor, JournalReader
+from tracelet.journal import writer as writer_module
+from tracelet.journal.store import Cursor, Journal, JournalReader
 from tracelet.journal.writer import JournalWriter
-from tracelet.records import RunInfo, Scalar, Text
+from tracelet.records import Record, RunInfo, Scalar, Text
 from tracelet.redaction import Secrets
 
 MEMORY = 600
-"""Bytes that may wait for the disk: some thirty records."""
+"""Size of the memory buffer in bytes: about thirty records."""
 PATIENCE = 20.0
 FOREVER = 2**30
 
 
 @contextlib.contextmanager
-def quick():
-    """Waits and portions so small that much happens in an example."""
+def quick() -> Iterator[None]:
+    """Shorten waits and batches, so that much happens in an example."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in (("_RETRY_FIRST", 0.001), ("_RETRY_MOST", 0.001), ("_SETTLE_EVERY", 0.002)):
+        for name, value in (("_RETRY_FIRST", 0.001), ("_RETRY_MAX", 0.001), ("_CONFIRM_EVERY", 0.002)):
             patch.setattr(delivery_module, name, value)
-        for name, value in (("_REST", 0.0), ("_REST_BEHIND", 0.0), ("_PORTION_FIRST", 3), ("_PORTION_MOST", 8)):
-            patch.setattr(pace_module, name, value)
-        patch.setattr(keeper_module, "_TRY_EVERY", 0.0)
-        speak = threading.excepthook
-        patch.setattr(threading, "excepthook", lambda args: args.exc_type is SystemExit or speak(args))
+        pauses = {"_PAUSE_FACTOR": 0.0, "_BACKLOG_PAUSE_FACTOR": 0.0}
+        for name, value in (pauses | {"_FIRST_BATCH": 3, "_MAX_BATCH": 8}).items():
+            patch.setattr(throttle_module, name, value)
+        patch.setattr(writer_module, "_RETRY_EVERY", 0.0)
+        log = threading.excepthook
+        patch.setattr(threading, "excepthook", lambda args: args.exc_type is SystemExit or log(args))
         yield
 
 
 class Store:
-    """What a vendor has: a log of records and of the numbers it holds with them. It outlives the process.
+    """Model a vendor: a log of records, each with the sequence number stored beside it. It outlives the process.
 
-    Of the log, `server` items have arrived, and `kept` survive a kill of the process. The difference is a recording of
-    the vendor's own, made while its server is away.
+    The first `uploaded` items of the log are at the server, and the first `durable` ones survive a kill of the process.
+    The items between them are in the vendor's offline recording, made while its server is unavailable.
     """
 
-    def __init__(self, *, knows, lags, whole):
-        self.knows, self.lags, self.whole = knows, lags, whole
+    def __init__(self, *, reports_seq: bool, lags: bool, whole: bool) -> None:
+        self.reports_seq, self.lags, self.whole = reports_seq, lags, whole
         self.lock = threading.RLock()
-        self.log = []
-        self.kept = self.server = 0
-        self.up, self.offline_reason = True, False
-        self.stumbles = None
-        self.dies = None
-        self.dead = False
+        self.log: list[tuple[float | None, int]] = []
+        self.durable = self.uploaded = 0
+        self.is_up, self.is_offline = True, False
+        self.fails_at: int | None = None
+        self.dies_at: int | None = None
+        self.is_dead = False
 
-    def number(self, length):
+    def number(self, length: int) -> int:
+        """Return the sequence number of the last of `length` items."""
         return self.log[length - 1][1] if length else 0
 
-    def add(self, *items):
+    def add(self, *items: tuple[float | None, int]) -> None:
         self.log += items
         if not self.lags:
             self.catch_up()
 
-    def catch_up(self):
-        self.kept = len(self.log)
-        if not self.offline_reason:
-            self.server = self.kept
+    def catch_up(self) -> None:
+        self.durable = len(self.log)
+        if not self.is_offline:
+            self.uploaded = self.durable
 
-    def lose(self, items):
-        """The end of what is there is gone."""
-        self.kept = max(0, self.kept - items)
-        self.server = min(self.server, self.kept)
-        del self.log[self.kept :]
+    def lose(self, items: int) -> None:
+        """Remove the last items."""
+        self.durable = max(0, self.durable - items)
+        self.uploaded = min(self.uploaded, self.durable)
+        del self.log[self.durable :]
 
-    def ids(self):
-        return [item for item, _ in self.log[: self.kept] if item is not None]
+    def durable_ids(self) -> list[float]:
+        return [item for item, _ in self.log[: self.durable] if item is not None]
 
-    def held_ids(self):
-        return [item for item, _ in self.log[: self.server] if item is not None]
+    def uploaded_ids(self) -> list[float]:
+        return [item for item, _ in self.log[: self.uploaded] if item is not None]
 
 
 class ModelBackend(Backend):
-    """The adapter of `Store`. It dies, as its process does, with SystemExit: a thread ends on it without a word."""
+    """Write to a `Store`. When its process dies, it raises SystemExit, on which a thread ends without a message."""
 
     name, accepts = "model", (Scalar,)
 
-    def __init__(self, store):
+    def __init__(self, store: Store) -> None:
         super().__init__()
         self.store = store
-        self.spoke = False
+        self.has_written = False
 
-    def _meet(self):
-        if self.store.dead:
+    def _check(self) -> None:
+        if self.store.is_dead:
             raise SystemExit
-        if not self.store.up:
+        if not self.store.is_up:
             raise BackendUnavailable("down")
 
-    def open(self, run):
-        self._meet()
+    def open(self, run: RunInfo) -> None:
+        self._check()
 
-    def write(self, batch):
+    def write(self, batch: Batch) -> None:
         store = self.store
         with store.lock:
-            self._meet()
-            for at, record in enumerate(batch):
-                if store.dies == at:
-                    store.dead = True
+            self._check()
+            for index, record in enumerate(batch):
+                assert isinstance(record, Scalar)
+                assert record.step is not None
+                if store.dies_at == index:
+                    store.is_dead = True
                     raise SystemExit
-                if store.stumbles == at:
-                    store.stumbles = None
-                    raise BackendUnavailable("stumbled", written=at)
+                if store.fails_at == index:
+                    store.fails_at = None
+                    raise BackendUnavailable("failed", written=index)
                 if record.tag == "refused":
-                    if store.whole and at == 0 and len(batch) > 1:
+                    if store.whole and index == 0 and len(batch) > 1:
                         raise RecordRejected("no", whole=True)
-                    raise RecordRejected("no", written=at)
+                    raise RecordRejected("no", written=index)
                 store.add((record.value, record.step))
 
-    def on_written(self, batch):
+    def on_written(self, batch: Batch) -> None:
         with self.store.lock:
-            self.spoke = True
+            self.has_written = True
             self.store.add((None, batch.last))
 
-    def flush(self):
+    def flush(self) -> None:
         with self.store.lock:
-            self._meet()
+            self._check()
             self.store.catch_up()
 
-    def durable_seq(self):
+    def durable_seq(self) -> int | None:
         with self.store.lock:
-            if self.store.dead:
+            if self.store.is_dead:
                 raise SystemExit
-            return self.store.number(self.store.server) if self.store.knows or self.spoke else None
+            if self.store.reports_seq or self.has_written:
+                return self.store.number(self.store.uploaded)
+            return None
 
-    def resume_after(self):
+    def resume_after(self) -> int | None:
         with self.store.lock:
-            return self.store.number(self.store.kept) if self.store.knows else None
+            return self.store.number(self.store.durable) if self.store.reports_seq else None
 
     @property
-    def offline_reason(self):
-        return "no network" if self.store.offline_reason else None
+    def offline_reason(self) -> str | None:
+        return "no network" if self.store.is_offline else None
 
-    def close(self, status, exit_code):
+    def close(self, status: Status, exit_code: int) -> None:
         with self.store.lock:
-            self._meet()
+            self._check()
             self.store.catch_up()
 
 
 class DeliveryModel(RuleBasedStateMachine):
-    """Each record gets an id of its own; `said` has the (id, tag) behind every sequence number of the journal."""
+    """Log records with distinct ids; `logged` has the (id, tag) of every sequence number of the journal."""
 
-    @initialize(knows=st.booleans(), lags=st.booleans(), whole=st.booleans())
-    def begin(self, knows, lags, whole):
-        self.place = tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
-        self.folder = Path(self.place.name)
-        self.store = Store(knows=knows, lags=lags, whole=whole)
-        self.said, self.count = [], 0
+    @initialize(reports_seq=st.booleans(), lags=st.booleans(), whole=st.booleans())
+    def begin(self, reports_seq: bool, lags: bool, whole: bool) -> None:
+        self.temporary = tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
+        self.folder = Path(self.temporary.name)
+        self.store = Store(reports_seq=reports_seq, lags=lags, whole=whole)
+        self.logged: list[tuple[int, str]] = []
+        self.count = 0
         self.on_disk = 0
         self.full = False
-        self.holes = set()
-        self.gone = set()  # neither disk nor memory has them any more; the store may
-        self.often = Counter()  # the store does not know itself, and the cursor was not written before a kill
-        self.unsure = set()  # refused in the last moment of a process: nobody knows it any more
+        self.holes: set[int] = set()
+        self.lost: set[int] = set()  # ids that neither disk nor memory has; the store may
+        # How often an id may be stored: a kill came before its cursor was written, and the store reports no number.
+        self.most: Counter[int] = Counter()
+        self.unknown: set[int] = set()  # numbers rejected at the end of a process, so that no rejection is stored
         self.start()
 
     # The process.
 
-    def start(self):
+    def start(self) -> None:
         self.guard = Guard()
         resumed = bool((self.folder / "journal.db").exists())
         info = RunInfo(run_id="r", project=None, name=None, folder=str(self.folder), resumed=resumed)
-        self.keeper = JournalWriter(self.folder, info, self.guard, MEMORY, lambda: self.delivery.position, Secrets())
+        self.writer = JournalWriter(self.folder, info, self.guard, MEMORY, lambda: self.delivery.position, Secrets())
         self.full = False
         with JournalReader(self.folder) as reader:
             cursor = reader.cursors().get("model", Cursor())
@@ -186,203 +195,209 @@ class DeliveryModel(RuleBasedStateMachine):
             self.folder,
             info,
             cursor,
-            self.keeper.tail,
-            began=self.keeper.last,
-            report=self.keeper.set_cursor,
+            self.writer.overflow,
+            start_seq=self.writer.last,
+            report=self.writer.set_cursor,
             guard=self.guard,
-            opened=lambda: None,
+            on_open=lambda: None,
         )
         self.delivery.start()
 
-    def end_process(self):
-        """Only what is on the disk goes on; what stands in the store goes on as far as the store keeps it."""
+    @property
+    def journal(self) -> Journal:
+        assert self.writer._journal is not None
+        return self.writer._journal
+
+    def end_process(self) -> None:
+        """Keep the records on the disk, and the durable ones in the store."""
         with JournalReader(self.folder) as reader:
             last, cursors = reader.last(), reader.cursors()
-            refused = {one.seq for one in reader.rejections("model")}
-        self.keeper._journal._stack.close()
-        assert self.on_disk <= last <= len(self.said)
-        self.gone |= {number for number, _ in self.said[last:]}
-        del self.said[last:]
+            refused = {rejection.seq for rejection in reader.rejections("model")}
+        self.journal._stack.close()
+        assert self.on_disk <= last <= len(self.logged)
+        self.lost |= {number for number, _ in self.logged[last:]}
+        del self.logged[last:]
         self.on_disk = last
         store = self.store
-        store.dead, store.dies, store.stumbles = False, None, None
-        del store.log[store.kept :]
+        store.is_dead, store.dies_at, store.fails_at = False, None, None
+        del store.log[store.durable :]
         position = cursors.get("model", Cursor()).position
-        settled = [number for number, tag in self.said[position:] if tag == "loss"]
-        if not store.knows:
-            found = Counter(store.ids())
-            self.often |= Counter({number: found[number] + 1 for number in settled if number in found})
-        held = max(position, store.number(store.kept)) if store.knows else position
-        self.unsure |= {
-            seq for seq, (_, tag) in enumerate(self.said[:held], 1) if tag == "refused" and seq not in refused
+        settled = [number for number, tag in self.logged[position:] if tag == "loss"]
+        if not store.reports_seq:
+            found = Counter(store.durable_ids())
+            self.most |= Counter({number: found[number] + 1 for number in settled if number in found})
+        held = max(position, store.number(store.durable)) if store.reports_seq else position
+        self.unknown |= {
+            seq for seq, (_, tag) in enumerate(self.logged[:held], 1) if tag == "refused" and seq not in refused
         }
 
-    # What a program, a machine and a vendor do.
+    # Actions of the program, the machine and the vendor.
 
     @rule(tags=st.lists(st.sampled_from(["loss", "loss", "loss", "refused", "text"]), min_size=1, max_size=12))
-    def say(self, tags):
-        records, said = [], []
+    def log(self, tags: list[str]) -> None:
+        records: list[Record] = []
+        logged: list[tuple[int, str]] = []
         for tag in tags:
             self.count += 1
-            seq = len(self.said) + len(said) + 1
-            one = Text("note", "x", seq, 1.0) if tag == "text" else Scalar(tag, float(self.count), seq, 1.0)
-            records.append(one)
-            said.append((self.count, tag))
+            seq = len(self.logged) + len(logged) + 1
+            records.append(Text("note", "x", seq, 1.0) if tag == "text" else Scalar(tag, float(self.count), seq, 1.0))
+            logged.append((self.count, tag))
         try:
-            self.keeper.append(records)
+            self.writer.append(records)
         except JournalError:
             assert self.full
-            assert self.keeper.tail.is_full
+            assert self.writer.overflow.is_full
             return
-        self.said += said
+        self.logged += logged
         self.delivery.wake()
-        self.look_at_the_disk()
+        self.read_disk()
 
-    def look_at_the_disk(self):
-        oldest = self.keeper.tail.oldest()
+    def read_disk(self) -> None:
+        """Update the number of stored records and the holes."""
+        oldest = self.writer.overflow.oldest()
         if oldest is None:
-            self.on_disk = len(self.said)
+            self.on_disk = len(self.logged)
             return
         with JournalReader(self.folder) as reader:
             self.on_disk = reader.last()
         self.holes |= set(range(self.on_disk + 1, oldest.first))
 
     @rule()
-    def note(self):
+    def write_facts(self) -> None:
         with contextlib.suppress(JournalError):
-            self.keeper.write_notes()
+            self.writer.write_facts()
 
     @rule()
-    def go_down(self):
-        self.store.up = False
+    def go_down(self) -> None:
+        self.store.is_up = False
 
     @rule()
-    def come_up(self):
-        self.store.up = True
+    def come_up(self) -> None:
+        self.store.is_up = True
 
-    @rule(at=st.integers(0, 4))
-    def stumble(self, at):
-        self.store.stumbles = at
+    @rule(index=st.integers(0, 4))
+    def fail_in_batch(self, index: int) -> None:
+        self.store.fails_at = index
 
     @rule()
-    def fill_the_disk(self):
-        (pages,) = self.keeper._journal._db.execute("PRAGMA page_count").fetchone()
-        self.keeper._journal._db.execute(f"PRAGMA max_page_count={pages}")
+    def fill_the_disk(self) -> None:
+        (pages,) = self.journal._db.execute("PRAGMA page_count").fetchone()
+        self.journal._db.execute(f"PRAGMA max_page_count={pages}")
         self.full = True
 
     @rule()
-    def free_the_disk(self):
-        self.keeper._journal._db.execute(f"PRAGMA max_page_count={FOREVER}")
+    def free_the_disk(self) -> None:
+        self.journal._db.execute(f"PRAGMA max_page_count={FOREVER}")
         self.full = False
-        self.keeper.catch_up()
-        assert None is self.keeper.tail.oldest()
-        self.look_at_the_disk()
+        self.writer.catch_up()
+        assert None is self.writer.overflow.oldest()
+        self.read_disk()
 
-    @precondition(lambda self: self.store.offline_reason)
+    @precondition(lambda self: self.store.is_offline)
     @rule()
-    def server_answers(self):
-        """The vendor hands its recording over."""
+    def upload(self) -> None:
+        """Upload the vendor's offline recording."""
         with self.store.lock:
-            self.store.offline_reason = False
-            self.store.server = self.store.kept
+            self.store.is_offline = False
+            self.store.uploaded = self.store.durable
         self.delivery.wake()
 
-    @rule(at=st.none() | st.integers(0, 4), loses=st.integers(0, 6), offline_reason=st.booleans())
-    def crash(self, at, loses, offline_reason):
-        """Killed at once, or in the middle of the next write; meanwhile the store may lose what it had."""
+    @rule(index=st.none() | st.integers(0, 4), loses=st.integers(0, 6), is_offline=st.booleans())
+    def crash(self, index: int | None, loses: int, is_offline: bool) -> None:
+        """Kill the process at once, or at an index of its next batch. Afterwards the store may lose records."""
         with self.store.lock:
-            self.store.dies, self.store.dead = at, at is None
-        if at is not None:
-            self.say(["loss"] * (at + 1))
-            self.delivery.wait_confirmed(len(self.said), time.monotonic() + 0.01)
-            self.store.dead = True
+            self.store.dies_at, self.store.is_dead = index, index is None
+        if index is not None:
+            self.log(["loss"] * (index + 1))
+            self.delivery.wait_confirmed(len(self.logged), time.monotonic() + 0.01)
+            self.store.is_dead = True
         self.delivery.wake()
         assert self.delivery.wait_ended(time.monotonic() + PATIENCE)
         self.end_process()
-        self.meanwhile(loses, offline_reason)
+        self.change_store(loses, is_offline)
         self.start()
 
-    @rule(loses=st.integers(0, 6), offline_reason=st.booleans(), upload_offline=st.booleans())
-    def stop_and_start(self, loses, offline_reason, upload_offline):
-        """The program ends as it should, and the run is opened again later."""
-        patience = PATIENCE if self.store.up else 0.01
+    @rule(loses=st.integers(0, 6), is_offline=st.booleans(), uploads=st.booleans())
+    def stop_and_start(self, loses: int, is_offline: bool, uploads: bool) -> None:
+        """End the process normally, and resume the run later."""
+        patience = PATIENCE if self.store.is_up else 0.01
         self.delivery.finish("finished", 0, time.monotonic() + patience)
         assert self.delivery.wait_ended(time.monotonic() + PATIENCE)
-        self.keeper.close()
-        if self.store.up and self.delivery.was_open:
-            assert self.store.number(self.store.server) >= self.delivery.position
-        if upload_offline and self.store.offline_reason:
-            self.server_answers()
+        self.writer.close()
+        if self.store.is_up and self.delivery.was_open:
+            assert self.store.number(self.store.uploaded) >= self.delivery.position
+        if uploads and self.store.is_offline:
+            self.upload()
         self.end_process()
-        self.meanwhile(loses, offline_reason)
+        self.change_store(loses, is_offline)
         self.start()
 
-    def meanwhile(self, loses, offline_reason):
-        if self.store.knows:
+    def change_store(self, loses: int, is_offline: bool) -> None:
+        if self.store.reports_seq:
             self.store.lose(loses)
-            self.store.offline_reason = offline_reason
+            self.store.is_offline = is_offline
 
-    @precondition(lambda self: self.store.up and not self.store.offline_reason)
+    @precondition(lambda self: self.store.is_up and not self.store.is_offline)
     @rule()
-    def settle(self):
-        """Whatever was before: what was said is there now."""
+    def settle(self) -> None:
+        """Deliver everything, whatever happened before."""
         deadline = time.monotonic() + PATIENCE
-        while not self.delivery.was_open:  # until it is, its cursor is what an earlier process knew
+        while not self.delivery.was_open:  # until it is, its cursor is that of an earlier process
             self.delivery.wait_opened(deadline)
             assert time.monotonic() < deadline
-        assert self.delivery.wait_confirmed(len(self.said), deadline)
-        stats = self.delivery.stats(len(self.said), 0)
-        tags = Counter(tag for seq, (_, tag) in enumerate(self.said, 1))
+        assert self.delivery.wait_confirmed(len(self.logged), deadline)
+        stats = self.delivery.stats(len(self.logged), 0)
+        tags = Counter(tag for seq, (_, tag) in enumerate(self.logged, 1))
         assert 0 == stats.pending
-        assert len(self.said) == stats.delivered + stats.rejected + stats.filtered
-        if not self.holes and not self.unsure:
+        assert len(self.logged) == stats.delivered + stats.rejected + stats.filtered
+        if not self.holes and not self.unknown:
             assert (tags["loss"], tags["refused"], tags["text"]) == (stats.delivered, stats.rejected, stats.filtered)
         self.compare()
 
-    def compare(self):
-        """The store against what was said: once, and in order."""
-        found = Counter(self.store.held_ids())
-        for seq, (number, tag) in enumerate(self.said, 1):
+    def compare(self) -> None:
+        """Check that the store has the logged records once, and in order."""
+        found = Counter(self.store.uploaded_ids())
+        for seq, (number, tag) in enumerate(self.logged, 1):
             if tag == "loss" and seq not in self.holes:
-                assert 1 <= found[number] <= max(1, self.often[number]), (seq, number)
+                assert 1 <= found[number] <= max(1, self.most[number]), (seq, number)
             elif tag != "loss":
                 assert 0 == found[number]
-        once = [number for number in dict.fromkeys(self.store.held_ids()) if number not in self.gone]
+        once = [number for number in dict.fromkeys(self.store.uploaded_ids()) if number not in self.lost]
         assert sorted(once) == once
-        assert set(once) <= {number for number, _ in self.said}
+        assert set(once) <= {number for number, _ in self.logged}
 
     @invariant()
-    def nothing_is_claimed_that_is_not_held(self):
+    def the_cursor_is_not_ahead_of_the_store(self) -> None:
         if not hasattr(self, "delivery"):
             return
         with self.store.lock:
-            cursor, held = self.delivery.cursor, set(self.store.held_ids())
+            cursor, held = self.delivery.cursor, set(self.store.uploaded_ids())
         assert cursor.position == cursor.delivered + cursor.filtered + cursor.rejected
-        stats = self.delivery.stats(len(self.said), 0)
-        assert 0 <= stats.pending <= len(self.said)
+        stats = self.delivery.stats(len(self.logged), 0)
+        assert 0 <= stats.pending <= len(self.logged)
         if self.delivery.was_open:
-            for seq, (number, tag) in enumerate(self.said[: cursor.position], 1):
+            for seq, (number, tag) in enumerate(self.logged[: cursor.position], 1):
                 assert tag != "loss" or number in held or seq in self.holes
 
-    def teardown(self):
+    def teardown(self) -> None:
         if not hasattr(self, "delivery"):
             return
         try:
             self.free_the_disk()
             self.come_up()
-            if self.store.offline_reason:
-                self.server_answers()
+            if self.store.is_offline:
+                self.upload()
             self.settle()
-            self.keeper.write_notes()
+            self.writer.write_facts()
             with JournalReader(self.folder) as reader:
                 assert self.delivery.position == reader.cursors().get("model", Cursor()).position
-                refused = {one.seq for one in reader.rejections("model")}
-            expected = {seq for seq, (_, tag) in enumerate(self.said, 1) if tag == "refused"} - self.holes
-            assert expected - self.unsure <= refused <= expected
+                refused = {rejection.seq for rejection in reader.rejections("model")}
+            expected = {seq for seq, (_, tag) in enumerate(self.logged, 1) if tag == "refused"} - self.holes
+            assert expected - self.unknown <= refused <= expected
         finally:
             with self.store.lock:
-                self.store.dead = True
+                self.store.is_dead = True
             self.delivery.wake()
             self.delivery.wait_ended(time.monotonic() + PATIENCE)
-            self.keeper._journal._stack.close()
-            self.place.cleanup()
+            self.journal._stack.close()
+            self.temporary.cleanup()

@@ -1,14 +1,17 @@
-"""Backends that a delivery process can import: each misbehaves in a way of its own."""
+"""Define backends that a delivery process can import. Each misbehaves in its own way."""
+
+from __future__ import annotations
 
 import json
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 
-from tracelet.backends.base import Backend
-from tracelet.records import Scalar
+from tracelet.backends.base import Backend, Batch, Status
+from tracelet.records import RunInfo, Scalar
 
 
 class _Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -16,29 +19,30 @@ class _Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     token: str | None = None
 
 
-class _Kept(Backend):
-    """Appends the values it gets to `values.jsonl`, which is what it holds."""
+class _FileBackend(Backend):
+    """Append the values of scalars to `values.jsonl`, its store."""
 
     Config = _Config
     accepts = (Scalar,)
 
-    def open(self, run):
+    def open(self, run: RunInfo) -> None:
         self.file = Path(self.config.dir) / "values.jsonl"
 
-    def write(self, batch):
+    def write(self, batch: Batch) -> None:
+        scalars = [record for record in batch if isinstance(record, Scalar)]
         with self.file.open("a") as file:
-            file.writelines(f"{json.dumps(record.value)}\n" for record in batch)
+            file.writelines(f"{json.dumps(scalar.value)}\n" for scalar in scalars)
 
 
-class Crashing(_Kept):
-    """Its process dies, once, when half of the records are there."""
+class Crashing(_FileBackend):
+    """Kill its process once, when half of the records are stored."""
 
     name = "crashing"
 
-    def resume_after(self):
+    def resume_after(self) -> int:
         return len(self.file.read_text().splitlines()) if self.file.exists() else 0
 
-    def write(self, batch):
+    def write(self, batch: Batch) -> None:
         super().write(batch)
         mark = self.file.with_name("crashed")
         if batch.last >= 50 and not mark.exists():
@@ -46,35 +50,35 @@ class Crashing(_Kept):
             os._exit(7)
 
 
-class Hanging(_Kept):
-    """Its end never comes."""
+class Hanging(_FileBackend):
+    """Never return from `close`."""
 
     name = "hanging"
 
-    def close(self, status, exit_code):
+    def close(self, status: Status, exit_code: int) -> None:
         while True:
             time.sleep(1)
 
 
-class Talking(_Kept):
-    """Tells where it works, and prints its credential."""
+class Talking(_FileBackend):
+    """Describe its process in `process.json`, and reveal its credential in an error."""
 
     name = "talking"
-    foreign = ("TALKING_PARENT",)
+    parent_env = ("TALKING_PARENT",)
 
-    def open(self, run):
+    def open(self, run: RunInfo) -> None:
         super().open(run)
-        told = {"pid": os.getpid(), "parent": os.environ.get("TALKING_PARENT"), "nice": os.nice(0)}
-        self.file.with_name("told.json").write_text(json.dumps(told))
+        process = {"pid": os.getpid(), "parent": os.environ.get("TALKING_PARENT"), "nice": os.nice(0)}
+        self.file.with_name("process.json").write_text(json.dumps(process))
         self.address = f"https://example.org/{os.getpid()}"
 
-    def secrets(self):
+    def secrets(self) -> Iterable[str]:
         return [self.config.token] if self.config.token else []
 
-    def write(self, batch):
+    def write(self, batch: Batch) -> None:
         super().write(batch)
         raise ValueError(f"the token is {self.config.token}")
 
     @property
-    def url(self):
+    def url(self) -> str | None:
         return getattr(self, "address", None)

@@ -77,23 +77,23 @@ def test_the_program_keeps_its_own_process(tmp_path):
         exp = tracelet.start_logging(backend="talking", config={"dir": str(tmp_path)}, delivery="process")
     finally:
         del os.environ["TALKING_PARENT"]
-    told = json.loads((tmp_path / "told.json").read_text())
+    process = json.loads((tmp_path / "process.json").read_text())
     (worker,) = processes()
-    assert (worker.pid, None) == (told["pid"], told["parent"])
-    assert told["nice"] > os.nice(0)
+    assert (worker.pid, None) == (process["pid"], process["parent"])
+    assert process["nice"] > os.nice(0)
     assert f"https://example.org/{worker.pid}" == exp.url
 
 
 def test_native_says_why_there_is_none(tmp_path):
     exp = tracelet.start_logging(backend="csv", delivery="process", connect_timeout=DEADLINE)
-    with pytest.raises(NativeUnavailable, match=r"in a process of its own.*delivery='thread'"):
+    with pytest.raises(NativeUnavailable, match=r"in another process.*delivery='thread'"):
         _ = exp.get_backend("csv").native
     assert exp.wandb_run is None
 
 
 def test_the_accessors_say_so_as_well():
     exp = tracelet.start_logging(backend="wandb", delivery="process", wait=False)
-    with pytest.raises(NativeUnavailable, match="the wandb run is in a process of its own"):
+    with pytest.raises(NativeUnavailable, match="the wandb run is in another process"):
         _ = exp.wandb_run
     exp.stop(timeout=0)
 
@@ -150,7 +150,7 @@ def test_what_goes_wrong_there_is_told_here(tmp_path, caplog, values):
     stats = exp.stats()
     assert 1 == stats.backends["talking"].rejected
     assert "error in Talking.write: ValueError" in stats.causes
-    assert "talking refuses a record: ValueError: the token is ***" in caplog.text
+    assert "talking rejected a record: ValueError: the token is ***" in caplog.text
     for path in exp.folder.rglob("*"):
         if path.is_file():
             assert token.encode() not in path.read_bytes()
@@ -166,9 +166,9 @@ def test_a_backend_that_another_process_cannot_have_is_refused(tmp_path):
     register_backend("inner", Inner)
     with pytest.raises(ConfigurationError, match=r"inner.*another process cannot import"):
         tracelet.start_logging(backend="inner", delivery="process")
-    with pytest.raises(ConfigurationError, match="takes backends by their names"):
+    with pytest.raises(ConfigurationError, match="needs names of backends, got the object"):
         tracelet.start_logging(backend=MemoryBackend(), delivery="process")
-    with pytest.raises(ConfigurationError, match=r"config key 'settings' of backend 'wandb' is no plain data"):
+    with pytest.raises(ConfigurationError, match=r"config key 'settings' of backend 'wandb' must be plain data"):
         tracelet.start_logging(backend="wandb", config={"settings": {"x": object()}}, delivery="process")
     assert tracelet.get_active_experiment() is None
     assert [] == our_threads()
@@ -272,7 +272,7 @@ def test_while_the_process_finishes_the_run_is_in_use(tmp_path):
 
 def test_a_process_that_dies_is_started_again(tmp_path, values, monkeypatch, caplog):
     """It goes on where the store is; nothing is lost, and nothing is there twice."""
-    monkeypatch.setattr(client, "_RESTARTS", (0.1, 0.1))
+    monkeypatch.setattr(client, "_RESTART_PAUSES", (0.1, 0.1))
     exp = tracelet.start_logging(backend="crashing", config={"dir": str(tmp_path)}, delivery="process")
     for step in range(100):
         exp.log_metric("loss", step, step)
@@ -286,7 +286,7 @@ def test_a_process_that_dies_is_started_again(tmp_path, values, monkeypatch, cap
 
 def test_a_process_that_dies_again_and_again_is_given_up(monkeypatch):
     """The run goes on without it; what waits is in the journal, and can be synced."""
-    monkeypatch.setattr(client, "_RESTARTS", (0.05,))
+    monkeypatch.setattr(client, "_RESTART_PAUSES", (0.05,))
     exp = tracelet.start_logging(backend="csv", delivery="process")
     for _ in range(2):
         wait_until(processes, "no process is started")
@@ -306,7 +306,7 @@ def test_a_process_that_dies_again_and_again_is_given_up(monkeypatch):
 
 def test_a_system_that_has_no_process_to_give(monkeypatch, swallowed):
     """The run goes on, and the process is tried again."""
-    monkeypatch.setattr(client, "_RESTARTS", (0.05, 0.05))
+    monkeypatch.setattr(client, "_RESTART_PAUSES", (0.05, 0.05))
     start, refused = subprocess.Popen, []
 
     def refuse(*args, **kwargs):

@@ -3,7 +3,7 @@
 import pytest
 import test_every_backend
 from backends.stores import READERS
-from test_every_backend import (  # noqa: F401 - collected here too, over the stores of this module
+from backends.test_every_backend import (  # noqa: F401 - collected here too, over the stores of this module
     Told,
     test_every_alert_is_in_the_store,
     test_every_artifact_is_in_the_store,
@@ -27,13 +27,13 @@ PROGRAM = """
     import tracelet
     from tracelet.journal.store import JournalReader
     from tracelet.journal.spool import Spool
-    from backends.workload import say
+    from backends.workload import log_everything
 
     folder = pathlib.Path.cwd()
     experiment = tracelet.start_logging(
         "all kinds", "fidelity", backends, flush_timeout=180, delivery="process", wait=False
     )
-    said = say(experiment, folder)
+    said = log_everything(experiment, folder)
     experiment.stop()
     assert not {"wandb", "mlflow", "clearml", "aim"} & set(sys.modules), "a vendor was imported here"
     stats = {name: msgspec.to_builtins(one) for name, one in experiment.stats().backends.items()}

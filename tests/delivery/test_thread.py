@@ -245,7 +245,7 @@ def test_rejections_of_one_cause_are_said_once(caplog):
     log(experiment, 100)
     assert experiment.flush(30)
     experiment.stop()
-    assert 1 == len(warnings(caplog, "refuses a record"))
+    assert 1 == len(warnings(caplog, "rejected a record"))
     with JournalReader(experiment.folder) as reader:
         assert list(range(1, 101)) == [one.seq for one in reader.rejections("strict")]
 

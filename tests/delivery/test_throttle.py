@@ -16,56 +16,56 @@ def test_portions_grow_while_they_are_quick():
     found = Throttle()
     sizes = []
     for _ in range(10):
-        sizes.append(found.portion)
-        found.wrote(found.portion, 0.001, finishing=False)
+        sizes.append(found.batch_size)
+        found.measure(found.batch_size, 0.001, finishing=False)
     assert [64, 128, 256, 512, 1024, 2048, 4096, 4096, 4096, 4096] == sizes
 
 
 def test_a_slow_portion_is_halved():
     found = Throttle()
-    found.wrote(64, 1.0, finishing=False)
-    assert 32 == found.portion
-    found.wrote(1, 1.0, finishing=False)
-    assert 1 == found.portion
+    found.measure(64, 1.0, finishing=False)
+    assert 32 == found.batch_size
+    found.measure(1, 1.0, finishing=False)
+    assert 1 == found.batch_size
 
 
 def test_a_part_of_a_portion_does_not_make_it_grow():
     found = Throttle()
-    found.wrote(3, 0.001, finishing=False)
-    assert 64 == found.portion
+    found.measure(3, 0.001, finishing=False)
+    assert 64 == found.batch_size
 
 
 def test_what_fits_into_the_time_left():
     found = Throttle()
-    assert 64 == found.fitting(64, 0.0)  # nothing is known yet
-    found.wrote(64, 6.4, finishing=True)
-    assert (10, 32, 0) == (found.fitting(32, 1.0), found.fitting(32, 100.0), found.fitting(32, -1.0))
+    assert 64 == found.fits_in(64, 0.0)  # nothing is known yet
+    found.measure(64, 6.4, finishing=True)
+    assert (10, 32, 0) == (found.fits_in(32, 1.0), found.fits_in(32, 100.0), found.fits_in(32, -1.0))
 
 
 def test_a_rest_is_many_times_the_work():
     found = Throttle()
-    found.wrote(64, 0.064, finishing=False)
-    assert pytest.approx(0.3) == found.rest(0.01, 0.01, behind=100)
-    assert pace._REST_MOST == found.rest(10.0, 10.0, behind=100)
+    found.measure(64, 0.064, finishing=False)
+    assert pytest.approx(0.3) == found.pause_after(0.01, 0.01, backlog=100)
+    assert pace._MAX_PAUSE == found.pause_after(10.0, 10.0, backlog=100)
 
 
 def test_a_vendors_own_threads_count():
     """Up to eight times what the delivery worked; waiting for a slow server is no work."""
     found = Throttle()
-    found.wrote(64, 0.064, finishing=False)
-    assert pytest.approx(0.6) == found.rest(0.01, 0.02, behind=100)
-    assert pytest.approx(0.24) == found.rest(0.001, 2.0, behind=100)
+    found.measure(64, 0.064, finishing=False)
+    assert pytest.approx(0.6) == found.pause_after(0.01, 0.02, backlog=100)
+    assert pytest.approx(0.24) == found.pause_after(0.001, 2.0, backlog=100)
 
 
 def test_a_long_backlog_shortens_the_rest():
     """At a millisecond each, ten thousand records would hold up the end of the run for ten seconds."""
     found = Throttle()
-    found.wrote(64, 0.064, finishing=False)
-    assert pytest.approx(0.04) == found.rest(0.01, 0.02, behind=10_000)
+    found.measure(64, 0.064, finishing=False)
+    assert pytest.approx(0.04) == found.pause_after(0.01, 0.02, backlog=10_000)
 
 
 def test_a_process_of_its_own_does_not_rest():
-    assert 0.0 == Throttle(yields=False).rest(1.0, 1.0, behind=0)
+    assert 0.0 == Throttle(pauses=False).pause_after(1.0, 1.0, backlog=0)
 
 
 class Slow(Backend):
@@ -89,8 +89,8 @@ class Slow(Backend):
 
 def test_a_flush_and_the_end_do_not_wait_for_a_rest(monkeypatch):
     """Each portion asks for a rest of 1,000 seconds."""
-    monkeypatch.setattr(pace, "_REST", 5000.0)
-    monkeypatch.setattr(pace, "_REST_MOST", 1000.0)
+    monkeypatch.setattr(pace, "_PAUSE_FACTOR", 5000.0)
+    monkeypatch.setattr(pace, "_MAX_PAUSE", 1000.0)
     backend = Slow()
     with tracelet.start_logging(backend=backend) as exp:
         for step in range(3):

@@ -209,7 +209,7 @@ def test_what_has_no_name_needs_one(artifact, path, experiment):
 
 
 def test_a_frame_in_an_unknown_form(experiment):
-    with pytest.raises(tracelet.ArtifactError, match=r"\.csv, \.tsv, \.json, \.parquet, not as '\.doc'"):
+    with pytest.raises(tracelet.ArtifactError, match=r"\.csv, \.tsv, \.json, \.parquet, got '\.doc'"):
         experiment.log_artifact(pd.DataFrame(), "a.doc")
 
 
@@ -220,7 +220,7 @@ def test_a_figure_in_an_unknown_form(experiment):
 
 @pytest.mark.parametrize("artifact", [5, None, object(), [1, 2], {"a": 1}])
 def test_what_is_no_artifact(artifact, experiment):
-    with pytest.raises(tracelet.ArtifactError, match=f"not {type(artifact).__name__}"):
+    with pytest.raises(tracelet.ArtifactError, match=f"got {type(artifact).__name__}"):
         experiment.log_artifact(artifact)
 
 

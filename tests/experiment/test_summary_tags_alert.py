@@ -84,7 +84,7 @@ def test_nothing_said_is_no_record(experiment, records):
 
 @pytest.mark.parametrize("given", [5, "words", [1, 2], {1: 2}, [("a",)]])
 def test_what_are_no_figures_is_refused(given, experiment):
-    with pytest.raises(tracelet.TraceletError, match="figure"):
+    with pytest.raises(tracelet.TraceletError, match="^summary.* must be a "):
         experiment.summary.update(given)
     assert (0, {}) == (experiment.stats().submitted, dict(experiment.summary))
 
@@ -115,7 +115,7 @@ def test_tags_are_words(experiment, records):
 
 @pytest.mark.parametrize("bad", ["", "  ", None, 5, ["a", "b"]])
 def test_what_is_no_tag_is_refused(bad, experiment):
-    with pytest.raises(tracelet.TraceletError, match="a tag is a word"):
+    with pytest.raises(tracelet.TraceletError, match="a tag must be a non-empty str"):
         experiment.add_tags("good", bad)
     assert 0 == experiment.stats().submitted
 
@@ -149,7 +149,7 @@ def test_after_the_end_nothing_is_kept(experiment, memory):
 def test_credentials_are_hidden():
     """In the words of each, as in parameters."""
     secrets = Secrets()
-    secrets.learn(["s3cret-value"])
+    secrets.add(["s3cret-value"])
     words = "see s3cret-value"
     for record in (Summary({"a": words}, 1.0), Tags((words,), 1.0), Alert(words, words, "info", 1.0)):
         assert "s3cret-value" not in repr(secrets.clean(record))
@@ -271,7 +271,7 @@ def test_mlflow_compares_runs_by_the_numbers(tmp_path):
     given(tmp_path, "mlflow", records[:2])
     given(tmp_path, "mlflow", records[2:], after=2)
     run = mlflow_store.only(tmp_path / "mlflow.db")
-    assert {"best": 0.5, "acc@1": 2.0} == run.figures()
+    assert {"best": 0.5, "acc@1": 2.0} == run.summary_metrics()
     assert ("true", '["a"]', "x" * 3999 + "…") == tuple(
         run.tags[f"summary/{name}"] for name in ("done", "classes", "why")
     )

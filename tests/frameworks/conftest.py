@@ -4,7 +4,7 @@ import os
 
 import pytest
 from backends import csv_store
-from frameworks.event_compare import PARAMS, as_told, in_files
+from frameworks.event_compare import PARAMS, in_files, in_memory
 
 import tracelet
 from tracelet.records import Params, Scalar, shown_step
@@ -35,7 +35,7 @@ def carried(experiment, memory):
 
     def compare(base, root, members=None):
         experiment.stop()
-        expected, found = in_files(base, root, members or {}), as_told(memory)
+        expected, found = in_files(base, root, members or {}), in_memory(memory)
         assert expected
         assert sorted(expected) == sorted(found)
         for name, points in expected.items():

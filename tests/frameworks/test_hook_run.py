@@ -105,7 +105,7 @@ def test_what_cannot_be_logged_is_left_out_and_said_once(experiment, records, ca
     for _ in range(2):
         run.log({2: "text", 3: 0.5, "loss": 0.1, "note": "a text"}, 1.5)
     assert [("loss", 1), ("note", 1)] * 2 == [(one.tag, one.step) for one in records()]
-    assert 2 == caplog.text.count("TheHook: a name is a str")
+    assert 2 == caplog.text.count("TheHook: a name must be a str")
 
 
 @pytest.mark.parametrize("value", [np.float32, torch.Tensor, torch.empty(2, device="meta")], ids=str)

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from backends import csv_store
-from frameworks.event_compare import as_told, in_files
+from frameworks.event_compare import in_files, in_memory
 from programs import ending, the_run
 
 from tracelet.journal.store import JournalReader
@@ -39,7 +39,7 @@ def test_a_script_is_carried_whole():
 
     root = min(Path("out").rglob("events.out.tfevents.*")).parent
     expected = in_files("out", root, {})
-    assert expected == as_told(SimpleNamespace(records=records))
+    assert expected == in_memory(SimpleNamespace(records=records))
     assert [1, 2, 3, 4, 5, 6, 7, 8] == [step for _, step, *_ in expected["train/loss"]]
     assert [4, 8, 8] == [step for _, step, *_ in expected["eval/accuracy"]]
     ((*_, configuration),) = expected["model_config"]

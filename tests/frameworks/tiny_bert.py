@@ -1,11 +1,15 @@
-"""The smallest Transformers training that is one: a BERT of a few numbers, and sentences of random words."""
+"""Train the smallest possible Transformers model: a tiny BERT, and sentences of random words."""
+
+from __future__ import annotations
 
 import importlib
+from pathlib import Path
+from typing import Any
 
 WORDS, LENGTH = 16, 6
 
 
-def model():
+def model() -> Any:
     transformers = importlib.import_module("transformers")
     config = transformers.BertConfig(
         vocab_size=WORDS,
@@ -19,15 +23,17 @@ def model():
     return transformers.BertForSequenceClassification(config)
 
 
-def sentences(count=8):
+def sentences(count: int = 8) -> list[dict[str, Any]]:
     import torch
 
     words = torch.randint(WORDS, (count, LENGTH), generator=torch.Generator().manual_seed(0))
-    return [{"input_ids": one, "labels": one[0] % 2} for one in words]
+    return [{"input_ids": sentence, "labels": sentence[0] % 2} for sentence in words]
 
 
-def trainer(folder, *, callbacks=None, report_to="none", **arguments):
-    """A Trainer that logs each of its four steps and judges itself after each of its two epochs; each is the same."""
+def trainer(
+    folder: Path, *, callbacks: list[Any] | None = None, report_to: str | list[str] = "none", **arguments: Any
+) -> Any:
+    """Return a deterministic Trainer that logs each of four steps, and evaluates after each of two epochs."""
     transformers = importlib.import_module("transformers")
     transformers.set_seed(1)
     return transformers.Trainer(

@@ -1,4 +1,10 @@
-"""Event files made byte for byte, and journals read back."""
+"""Write event files byte for byte, and read journals back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -7,56 +13,61 @@ from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
 from tracelet.importer import import_run
 from tracelet.journal.store import JournalReader
-from tracelet.records import Embedding, Params, Scalar
+from tracelet.records import Embedding, Params, Record, Scalar
 
 BEGUN = 1_700_000_000
 
 
-def framed(data):
-    """One record as TensorBoard frames it, with TensorBoard's own checksum."""
+def framed(data: bytes) -> bytes:
+    """Return a record in TensorBoard's frame, with TensorBoard's own checksum."""
     length = len(data).to_bytes(8, "little")
-    sums = (masked_crc32c(part).to_bytes(4, "little") for part in (length, data))
+    sums: Iterator[bytes] = (masked_crc32c(part).to_bytes(4, "little") for part in (length, data))
     return length + next(sums) + data + next(sums)
 
 
-def event(step, value=0.5, tag="loss", wall_time=None):
-    made = Event(step=step, wall_time=BEGUN + step if wall_time is None else wall_time)
-    made.summary.value.add(tag=tag, simple_value=value)
-    return framed(made.SerializeToString())
+def event(step: int, value: float = 0.5, tag: str = "loss", wall_time: float | None = None) -> bytes:
+    """Return the framed event of a scalar."""
+    scalar = Event(step=step, wall_time=BEGUN + step if wall_time is None else wall_time)
+    scalar.summary.value.add(tag=tag, simple_value=value)
+    return framed(scalar.SerializeToString())
 
 
-def write(folder, *pieces, begun=BEGUN):
-    """The path of an event file of `pieces` in `folder`."""
+def write(folder: Path, *pieces: bytes, begun: int = BEGUN) -> Path:
+    """Write an event file of `pieces` to `folder`, and return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"events.out.tfevents.{begun}.host.1.0"
     path.write_bytes(b"".join(pieces))
     return path
 
 
-def records(folder):
-    """What the journal in a run's folder holds."""
+def records(folder: Path) -> list[Record]:
+    """Return the records of the journal in a run's folder."""
     with JournalReader(folder) as reader:
         return list(reader.records())
 
 
-def imported(source, base, **more):
-    """The records of the run that `source` becomes."""
-    return records(import_run(source, base=base, **more).folder)
+def imported(source: Path, base: Path, **options: Any) -> list[Record]:
+    """Import `source` as a run, and return its records."""
+    run = import_run(source, base=base, **options)
+    assert run is not None
+    return records(run.folder)
 
 
-def steps(found):
-    return [one.step for one in found if isinstance(one, Scalar)]
+def steps(found: Iterable[Record]) -> list[int | None]:
+    return [record.step for record in found if isinstance(record, Scalar)]
 
 
-def as_in_files(record):
-    """A record of live capture without what no event file holds: float64, a step that was not given, the ints, bools
-    and None of hyper-parameters, the moment of an embedding."""
+def as_in_files(record: Any) -> Any:
+    """Return a captured record without data that no event file has.
+
+    These are: float64; a missing step; the ints, bools and None of hyper-parameters; the time of an embedding.
+    """
     match record:
         case Params(values=values):
-            told = {name: float(one) if isinstance(one, int) else one for name, one in values.items()}
-            told = {name: one for name, one in told.items() if one is not None}
+            floats = {name: float(value) if isinstance(value, int) else value for name, value in values.items()}
+            stored = {name: value for name, value in floats.items() if value is not None}
             # By repr: 1.0 == 1 == True.
-            return msgspec.structs.replace(record, values=repr(sorted(told.items())))
+            return msgspec.structs.replace(record, values=repr(sorted(stored.items())))
         case Scalar(value=value, step=step):
             return msgspec.structs.replace(record, value=float(np.float32(value)), step=step or 0)
         case Embedding(step=step):

@@ -1,4 +1,4 @@
-"""A model of the journal: batches, cursors, and what may be left of them after a kill, a power cut or damage."""
+"""Model the journal: batches, cursors, and the possible remains of them after a kill, a power cut or damage."""
 
 from __future__ import annotations
 
@@ -6,18 +6,23 @@ import shutil
 import sqlite3
 import tempfile
 from pathlib import Path
+from typing import TypeAlias
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from tracelet.journal.store import Cursor, Journal, JournalReader, Rejection
-from tracelet.records import Params, Scalar, Text
+from tracelet.journal.store import Cursor, Journal, JournalReader, Rejection, StoredBatch
+from tracelet.records import Params, Record, Scalar, Text
 
 BACKENDS = ("csv", "wandb")
+BatchState: TypeAlias = tuple[int, int, str]
+"""(first, last, state) of a batch; the state is whole, hole or damaged."""
+State: TypeAlias = tuple[tuple[BatchState, ...], dict[str, Cursor], dict[str, dict[int, str]]]
+"""Batches, cursors by backend, and reasons of rejections by backend and sequence number."""
 
 
-def record(number):
-    """The record with this sequence number; every kind of form in turn."""
+def record(number: int) -> Record:
+    """Return the record with this sequence number; three kinds take turns."""
     match number % 3:
         case 0:
             return Scalar("loss", number / 7, number, 1.0)
@@ -28,18 +33,20 @@ def record(number):
 
 
 class JournalModel(RuleBasedStateMachine):
-    """`batches`: (first, last, state) with the states whole, hole and damaged."""
+    """Write one journal in several processes, and compare it with `batches`, `cursors` and `rejected`."""
 
     @initialize()
-    def begin(self):
-        self.place = tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
+    def begin(self) -> None:
+        self.temporary = tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
         self.processes = 0
-        self.folder = Path(self.place.name, "run")
-        self.batches, self.cursors, self.rejected = [], {}, {}
+        self.folder = Path(self.temporary.name, "run")
+        self.batches: list[BatchState] = []
+        self.cursors: dict[str, Cursor] = {}
+        self.rejected: dict[str, dict[int, str]] = {}
         self.open()
 
-    def open(self):
-        """A new process: as far as the journal goes, the earlier ones were as well."""
+    def open(self) -> None:
+        """Open the journal as a new process does."""
         self.journal = Journal(self.folder)
         self.readers = [(JournalReader(self.folder), 0), (JournalReader(self.folder), self.last)]
         self.states = [self.state()]
@@ -47,34 +54,34 @@ class JournalModel(RuleBasedStateMachine):
         assert self.last == self.journal.last
 
     @property
-    def last(self):
+    def last(self) -> int:
         return self.batches[-1][1] if self.batches else 0
 
-    def state(self):
+    def state(self) -> State:
         rejected = {name: dict(seqs) for name, seqs in self.rejected.items() if seqs}
         return tuple(self.batches), dict(self.cursors), rejected
 
     @rule(count=st.integers(1, 6))
-    def append(self, count):
+    def append(self, count: int) -> None:
         first = self.last + 1
         assert first + count - 1 == self.journal.append([record(number) for number in range(first, first + count)])
         self.batches.append((first, first + count - 1, "whole"))
         self.states.append(self.state())
 
     @rule(count=st.integers(1, 4))
-    def skip(self, count):
-        """The disk was full, and these were delivered from memory."""
+    def skip(self, count: int) -> None:
+        """Skip records, as if they were delivered from memory while the disk was full."""
         first = self.last + 1
         self.journal.skip_to(self.last + count)
         self.batches.append((first, first + count - 1, "hole"))
         self.states.append(self.state())
 
     @rule(backend=st.sampled_from(BACKENDS), part=st.floats(0, 1), refuses=st.booleans())
-    def acknowledge(self, backend, part, refuses):
-        """A cursor may also go back: its store lost something."""
+    def acknowledge(self, backend: str, part: float, refuses: bool) -> None:
+        """Move a cursor. It also moves back, as when its store lost records."""
         position = round(part * self.last)
         rejections = [Rejection(position, f"no {position}", record(position))] if refuses and position else []
-        self.rejected.setdefault(backend, {}).update({one.seq: one.reason for one in rejections})
+        self.rejected.setdefault(backend, {}).update({rejection.seq: rejection.reason for rejection in rejections})
         if rejections:
             self.states.append(self.state())
         delivered = position - len(rejections)
@@ -83,59 +90,60 @@ class JournalModel(RuleBasedStateMachine):
         self.states.append(self.state())
 
     @rule(which=st.integers(0, 1))
-    def read(self, which):
-        """Each of two readers goes on where it was: nothing left out, nothing twice."""
+    def read(self, which: int) -> None:
+        """Read the next batch with one of two readers: nothing is left out, nothing appears twice."""
         reader, position = self.readers[which]
         batch = reader.next_batch(position)
-        following = [one for one in self.batches if one[1] > position]
+        following = [expected for expected in self.batches if expected[1] > position]
         if not following:
             assert None is batch
             return
+        assert batch is not None
         self.compare(batch, following[0], position)
         self.readers[which] = reader, batch.last
 
-    def compare(self, batch, expected, position):
+    def compare(self, batch: StoredBatch, expected: BatchState, position: int) -> None:
         first, last, state = expected
         begin = max(first, position + 1)
         assert (begin, last) == (batch.first, batch.last)
         assert ([record(number) for number in range(begin, last + 1)] if state == "whole" else []) == batch.records
-        words = {"whole": "None", "hole": "were never kept", "damaged": "are damaged"}
-        assert words[state] in str(batch.damaged)
+        reasons = {"whole": "None", "hole": "were never stored", "damaged": "are damaged"}
+        assert reasons[state] in str(batch.damaged)
 
     @rule(which=st.integers(0, 1), part=st.floats(0, 1))
-    def jump(self, which, part):
-        """Reading may begin after any record."""
+    def jump(self, which: int, part: float) -> None:
+        """Move a reader to any record."""
         self.readers[which] = self.readers[which][0], round(part * self.last)
 
     @rule(part=st.floats(0, 1))
-    def damage(self, part):
-        """A bit is turned in one batch."""
-        whole = [at for at, (_, _, state) in enumerate(self.batches) if state == "whole"]
+    def damage(self, part: float) -> None:
+        """Flip a bit in one batch."""
+        whole = [index for index, (_, _, state) in enumerate(self.batches) if state == "whole"]
         if not whole:
             return
-        at = whole[min(int(part * len(whole)), len(whole) - 1)]
-        first, last, _ = self.batches[at]
+        index = whole[min(int(part * len(whole)), len(whole) - 1)]
+        first, last, _ = self.batches[index]
         with sqlite3.connect(self.folder / "journal.db", isolation_level=None) as db:
             (data,) = db.execute("SELECT data FROM batches WHERE first = ?", (first,)).fetchone()
-            place = int(part * (len(data) - 1))
-            flipped = data[:place] + bytes([data[place] ^ 16]) + data[place + 1 :]
+            offset = int(part * (len(data) - 1))
+            flipped = data[:offset] + bytes([data[offset] ^ 16]) + data[offset + 1 :]
             db.execute("UPDATE batches SET data = ? WHERE first = ?", (flipped, first))
         db.close()
-        self.batches[at] = (first, last, "damaged")
+        self.batches[index] = (first, last, "damaged")
         self.states.append(self.state())
 
     @rule()
-    def stop_and_start(self):
+    def stop_and_start(self) -> None:
         self.close_readers()
         self.journal.close()
         assert ["journal.db", "journal.lock"] == sorted(path.name for path in self.folder.iterdir())
         self.open()
 
     @rule(cut=st.none() | st.floats(0, 1))
-    def die(self, cut):
-        """Killed, or by a power cut, which may take the end of the log with it; the files are as they lie there.
+    def die(self, cut: float | None) -> None:
+        """Copy the files as a kill leaves them; with `cut`, as a power cut does, which may shorten the log.
 
-        A cut before the tables are on the disk leaves no journal at all, and is not played.
+        A cut before the tables are on the disk leaves no journal at all, and is not modelled.
         """
         self.processes += 1
         left = self.folder.with_name(f"run{self.processes}")
@@ -153,32 +161,39 @@ class JournalModel(RuleBasedStateMachine):
             assert self.states[-1] == found
         else:
             assert found in self.states
-        self.batches, self.cursors, self.rejected = list(found[0]), *found[1:]
+        batches, self.cursors, self.rejected = found
+        self.batches = list(batches)
         self.open()
 
-    def found(self, reader):
-        batches, position = [], 0
+    def found(self, reader: JournalReader) -> State:
+        """Return the state that the journal shows."""
+        batches: list[BatchState] = []
+        position = 0
         while batch := reader.next_batch(position):
-            states = {None: "whole"} if batch.damaged is None else {batch.damaged: "damaged"}
-            state = "hole" if "never kept" in str(batch.damaged) else states[batch.damaged]
+            if batch.damaged is None:
+                state = "whole"
+            else:
+                state = "hole" if "never stored" in batch.damaged else "damaged"
             batches.append((batch.first, batch.last, state))
             position = batch.last
-        rejected = {name: {one.seq: one.reason for one in reader.rejections(name)} for name in BACKENDS}
+        rejected = {
+            name: {rejection.seq: rejection.reason for rejection in reader.rejections(name)} for name in BACKENDS
+        }
         return tuple(batches), reader.cursors(), {name: seqs for name, seqs in rejected.items() if seqs}
 
     @invariant()
-    def another_process_sees_the_same(self):
+    def another_process_sees_the_same(self) -> None:
         if not hasattr(self, "journal"):
             return
         with JournalReader(self.folder) as reader:
             assert self.last == reader.last() == self.journal.last
             assert self.cursors == reader.cursors()
 
-    def close_readers(self):
+    def close_readers(self) -> None:
         for reader, _ in self.readers:
             reader.close()
 
-    def teardown(self):
+    def teardown(self) -> None:
         if not hasattr(self, "journal"):
             return
         with JournalReader(self.folder) as reader:
@@ -188,4 +203,4 @@ class JournalModel(RuleBasedStateMachine):
         assert (tuple(self.batches), self.cursors) == found[:2]
         self.close_readers()
         self.journal.close()
-        self.place.cleanup()
+        self.temporary.cleanup()

@@ -80,7 +80,7 @@ def test_payloads_become_files_and_paths(spool, folder, tmp_path):
         Embedding("e", ("tensors.tsv", "sprite.png"), (b"4", b"5"), 1, 1.0),
         Scalar("s", 1.0, 1, 1.0),
     ]
-    kept = [spool.keep(record) for record in records]
+    kept = [spool.store(record) for record in records]
     assert [0] * 5 == [payload_bytes(record) for record in kept]
     resolved = [spool.resolve(record) for record in kept]
     files = [
@@ -96,13 +96,13 @@ def test_payloads_become_files_and_paths(spool, folder, tmp_path):
     assert [b"1", b"{}", b"2", b"3", b"4", b"5"] == contents
     assert [".png", ".json", ".ply", ".ply", ".tsv", ".png"] == [os.path.splitext(file.path)[1] for file in files]
     assert records[4] is resolved[4]
-    assert kept == [spool.keep(record) for record in kept]
+    assert kept == [spool.store(record) for record in kept]
 
 
 def test_an_artifact_is_resolved_by_its_digests(spool):
     file = spool.put(b"abc", "")
     artifact = Artifact("models/", (type(file)("a/b.pt", file.digest, 3),), 1.0)
-    (found,) = spool.resolve(spool.keep(artifact)).files
+    (found,) = spool.resolve(spool.store(artifact)).files
     with open(found.path, "rb") as opened:
         assert (b"abc", "a/b.pt") == (opened.read(), found.name)
 

@@ -141,7 +141,7 @@ def test_a_batch_that_cannot_be_encoded_leaves_no_trace(journal, reader):
 
 
 def test_the_run_is_described(journal, reader):
-    with pytest.raises(JournalError, match="never described"):
+    with pytest.raises(JournalError, match="has no description"):
         reader.info()
     journal.put_info(INFO)
     journal.annotate("root", "/logs")

@@ -1,19 +1,20 @@
-"""Fifty moments of a kill, by turns over the backends; `make test-long` runs them, `make test` does not."""
+"""Kill a run at fifty random moments, on every backend in turn. Only `make test-long` runs these tests."""
 
 import os
 import random
+from pathlib import Path
 
 import pytest
 from backends.stores import READERS
 from killing import LONGEST, kill
 
 MOMENTS = int(os.environ.get("MOMENTS", "50"))
-"""How many moments; `MOMENTS=250` plays fifty for each backend."""
+"""The number of kills; `MOMENTS=250` makes fifty for each backend."""
 
 
 @pytest.mark.parametrize("number", range(MOMENTS))
-def test_a_killed_run_is_delivered_whole(number, tmp_path):
-    """At a moment that nobody chose: what was said 100 ms before is in the backend."""
+def test_a_killed_run_is_delivered_whole(number: int, tmp_path: Path) -> None:
+    """Records that were logged 100 ms before a kill at a random moment are in the backend."""
     backend = list(READERS)[number % len(READERS)]
     chance = random.Random()
     moment, alone = chance.uniform(0, LONGEST), chance.random() < 0.5

@@ -1,4 +1,4 @@
-"""Ten thousand examples of each model; `make test-long` runs them, `make test` does not."""
+"""Check ten thousand examples of each model. Only `make test-long` runs these tests."""
 
 import pytest
 from delivery.delivering import DeliveryModel, quick
@@ -10,12 +10,12 @@ pytestmark = pytest.mark.timeout(7200)
 THOROUGH = settings(max_examples=10_000, derandomize=False, suppress_health_check=list(HealthCheck))
 
 
-def test_the_journal_does_what_its_model_says():
-    """As tests/test_journal_model.py."""
+def test_the_journal_does_what_its_model_says() -> None:
+    """Repeat tests/journal/test_store_model.py."""
     run_state_machine_as_test(JournalModel, settings=settings(THOROUGH, stateful_step_count=20))
 
 
-def test_delivery_does_what_its_model_says():
-    """As tests/test_delivery_model.py."""
+def test_delivery_does_what_its_model_says() -> None:
+    """Repeat tests/delivery/test_thread_model.py."""
     with quick():
         run_state_machine_as_test(DeliveryModel, settings=settings(THOROUGH, stateful_step_count=20))

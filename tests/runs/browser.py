@@ -1,4 +1,4 @@
-"""A headless Chromium, spoken to over a pipe: no port is opened, and no driver is needed beside the browser itself."""
+"""Control a headless Chromium over a pipe: without a port, and without a driver."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ import select
 import shutil
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 DEADLINE = 60.0
-# What a browser does of its own accord, and every name and address beyond this machine.
+# They disable background activity, and every name and address beyond this machine.
 OPTIONS = (
     "--headless",
-    "--no-sandbox",  # which needs rights that a container has not
+    "--no-sandbox",  # a sandbox needs rights that a container lacks
     "--disable-gpu",
     "--disable-dev-shm-usage",
     "--disable-extensions",
@@ -38,37 +39,37 @@ OPTIONS = (
 
 
 def installed() -> str | None:
-    """The browser's path; None where there is none."""
+    """Return the browser's path; None if there is none."""
     return next((path for path in map(shutil.which, NAMES) if path), None)
 
 
 class Browser:
-    """One browser process with a profile of its own; ended, by its own process id, at the end of the block."""
+    """A browser process with its own profile. It ends with the block."""
 
     def __init__(self, program: str, profile: Path) -> None:
         theirs_in, self._out = os.pipe()
         self._in, theirs_out = os.pipe()
-        # Far from 3 and 4, which are to become these two in the browser.
-        far_in, far_out = (fcntl.fcntl(one, fcntl.F_DUPFD_CLOEXEC, 50) for one in (theirs_in, theirs_out))
+        # Higher than 3 and 4, to which `connect` copies them in the browser.
+        far_in, far_out = (fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 50) for end in (theirs_in, theirs_out))
 
         def connect() -> None:
             os.dup2(far_in, 3)
             os.dup2(far_out, 4)
 
         profile.mkdir(parents=True)
-        places = {name: str(profile) for name in ("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "TMPDIR")}
+        folders = {name: str(profile) for name in ("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "TMPDIR")}
         self._process = subprocess.Popen(
             [program, *OPTIONS, f"--user-data-dir={profile / 'data'}", "about:blank"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, **places},
-            close_fds=False,  # Python's own are closed at exec all the same
+            env={**os.environ, **folders},
+            close_fds=False,  # Python's own descriptors are closed at exec anyway
             preexec_fn=connect,
             start_new_session=True,
         )
-        for one in (theirs_in, theirs_out, far_in, far_out):
-            os.close(one)
+        for descriptor in (theirs_in, theirs_out, far_in, far_out):
+            os.close(descriptor)
         self._buffer = b""
         self._number = 0
         self._events: list[dict[str, Any]] = []
@@ -88,7 +89,7 @@ class Browser:
             os.close(self._out)
 
     def open(self, path: Path, *, width: int = 1280, height: int = 900, dark: bool = False) -> Page:
-        """The page in a tab of its own, loaded."""
+        """Load a page in a new tab."""
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         page = Page(self, target, session)
@@ -102,32 +103,33 @@ class Browser:
         return page
 
     def call(self, method: str, session: str | None = None, **params: Any) -> dict[str, Any]:
+        """Call a method of the DevTools protocol, and return its result."""
         self._number += 1
         number = self._number
         message = {"id": number, "method": method, "params": params} | ({"sessionId": session} if session else {})
         os.write(self._out, json.dumps(message).encode() + b"\0")
-        answer = self._until(lambda told: told.get("id") == number)
+        answer = self._until(lambda message: message.get("id") == number)
         assert "error" not in answer, (method, answer)
         return dict(answer["result"])
 
-    def wait(self, is_it: Any) -> dict[str, Any]:
-        """The first event that is it, of those that came already or come in time."""
+    def wait(self, matches: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """Return the first event that matches. Wait for it if there is none yet."""
         for event in self._events:
-            if is_it(event):
+            if matches(event):
                 return event
-        return self._until(lambda told: "method" in told and is_it(told))
+        return self._until(lambda message: "method" in message and matches(message))
 
     def events(self, session: str) -> list[dict[str, Any]]:
         return [event for event in self._events if event.get("sessionId") == session]
 
-    def _until(self, is_it: Any) -> dict[str, Any]:
+    def _until(self, matches: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         deadline = time.monotonic() + DEADLINE
         while True:
-            told = self._receive(deadline)
-            if "method" in told:
-                self._events.append(told)
-            if is_it(told):
-                return told
+            message = self._receive(deadline)
+            if "method" in message:
+                self._events.append(message)
+            if matches(message):
+                return message
 
     def _receive(self, deadline: float) -> dict[str, Any]:
         while b"\0" not in self._buffer:
@@ -141,7 +143,7 @@ class Browser:
 
 
 class Page:
-    """One tab."""
+    """A tab of a browser."""
 
     def __init__(self, browser: Browser, target: str, session: str) -> None:
         self._browser, self._target, self._session = browser, target, session
@@ -150,15 +152,15 @@ class Page:
         return self._browser.call(method, self._session, **params)
 
     def evaluate(self, expression: str) -> Any:
-        """The value of a JavaScript expression, as JSON can tell it."""
-        told = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
-        assert "exceptionDetails" not in told, told
-        return told["result"].get("value")
+        """Return the value of a JavaScript expression, converted by JSON."""
+        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in answer, answer
+        return answer["result"].get("value")
 
     def put(self, selector: str, value: object) -> None:
-        """Give a control a value, as a person would."""
-        told = f"{{ value: {json.dumps(value)} }}"
-        self.evaluate(f"Object.assign(document.querySelector('{selector}'), {told}).dispatchEvent(new Event('input'))")
+        """Set the value of a control, and send its `input` event."""
+        state = f"{{ value: {json.dumps(value)} }}"
+        self.evaluate(f"Object.assign(document.querySelector('{selector}'), {state}).dispatchEvent(new Event('input'))")
 
     def resize(self, width: int, height: int = 900) -> None:
         self.call(
@@ -167,7 +169,7 @@ class Page:
         self.settle()
 
     def settle(self) -> None:
-        """Until what was asked for is laid out and drawn."""
+        """Wait until the page is laid out and drawn."""
         self.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(0))))")
 
     def key(self, key: str) -> None:
@@ -181,15 +183,15 @@ class Page:
         self._mouse("mouseMoved", end, 1)
         self._mouse("mouseReleased", end, 0)
 
-    def move(self, place: tuple[float, float]) -> None:
-        self._mouse("mouseMoved", place, 0)
+    def move(self, point: tuple[float, float]) -> None:
+        self._mouse("mouseMoved", point, 0)
 
-    def _mouse(self, kind: str, place: tuple[float, float], buttons: int) -> None:
+    def _mouse(self, kind: str, point: tuple[float, float], buttons: int) -> None:
         self.call(
             "Input.dispatchMouseEvent",
             type=kind,
-            x=place[0],
-            y=place[1],
+            x=point[0],
+            y=point[1],
             button="none" if kind == "mouseMoved" and not buttons else "left",
             buttons=buttons,
             clickCount=0 if kind == "mouseMoved" else 1,
@@ -200,7 +202,7 @@ class Page:
         path.write_bytes(base64.b64decode(shot["data"]))
 
     def complaints(self) -> list[Any]:
-        """What the browser's console has: messages, exceptions, refused loads; and dialogs that opened."""
+        """Return messages of the console, exceptions, failed loads, and dialogs."""
         self.settle()
         kinds = (
             "Runtime.consoleAPICalled",
@@ -211,18 +213,17 @@ class Page:
         return [event["params"] for event in self._browser.events(self._session) if event["method"] in kinds]
 
     def requests(self) -> list[str]:
-        """What was asked for, but for what stands in the page itself."""
+        """Return the requested addresses, without those of embedded data."""
         self.settle()
-        told = self._browser.events(self._session)
-        asked = [one["params"]["request"]["url"] for one in told if one["method"] == "Network.requestWillBeSent"]
-        return [url for url in asked if not url.startswith("data:")]
+        events = self._browser.events(self._session)
+        urls = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
+        return [url for url in urls if not url.startswith("data:")]
 
     def refused(self) -> set[str]:
-        """The reasons for which requests came to nothing."""
-        told = [
-            one["params"] for one in self._browser.events(self._session) if one["method"] == "Network.loadingFailed"
-        ]
-        return {one.get("blockedReason") or one["errorText"] for one in told}
+        """Return the reasons of failed requests."""
+        events = self._browser.events(self._session)
+        failures = [event["params"] for event in events if event["method"] == "Network.loadingFailed"]
+        return {failure.get("blockedReason") or failure["errorText"] for failure in failures}
 
     def close(self) -> None:
         self._browser.call("Target.closeTarget", targetId=self._target)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from backends import csv_store
-from frameworks.event_compare import PARAMS, as_told, in_files
+from frameworks.event_compare import PARAMS, in_files, in_memory
 from programs import DEADLINE, ending, the_run
 
 from tracelet.journal.store import JournalReader
@@ -17,7 +17,7 @@ SCRIPTS = Path(__file__).parent
 
 
 class Journalled:
-    """The run that a program left, as `as_told` reads it."""
+    """The run that a program left, as `in_memory` reads it."""
 
     def __init__(self):
         self.folder = the_run()
@@ -50,7 +50,7 @@ def compare(base, root):
     expected, found = in_files(base, root, {}), Journalled()
     assert ("finished", 0) == ending(found.folder)
     assert expected
-    told = as_told(found)
+    told = in_memory(found)
     assert sorted(expected) == sorted(told)
     for name, points in expected.items():
         assert points == told[name], name

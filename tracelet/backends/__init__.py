@@ -1,4 +1,4 @@
-"""The registry: a backend's name to its class, and the pip line that installs its vendor."""
+"""Find, check and configure backends by their names."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from tracelet.backends import filters
-from tracelet.backends.addresses import redacted
 from tracelet.backends.base import Backend
-from tracelet.errors import ConfigurationError, MissingDependency, UnknownBackend, meant_or_known
+from tracelet.errors import ConfigurationError, MissingDependency, UnknownBackend, suggest
 from tracelet.guard import translated
-from tracelet.redaction import Secrets
+from tracelet.redaction import Secrets, redacted_url
 
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
@@ -30,7 +29,7 @@ class _Entry(NamedTuple):
     target: str
     package: str | None = None
     oldest: str = "0"
-    """The lowest release that is admitted, as in the extra of pyproject.toml."""
+    """The lowest supported release, as in the extra of pyproject.toml."""
 
 
 _BUILTIN = {
@@ -45,62 +44,62 @@ _registered: dict[str, type[Backend]] = {}
 
 
 def register_backend(name: str, cls: type[Backend]) -> None:
-    """Make `cls` available as `backend=name`; a later registration of a name replaces the earlier.
+    """Make `cls` available as `backend=name`. A later registration of a name replaces the earlier.
 
     Raises:
         ConfigurationError: `cls` is not a `Backend` class.
     """
     if not (isinstance(cls, type) and issubclass(cls, Backend)):
-        raise ConfigurationError(f"register_backend({name!r}, ...) takes a subclass of tracelet.Backend, not {cls!r}")
+        raise ConfigurationError(f"register_backend({name!r}, ...) needs a subclass of tracelet.Backend, got {cls!r}")
     _registered[name] = cls
 
 
 def known_backends() -> list[str]:
-    """The names that `backend=` takes here."""
+    """Return the names that `backend=` accepts here."""
     return sorted({*_BUILTIN, *_registered, *(point.name for point in _entry_points())})
 
 
 def backend_class(name: str) -> type[Backend]:
-    """The class behind a name; imports no vendor.
+    """Return the class of a backend. Imports no vendor.
 
     Raises:
-        UnknownBackend: nobody knows the name.
-        ConfigurationError: another package brings it, and it cannot be loaded.
+        UnknownBackend: the name is unknown.
+        ConfigurationError: the name belongs to another package whose class cannot be loaded.
     """
     if name in _registered:
         return _registered[name]
     if name in _BUILTIN:
         module, _, attribute = _BUILTIN[name].target.partition(":")
-        found: type[Backend] = getattr(importlib.import_module(module), attribute)
-        return found
+        cls: type[Backend] = getattr(importlib.import_module(module), attribute)
+        return cls
     for point in _entry_points():
         if point.name == name:
             return _loaded(point)
-    raise UnknownBackend(f"unknown backend {name!r}. {meant_or_known(name, known_backends())}")
+    raise UnknownBackend(f"unknown backend {name!r}. {suggest(name, known_backends())}")
 
 
 def _loaded(point: EntryPoint) -> type[Backend]:
     package = f"the package {point.dist.name!r}" if point.dist is not None else point.value
 
-    def words(error: Exception) -> ConfigurationError:
-        told = " ".join(f"{type(error).__name__}: {error}".split())
-        return ConfigurationError(f"backend {point.name!r} of {package} cannot be loaded: {told}")
+    def load_error(error: Exception) -> ConfigurationError:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        return ConfigurationError(f"backend {point.name!r} of {package} cannot be loaded: {reason}")
 
-    found: Any = translated(point.load, words)
-    if not (isinstance(found, type) and issubclass(found, Backend)):
-        raise words(TypeError(f"{point.value} is no subclass of tracelet.Backend"))
-    return found
+    cls: Any = translated(point.load, load_error)
+    if not (isinstance(cls, type) and issubclass(cls, Backend)):
+        raise load_error(TypeError(f"{point.value} is not a subclass of tracelet.Backend"))
+    return cls
 
 
 class Requirement(NamedTuple):
-    """The vendor's package that a backend needs, None where it needs none, and the release of it that is here."""
+    """The vendor's package that a backend needs, and its installed release. Either may be None."""
 
     package: str | None
     installed: str | None
 
 
 def requirement(name: str) -> Requirement:
-    """Of one backend; imports no vendor. A package of no known release is installed as "unknown"."""
+    """Return the requirement of a backend. Imports no vendor. A package without a release counts as "unknown"."""
     entry = _BUILTIN.get(name)
     package = entry.package if entry is not None and name not in _registered else None
     if package is None or importlib.util.find_spec(package) is None:
@@ -109,13 +108,13 @@ def requirement(name: str) -> Requirement:
 
 
 def is_registered(name: str) -> bool:
-    """Whether a name was given its class by this program: other processes do not know it."""
+    """Return whether this program registered the name. Other processes cannot load such a backend."""
     return name in _registered
 
 
 def disable_telemetry(name: str) -> None:
-    """Switch off the vendor's telemetry, and let go of the program's own run, in a process that only asks `probe`."""
-    if name in _BUILTIN:  # the class of another may import its vendor at once
+    """Disable the vendor's telemetry, and detach from the program's own run, in a process that only calls `probe`."""
+    if name in _BUILTIN:  # loading another package's class may import its vendor
         cls = backend_class(name)
         os.environ.update(cls.telemetry_off_env)
         for variable in cls.parent_env:
@@ -123,7 +122,11 @@ def disable_telemetry(name: str) -> None:
 
 
 def check_installed(name: str) -> None:
-    """Raise MissingDependency where the vendor's package of a backend is not there, or older than it may be."""
+    """Check the vendor's package of a backend.
+
+    Raises:
+        MissingDependency: the package is missing, or older than the lowest supported release.
+    """
     entry = _BUILTIN.get(name)
     if entry is None or entry.package is None or name in _registered:
         return
@@ -132,25 +135,25 @@ def check_installed(name: str) -> None:
         raise MissingDependency(
             f"backend {name!r} needs the package {entry.package!r}. Install it with: pip install 'tracelet[{name}]'"
         )
-    found = _version_beside(package) or _version(entry.package)
-    if found is not None and _release(found) < _release(entry.oldest):
+    installed = _version_beside(package) or _version(entry.package)
+    if installed is not None and _release(installed) < _release(entry.oldest):
         raise MissingDependency(
-            f"backend {name!r} needs {entry.package} {entry.oldest} or later, and {found} is installed. "
+            f"backend {name!r} needs {entry.package} {entry.oldest} or later, and {installed} is installed. "
             f"Upgrade it with: pip install --upgrade 'tracelet[{name}]'"
         )
 
 
 def _version_beside(package: ModuleSpec) -> str | None:
-    """The release in the name of the one `.dist-info` beside a package: what reads others is slow to import."""
+    """Return the release from the name of the `.dist-info` beside a package: importlib.metadata is slow to import."""
     if package.origin is None:
         return None
     folder = Path(package.origin).parent.parent
-    found = [path.stem for path in folder.glob(f"{package.name}-*.dist-info")]
-    return found[0].removeprefix(f"{package.name}-") if len(found) == 1 else None
+    stems = [path.stem for path in folder.glob(f"{package.name}-*.dist-info")]
+    return stems[0].removeprefix(f"{package.name}-") if len(stems) == 1 else None
 
 
 def _version(package: str) -> str | None:
-    """The installed release of a vendor's package; None where it was not installed as a distribution."""
+    """Return the installed release of a vendor's package; None if it was not installed as a distribution."""
     from importlib.metadata import PackageNotFoundError, version  # here, as below
 
     for distribution in (package, f"{package}-skinny"):
@@ -162,25 +165,25 @@ def _version(package: str) -> str | None:
 
 
 def _release(version: str) -> tuple[int, ...]:
-    """The numbers a version begins with: 3.1.0rc1 counts as 3.1.0."""
+    """Return the leading numbers of a version: 3.1.0rc1 counts as 3.1.0."""
     numbers = re.match(r"\d+(\.\d+)*", version)
     return tuple(int(number) for number in numbers[0].split(".")) if numbers else ()
 
 
 def _entry_points() -> Iterable[EntryPoint]:
-    from importlib.metadata import entry_points  # here: it brings a fifth of what `import tracelet` may cost
+    from importlib.metadata import entry_points  # here: a fifth of the time that `import tracelet` may take
 
     return entry_points(group=ENTRY_POINTS)
 
 
 def vendor_of(obj: Any) -> str | None:
-    """The built-in backend whose vendor's package an object comes from."""
+    """Return the built-in backend whose vendor defines the type of an object; None if there is none."""
     package = type(obj).__module__.partition(".")[0]
     return next((name for name, entry in _BUILTIN.items() if entry.package == package), None)
 
 
 def pending_upload(name: str, folder: Path) -> str | None:
-    """`Backend.pending_upload` by the backend's name; None for one that nobody knows here, or that cannot be loaded."""
+    """Return `Backend.pending_upload` of a backend; None if its name is unknown or its class cannot be loaded."""
     try:
         cls = backend_class(name)
     except ConfigurationError:
@@ -188,29 +191,30 @@ def pending_upload(name: str, folder: Path) -> str | None:
     return cls.pending_upload(folder)
 
 
-def kept_config(backend: Backend, secrets: Secrets) -> dict[str, Any]:
-    """What the journal may hold of a backend's config: the keys it allows, without what is not set or secret."""
-    found = {key: msgspec.to_builtins(value) for key, value in backend.persistent_config().items() if value is not None}
-    found = backend.filter.plain() | found
-    return {key: value for key, value in found.items() if not secrets.holds(value) and not _has_credentials(value)}
+def journal_config(backend: Backend, secrets: Secrets) -> dict[str, Any]:
+    """Return the keys of a backend's config that the journal may store, without unset and secret values."""
+    persistent = backend.persistent_config()
+    values = {key: msgspec.to_builtins(value) for key, value in persistent.items() if value is not None}
+    values = backend.filter.to_config() | values
+    return {key: value for key, value in values.items() if not secrets.found_in(value) and not _has_credentials(value)}
 
 
 def _has_credentials(value: Any) -> bool:
-    """Also those that are too short to be looked for elsewhere."""
-    return isinstance(value, str) and redacted(value) != value
+    """Return whether a value contains credentials, also ones too short for `Secrets`."""
+    return isinstance(value, str) and redacted_url(value) != value
 
 
 def configured(cls: type[Backend], config: Mapping[str, Any]) -> Backend:
-    """A backend with its `config` and its filter checked.
+    """Create a backend from its checked `config`, with its filter.
 
     Raises:
-        ConfigurationError: an unknown key, or a value of the wrong type.
+        ConfigurationError: a key is unknown, or a value has the wrong type.
     """
     known = cls.Config.__struct_fields__
     unknown = sorted(set(config) - {*known, *filters.KEYS})
     if unknown:
-        near = meant_or_known(str(unknown[0]), [*known, *filters.KEYS])
-        raise ConfigurationError(f"config: backend {cls.name!r} does not know {unknown[0]!r}. {near}")
+        hint = suggest(str(unknown[0]), [*known, *filters.KEYS])
+        raise ConfigurationError(f"config: backend {cls.name!r} has no key {unknown[0]!r}. {hint}")
     try:
         backend = cls(msgspec.convert({key: value for key, value in config.items() if key in known}, cls.Config))
     except msgspec.ValidationError as error:
@@ -219,16 +223,16 @@ def configured(cls: type[Backend], config: Mapping[str, Any]) -> Backend:
 
 
 def with_filter(backend: Backend, config: Mapping[str, Any]) -> Backend:
-    """A backend that is made already, with the filter that the keys of `config` describe.
+    """Set the filter of an existing backend from the keys of `config`, and return the backend.
 
     Raises:
-        ConfigurationError: a key that is none of a filter's, or a value that cannot be meant.
+        ConfigurationError: a key does not belong to a filter, or a value is invalid.
     """
     others = sorted(set(config) - set(filters.KEYS))
     if others:
         raise ConfigurationError(
-            f"config: backend {backend.name!r} is an object, which was given its {others[0]!r} when it was made. "
-            f"Keys of a filter fit here: {', '.join(filters.KEYS)}"
+            f"config: backend {backend.name!r} is an object; pass {others[0]!r} to its constructor. "
+            f"Only the keys of a filter are valid here: {', '.join(filters.KEYS)}"
         )
-    backend.filter = filters.made(config, f"config of backend {backend.name!r}")
+    backend.filter = filters.parse(config, f"config of backend {backend.name!r}")
     return backend

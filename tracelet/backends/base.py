@@ -1,4 +1,4 @@
-"""What a backend is: one vendor behind five verbs, without threads, retries, journal or siblings."""
+"""Base class of backends: one vendor, without threads, retries, journal or knowledge of other backends."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Status: TypeAlias = Literal["finished", "failed", "killed"]
 
 
 class Batch(Sequence[Record]):
-    """Records in the order of the program; `last` is the sequence number that the vendor holds once it has them all."""
+    """Records in program order. `last` is the sequence number of the last record."""
 
     def __init__(self, records: Sequence[Record], last: int) -> None:
         self._records = records
@@ -36,14 +36,13 @@ class Batch(Sequence[Record]):
 
 
 class NoConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The `config` of a backend that has nothing to configure."""
+    """The `config` of a backend without settings."""
 
 
 class Probe(msgspec.Struct, frozen=True):
-    """Whether a backend could work here: `ok`, and one sentence that says why or why not.
+    """Whether a backend can work here. `detail` gives the reason in one sentence.
 
-    `reachable` and `signed_in` are None where that does not matter (a folder), or is not known (a server that is
-    silent).
+    `reachable` and `signed_in` are None if they do not apply (a folder), or are unknown (the server does not answer).
     """
 
     ok: bool
@@ -53,113 +52,116 @@ class Probe(msgspec.Struct, frozen=True):
 
 
 class Backend:
-    """Base class of every backend; `name`, `open` and `write` are what a subclass must bring.
+    """Base class of every backend. A subclass must define `name`, `open` and `write`.
 
-    All methods but `attach` and `detach` are called from one thread, the backend's own delivery. `open` is called
-    again after it raised `BackendUnavailable`. Files come as `records.File` with `path` filled in; they must not be
-    changed, and they stay where they are as long as the run's folder does.
+    The backend's delivery thread calls all methods except `attach` and `detach`. It calls `open` again after
+    `BackendUnavailable`. Files arrive as `records.File` with `path` set. They must not be changed, and they exist as
+    long as the run's folder does.
 
-    Only `BackendUnavailable` and `RecordRejected` may leave a method; see `tracelet.errors`.
+    A method may raise only `BackendUnavailable` and `RecordRejected`; see `tracelet.errors`.
     """
 
     name: ClassVar[str]
     accepts: ClassVar[tuple[type[Record], ...]] = KINDS
-    """Kinds of record that the vendor has a place for; others are counted as filtered."""
+    """Kinds of record that the vendor can store. Others are counted as filtered."""
     shown_as: ClassVar[Mapping[type[Record], str]] = {}
-    """Where a person finds each kind at the vendor, in a few words; told by `tracelet doctor`."""
+    """The location of each kind at the vendor, in a few words. Shown by `tracelet doctor`."""
     Config: ClassVar[type[msgspec.Struct]] = NoConfig
-    """The keys of `config` that this backend knows, with their types: a keyword-only `msgspec.Struct`."""
+    """The keys of `config` for this backend, with their types: a keyword-only `msgspec.Struct`."""
     persistent_keys: ClassVar[tuple[str, ...]] = ()
-    """Keys of `config` that the journal may hold, so that a later delivery needs no `config`; never a credential."""
+    """Keys of `config` that the journal stores, so that a later delivery needs no `config`. Never a credential."""
     filter: Filter = Filter()
-    """What its delivery keeps back, by the keys of `config` that every backend has."""
+    """The filter of its delivery, from the keys of `config` that every backend has."""
 
     parent_env: ClassVar[tuple[str, ...]] = ()
-    """Environment variables by which the vendor ties a child process to the program's own run. A delivery process,
-    which has a run of its own, is started without them."""
+    """Environment variables that make the vendor attach a child process to the program's own run. They are removed
+    from a delivery process, since it has its own run."""
     telemetry_off_env: ClassVar[Mapping[str, str]] = {}
-    """Environment variables by which the vendor's telemetry is off. The process that only asks `probe` has them."""
+    """Environment variables that disable the vendor's telemetry. They are set in a process that only calls `probe`."""
 
     def __init__(self, config: Any = None) -> None:
         self.config: Any = self.Config() if config is None else config
         self._written: int | None = None
 
     def open(self, run: RunInfo) -> None:
-        """Connect to the vendor's run for `run.run_id`, or begin it."""
+        """Connect to the vendor's run for `run.run_id`; create it if it does not exist."""
         raise NotImplementedError(f"{type(self).__name__}.open")
 
     def write(self, batch: Batch) -> None:
-        """Hand the records over, in order."""
+        """Write the records, in order."""
         raise NotImplementedError(f"{type(self).__name__}.write")
 
     def on_written(self, batch: Batch) -> None:
-        """Called by the delivery after a `write` that took the whole batch."""
+        """Record that `write` accepted the whole batch. Called by the delivery thread."""
         self._written = batch.last
 
     def durable_seq(self) -> int | None:
-        """The last sequence number that the vendor holds durably (a kill of this process would not lose it).
+        """Return the last sequence number that the vendor stores durably: it survives a kill of this process.
 
-        Right after `open`: what an earlier process left in the vendor's store, where that can be asked, so that nothing
-        is sent twice; what the store has lost since is sent again. None says nothing: the journal's own cursor holds.
+        Right after `open`, return the number that an earlier process reached, if the vendor's store can report it. Then
+        no record is sent twice, and records that the store lost are sent again. If None, the journal's cursor is used.
         """
         return self._written
 
     def resume_after(self) -> int | None:
-        """Right after `open`: the last sequence number that need not be written again.
+        """Return the last sequence number that need not be written again. Called right after `open`.
 
-        It exceeds `durable_seq` only if the vendor keeps an offline recording that its server does not have yet.
+        It exceeds `durable_seq` only if the vendor has an offline recording that is not uploaded yet.
         """
         return self.durable_seq()
 
     @property
     def offline_reason(self) -> str | None:
-        """While open: why records go to the vendor's own offline recording for now; None where they reach the vendor.
+        """Why records go to the vendor's offline recording while the backend is open; None if they reach the vendor.
 
-        What that recording holds is not confirmed until it was handed over.
+        Records in that recording do not count as durable until it is uploaded.
         """
         return None
 
     @classmethod
     def pending_upload(cls, folder: Path) -> str | None:
-        """Where a recording of the vendor's own lies that its server has not got yet, by the notes in the run's
-        `folder`; None where none waits. Imports no vendor.
+        """Return the path of an offline recording that is not uploaded yet, from the notes in the run's `folder`.
+
+        None if there is none. Imports no vendor.
         """
         return None
 
     @classmethod
     def offline_seq(cls, folder: Path) -> int:
-        """The last sequence number that stands in such recordings, or at the vendor; 0 where that is not known.
+        """Return the last sequence number in such recordings or at the vendor; 0 if unknown.
 
-        With all of a run in them, a sync that cannot hand them over has nothing to open the backend for.
+        If they hold the whole run and cannot be uploaded, `sync` does not open the backend.
         """
         return 0
 
     def upload_offline(self, run: RunInfo, deadline: float) -> None:
-        """Deliver that recording by the vendor's own means, before `deadline` (monotonic seconds).
+        """Upload that recording with the vendor's own tools, before `deadline` (monotonic seconds).
 
-        Called while the backend is not open. Does nothing where nothing waits.
+        Called while the backend is closed. Do nothing if no recording is pending.
         """
 
     def persistent_config(self) -> dict[str, Any]:
-        """The values of `persistent_keys`. A path must be whole: the later process has another working directory."""
+        """Return the values of `persistent_keys`. Paths must be absolute: the working directory may change."""
         return {key: getattr(self.config, key) for key in self.persistent_keys}
 
     def secrets(self) -> Iterable[str]:
-        """The credentials in use, wherever they come from: no text of ours may hold one. Asked before and after
-        `open`."""
+        """Return the credentials in use, whatever their source; they are removed from all records and messages.
+
+        Called before and after `open`.
+        """
         return ()
 
     def flush(self) -> None:
-        """Make the vendor hold all that was written, as far as it can be told to."""
+        """Make all written records durable at the vendor, as far as it supports that."""
 
     def close(self, status: Status, exit_code: int) -> None:
-        """End the vendor's run if it was begun here; afterwards everything written is held."""
+        """End the vendor's run if this backend created it. Afterwards all written records are durable."""
 
     def attach(self) -> None:
-        """In the thread of `start_logging`, after `open`: let the program's own vendor calls land in this run."""
+        """Direct the program's own vendor calls to this run. Called after `open`, in the thread of `start_logging`."""
 
     def detach(self) -> None:
-        """In the thread of `stop_logging`: undo `attach`."""
+        """Undo `attach`. Called in the thread of `stop_logging`."""
 
     @property
     def native(self) -> Any:
@@ -168,31 +170,33 @@ class Backend:
 
     @property
     def url(self) -> str | None:
-        """Where a person can look at the run."""
+        """The address of the run for a browser, or its folder."""
         return None
 
     @classmethod
     def probe(cls, config: Any = None) -> Probe:
-        """Whether the vendor's package is installed, signed in and reachable; never prompts, answers within seconds.
+        """Return whether the vendor's package is installed, signed in and reachable, within seconds. Never prompts.
 
-        `config` is one of `Config`, or None for what the environment says.
+        `config` is an instance of `Config`. If it is None, use the environment.
         """
         return Probe(True, "needs nothing")
 
     @classmethod
     def native_capture(cls) -> str | None:
-        """What in this environment switches on a capture of TensorBoard by the vendor itself; None where nothing does.
-        The vendor's package is installed."""
+        """Return the setting that makes the vendor itself capture TensorBoard; None if this environment has none.
+
+        Called only if the vendor's package is installed.
+        """
         return None
 
     @classmethod
     def adopt(cls, obj: Any) -> AdoptedArtifact | None:
-        """A vendor's artifact object as plain data; None where `obj` is not one of this vendor's."""
+        """Return the data of a vendor's artifact object; None if `obj` does not belong to this vendor."""
         return None
 
 
 class AdoptedArtifact(msgspec.Struct, frozen=True, kw_only=True):
-    """What `adopt` found in a vendor's artifact object: paths inside the artifact to local files, and its words."""
+    """The data of a vendor's artifact object. `files` maps paths inside the artifact to local files."""
 
     name: str
     files: dict[str, str]

@@ -1,4 +1,4 @@
-"""Environment variables that are ours for a moment. The environment is the process's, and so is this module's state."""
+"""Override environment variables temporarily. This module's state belongs to the process, like the environment."""
 
 from __future__ import annotations
 
@@ -8,43 +8,46 @@ import threading
 from collections.abc import Iterator
 
 _lock = threading.RLock()
-_held: dict[str, tuple[int, str | None, str]] = {}
+_overrides: dict[str, tuple[int, str | None, str]] = {}
+"""Name -> the number of overrides, the user's value and ours."""
 
 
-def borrow(name: str, value: str) -> None:
-    """Set a variable until as many `give_back`s; the last puts back what stood there, unless somebody changed it."""
+def override(name: str, value: str) -> None:
+    """Set a variable. After as many calls of `restore` its user's value returns, unless the program changed it."""
     with _lock:
-        count, before, _ = _held.get(name) or (0, os.environ.get(name), "")
+        count, users, _ = _overrides.get(name) or (0, os.environ.get(name), "")
         os.environ[name] = value
-        _held[name] = (count + 1, before, value)
+        _overrides[name] = (count + 1, users, value)
 
 
-def give_back(name: str) -> None:
+def restore(name: str) -> None:
+    """Undo one `override`."""
     with _lock:
-        count, before, ours = _held.pop(name)
+        count, users, ours = _overrides.pop(name)
         if count > 1:
-            _held[name] = (count - 1, before, ours)
+            _overrides[name] = (count - 1, users, ours)
         elif os.environ.get(name) == ours:
-            put(name, before)
+            set_variable(name, users)
 
 
-def before(name: str) -> str | None:
-    """What the user set, whether we hold the variable just now or not."""
+def original(name: str) -> str | None:
+    """Return the user's value, also while the variable is overridden."""
     with _lock:
-        return _held[name][1] if name in _held else os.environ.get(name)
+        return _overrides[name][1] if name in _overrides else os.environ.get(name)
 
 
 @contextlib.contextmanager
-def borrowed(name: str, value: str) -> Iterator[None]:
-    borrow(name, value)
+def overridden(name: str, value: str) -> Iterator[None]:
+    """Override a variable within a `with` block."""
+    override(name, value)
     try:
         yield
     finally:
-        give_back(name)
+        restore(name)
 
 
-def put(name: str, value: str | None) -> None:
-    """Set a variable, or take it away."""
+def set_variable(name: str, value: str | None) -> None:
+    """Set a variable, or delete it if `value` is None."""
     if value is None:
         os.environ.pop(name, None)
     else:

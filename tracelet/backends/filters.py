@@ -1,4 +1,4 @@
-"""What of a run one backend gets, by kind, name and time. The journal keeps everything: a filter is a delivery's."""
+"""Select the records that one backend receives, by kind, tag and time. The journal stores all records."""
 
 from __future__ import annotations
 
@@ -15,147 +15,155 @@ from tracelet.errors import ConfigurationError
 from tracelet.records import KINDS, Record, RunRecord, kind
 
 NO_PLACE = "accepts"
-"""The reason where no filter is: the backend takes no record of that kind."""
+"""The reason if no filter matched: the backend accepts no record of that kind."""
 
-_KINDS = {kind(one): one for one in KINDS}
-_SERIES = [word for word, one in _KINDS.items() if not issubclass(one, RunRecord)]
-# Verdicts on names that are remembered; a program may make up names without end.
-_NAMES = 4096
+_KINDS = {kind(record_type): record_type for record_type in KINDS}
+_SERIES = [name for name, record_type in _KINDS.items() if not issubclass(record_type, RunRecord)]
+# Size of the cache of decisions on tags: a program may create tags without end.
+_CACHED_TAGS = 4096
 
 Numbered = tuple[int, Record]
 _Series = tuple[type[Record], str]
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The keys of `config` that every backend knows. What is not given lets everything through."""
+    """The keys of `config` that every backend has. A key that is not set filters nothing."""
 
     include: tuple[str, ...] = ()
-    """Names of series that the backend gets, as shell patterns of which `*` crosses `/`. What is said of the run as a
-    whole (parameters, artifacts, ...) has no such name."""
+    """Tags that the backend receives, as shell patterns in which `*` also matches `/`. Records of the whole run
+    (parameters, artifacts, ...) have no tag and always pass."""
     exclude: tuple[str, ...] = ()
-    """Names that it does not get, even if included."""
+    """Tags that it does not receive, even if included."""
     kinds: tuple[str, ...] = ()
-    """Kinds of record that it gets, and no others."""
+    """Kinds of record that it receives. If empty, all kinds."""
     exclude_kinds: tuple[str, ...] = ()
-    """Kinds that it does not get."""
+    """Kinds of record that it does not receive."""
     every: dict[str, float] = {}
-    """Kind -> seconds: of each series of that kind one record in so many seconds, by the records' wall times."""
+    """Kind -> seconds. Each tag of that kind passes at most one record in that time, by the records' wall times."""
 
-    def plain(self) -> dict[str, Any]:
-        """As `config` says it; only what is given."""
-        found: dict[str, Any] = msgspec.to_builtins(self)
-        return found
+    def to_config(self) -> dict[str, Any]:
+        """Return the keys that are set, in the form of `config`."""
+        config: dict[str, Any] = msgspec.to_builtins(self)
+        return config
 
-    def of_kind(self, word: str) -> str | None:
-        """The key that keeps a kind of record from the backend, if one does."""
-        if self.kinds and word not in self.kinds:
+    def excluding_key(self, name: str) -> str | None:
+        """Return the key that excludes a kind of record; None if the kind passes."""
+        if self.kinds and name not in self.kinds:
             return "kinds"
-        return "exclude_kinds" if word in self.exclude_kinds else None
+        return "exclude_kinds" if name in self.exclude_kinds else None
 
 
 KEYS = Filter.__struct_fields__
 
 
-def made(config: Mapping[str, Any], owner: str) -> Filter:
-    """The filter that these keys of a `config` describe; `owner` begins what an error says.
+def parse(config: Mapping[str, Any], owner: str) -> Filter:
+    """Return the filter for these keys of a `config`. Messages of errors begin with `owner`.
 
-    Lists may be comma lists, and `every` text such as `image=60,histogram=30`.
+    A list may be a text with commas, and `every` a text such as `image=60,histogram=30`.
 
     Raises:
-        ConfigurationError: a kind that nobody knows, or a value that cannot be meant.
+        ConfigurationError: a kind is unknown, or a value is invalid.
     """
     given = {key: _from_text(key, value, owner) if isinstance(value, str) else value for key, value in config.items()}
     try:
-        found = msgspec.convert(given, Filter, strict=False)
+        parsed = msgspec.convert(given, Filter, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigurationError(
-            f"{owner}: {error}. include and exclude take patterns of names, kinds and exclude_kinds kinds of record, "
-            "as a list each; every takes seconds by kind, as {'image': 60}"
+            f"{owner}: {error}. include and exclude must be lists of patterns, kinds and exclude_kinds lists of "
+            "kinds of record; every must be seconds by kind, such as {'image': 60}"
         ) from error
     for key in ("kinds", "exclude_kinds", "every"):
-        for word in getattr(found, key):
-            if word not in _KINDS:
-                raise ConfigurationError(f"{owner}: {key}: there is no kind {word!r}. Kinds: {', '.join(_KINDS)}")
-    for word, seconds in found.every.items():
-        if word not in _SERIES:
+        for name in getattr(parsed, key):
+            if name not in _KINDS:
+                raise ConfigurationError(f"{owner}: {key}: unknown kind {name!r}. Kinds: {', '.join(_KINDS)}")
+    for name, seconds in parsed.every.items():
+        if name not in _SERIES:
             raise ConfigurationError(
-                f"{owner}: every: {word!r} has no series. Kinds that have: {', '.join(_SERIES)}. To keep all of it "
-                f"back: exclude_kinds=[{word!r}]"
+                f"{owner}: every: {name!r} has no tags. Kinds with tags: {', '.join(_SERIES)}. To exclude the kind, "
+                f"set exclude_kinds=[{name!r}]"
             )
         if not 0 < seconds < math.inf:
-            raise ConfigurationError(f"{owner}: every: {word!r} takes a number of seconds above 0, not {seconds!r}")
-    return found
+            raise ConfigurationError(f"{owner}: every: {name!r} must be a number of seconds above 0, got {seconds!r}")
+    return parsed
 
 
 def _from_text(key: str, text: str, owner: str) -> Any:
-    words = [word.strip() for word in text.split(",") if word.strip()]
+    items = [item.strip() for item in text.split(",") if item.strip()]
     if key != "every":
-        return words
-    pairs = [word.partition("=") for word in words]
-    for word, equals, _ in pairs:
+        return items
+    pairs = [item.partition("=") for item in items]
+    for name, equals, _ in pairs:
         if not equals:
-            raise ConfigurationError(f"{owner}: every: {word!r} is no KIND=SECONDS, as image=60,histogram=30")
-    return {word.strip(): seconds.strip() for word, _, seconds in pairs}
+            raise ConfigurationError(
+                f"{owner}: every must be KIND=SECONDS pairs such as image=60,histogram=30, got {name!r}"
+            )
+    return {name.strip(): seconds.strip() for name, _, seconds in pairs}
 
 
 class FilterState:
-    """A filter at work on one journal, whose records come by their numbers.
+    """Apply a filter to the records of one journal, in the order of their sequence numbers.
 
-    A decision looks at the record itself and at what went before it, never at how records come together in batches:
-    `sift` may be asked again for what was not handed over, and remembers nothing until `commit`.
+    A decision depends on the record and on earlier records, never on the borders of batches. `apply` may be called
+    again for undelivered records: it changes nothing before `commit`.
     """
 
     def __init__(self, accepts: tuple[type[Record], ...], wanted: Filter) -> None:
-        self._places = frozenset(one for one in KINDS if issubclass(one, accepts))
-        self._lets_all = wanted == Filter()
-        self._kinds = {one: wanted.of_kind(word) if one in self._places else NO_PLACE for word, one in _KINDS.items()}
-        self._by_name = _by_name(wanted)
-        self._every = {_KINDS[word]: seconds for word, seconds in wanted.every.items()}
+        self._accepted = frozenset(record_type for record_type in KINDS if issubclass(record_type, accepts))
+        self._is_empty = wanted == Filter()
+        self._kind_reasons = {
+            record_type: wanted.excluding_key(name) if record_type in self._accepted else NO_PLACE
+            for name, record_type in _KINDS.items()
+        }
+        self._tag_reason = _tag_reason(wanted)
+        self._every = {_KINDS[name]: seconds for name, seconds in wanted.every.items()}
         self._last: dict[_Series, float] = {}
         self._passed: list[tuple[int, _Series, float]] = []
 
     @property
-    def looks_back(self) -> bool:
-        """Decisions depend on what went before: a sieve for the middle of a journal is given its beginning first."""
+    def is_stateful(self) -> bool:
+        """Return whether decisions depend on earlier records: to resume, first apply the filter to those."""
         return bool(self._every)
 
-    def sift(self, first: int, records: Sequence[Record]) -> tuple[list[Numbered], list[tuple[int, str]]]:
-        """The records, of which the first has the number `first`, that the backend gets; the numbers of the others,
-        each with the key that keeps it back."""
-        if self._lets_all:
-            places = self._places
-            kept = [(seq, one) for seq, one in enumerate(records, first) if one.__class__ in places]
-            if len(kept) == len(records):
-                return kept, []
-            return kept, [(seq, NO_PLACE) for seq, one in enumerate(records, first) if one.__class__ not in places]
+    def apply(self, first: int, records: Sequence[Record]) -> tuple[list[Numbered], list[tuple[int, str]]]:
+        """Split records into those that the backend receives, and the numbers of the others with the excluding key.
+
+        `first` is the sequence number of the first record.
+        """
+        if self._is_empty:
+            kinds = self._accepted
+            accepted = [(seq, record) for seq, record in enumerate(records, first) if record.__class__ in kinds]
+            if len(accepted) == len(records):
+                return accepted, []
+            others = [(seq, NO_PLACE) for seq, record in enumerate(records, first) if record.__class__ not in kinds]
+            return accepted, others
         passed: dict[_Series, float] = {}
         self._passed.clear()
-        kept, others = [], []
+        accepted, others = [], []
         for seq, record in enumerate(records, first):
             reason = self._reason(seq, record, passed)
             if reason is None:
-                kept.append((seq, record))
+                accepted.append((seq, record))
             else:
                 others.append((seq, reason))
-        return kept, others
+        return accepted, others
 
     def commit(self, last: int) -> None:
-        """What was sifted is handed over up to number `last`."""
+        """Record that the accepted records are delivered up to sequence number `last`."""
         for seq, series, wall_time in self._passed:
             if seq <= last:
                 self._last[series] = wall_time
         self._passed.clear()
 
     def _reason(self, seq: int, record: Record, passed: dict[_Series, float]) -> str | None:
-        reason = self._kinds[record.__class__]
+        reason = self._kind_reasons[record.__class__]
         if reason is not None or isinstance(record, RunRecord):
             return reason
-        reason = self._by_name(record.tag)
+        reason = self._tag_reason(record.tag)
         if reason is not None or record.__class__ not in self._every:
             return reason
         series = record.__class__, record.tag
         before = passed.get(series, self._last.get(series))
-        # Either way: a clock that is set back begins anew. Written so that a wall time of NaN is let through.
+        # abs(): a clock that is set back starts a new interval. The comparison lets a wall time of NaN pass.
         if before is not None and abs(record.wall_time - before) < self._every[record.__class__]:
             return "every"
         passed[series] = record.wall_time
@@ -163,15 +171,15 @@ class FilterState:
         return None
 
 
-def _by_name(wanted: Filter) -> Callable[[str], str | None]:
-    """Name -> the key that keeps it back, if one does."""
+def _tag_reason(wanted: Filter) -> Callable[[str], str | None]:
+    """Return a function from a tag to the key that excludes it, or None."""
     include, exclude = _any_of(wanted.include), _any_of(wanted.exclude)
 
-    @functools.lru_cache(_NAMES)
-    def reason(name: str) -> str | None:
-        if include is not None and not include.match(name):
+    @functools.lru_cache(_CACHED_TAGS)
+    def reason(tag: str) -> str | None:
+        if include is not None and not include.match(tag):
             return "include"
-        return "exclude" if exclude is not None and exclude.match(name) else None
+        return "exclude" if exclude is not None and exclude.match(tag) else None
 
     return reason
 

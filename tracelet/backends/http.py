@@ -1,16 +1,66 @@
-"""What a server's Retry-After header asks for."""
+"""Send one short HTTP request to a server, and read its Retry-After header."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from typing import NamedTuple
 
 THROTTLED = (429, 503)
-"""The answers that come with one."""
+"""Status codes that come with a Retry-After header."""
+
+
+class Response(NamedTuple):
+    """`body` is empty unless it was requested; `retry_after` is in seconds."""
+
+    status: int
+    reason: str
+    retry_after: float | None
+    body: bytes
+
+
+class NotHttp(OSError):
+    """The server answered with something other than HTTP, for example TLS."""
+
+
+def request(
+    url: str,
+    timeout: float,
+    *,
+    data: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+    insecure: bool = False,
+    read_body: bool = False,
+) -> Response:
+    """Send a GET request, or a POST if there is `data`, and return the response, whatever its status code.
+
+    `timeout` seconds apply to each operation on the socket. `insecure` accepts any certificate. The body of an error
+    response is never read.
+
+    Raises:
+        OSError: no answer within `timeout`; `NotHttp` if the answer is no HTTP.
+        ValueError: `url` is no URL.
+    """
+    import http.client  # here: an HTTP client takes as long to import as a whole backend
+    import ssl
+    import urllib.error
+    import urllib.request
+
+    context = ssl._create_unverified_context() if insecure else None
+    message = urllib.request.Request(url, data, dict(headers or {}))
+    try:
+        with urllib.request.urlopen(message, timeout=timeout, context=context) as answer:
+            return Response(answer.status, answer.reason, None, answer.read() if read_body else b"")
+    except urllib.error.HTTPError as error:
+        with error:
+            return Response(error.code, error.reason, retry_after_seconds(error.headers.get("Retry-After")), b"")
+    except http.client.HTTPException as error:
+        raise NotHttp(str(error)) from error
 
 
 def retry_after_seconds(header: str | None) -> float | None:
-    """The seconds from now that a header's number or date means; None where it says nothing."""
-    from email.utils import parsedate_to_datetime  # here: few answers have one
+    """Return the seconds from now until the number or date in the header; None if it holds neither."""
+    from email.utils import parsedate_to_datetime  # here: few responses have the header
 
     text = (header or "").strip()
     try:

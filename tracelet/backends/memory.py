@@ -1,4 +1,4 @@
-"""Records in a list: for tests, for looking at what a program says, and as the smallest backend there is."""
+"""Keep records in a list: for tests, for inspecting a program, and as the smallest example of a backend."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ R = TypeVar("R", bound=Record)
 
 
 class MemoryBackend(Backend):
-    """Keep everything in memory, in order: `records`, `run`, and once closed `status` and `exit_code`."""
+    """Keep all records in memory, in order. `run` is set by `open`, `status` and `exit_code` by `close`."""
 
     name = "memory"
     shown_as: ClassVar[Mapping[type[Record], str]] = dict.fromkeys(KINDS, "`native.records`, a list in memory")
@@ -36,14 +36,14 @@ class MemoryBackend(Backend):
         self.status, self.exit_code = status, exit_code
 
     def of(self, kind: type[R]) -> list[R]:
-        """The records of one kind, in order."""
+        """Return the records of one kind, in order."""
         return [record for record in self.records if isinstance(record, kind)]
 
     def data(self, payload: Payload) -> bytes:
-        """The bytes of a record's payload.
+        """Return the bytes of a record's payload.
 
         Raises:
-            RecordRejected: the file is no longer there.
+            RecordRejected: the file is missing.
         """
         if isinstance(payload, bytes):
             return payload

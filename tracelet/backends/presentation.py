@@ -1,6 +1,6 @@
-"""How a record looks where a vendor has no place for it: as plain data, as files, as a picture. Pure functions.
+"""Convert records to plain data, files and images, for vendors without a type for them. Pure functions.
 
-What a person can look at stands beside what is exact: a histogram is drawn, and told to the last digit as JSON.
+A readable form comes with an exact one: a histogram is an image, and JSON with every digit.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ from tracelet.records import Alert, Artifact, Embedding, File, Histogram, Layout
 
 
 def text_html(text: str) -> str:
-    """A page that shows the text as it is; `html.unescape` of what stands inside <pre> gives it back exactly."""
+    """Return a page that shows the text unchanged. `html.unescape` of the <pre> content restores it exactly."""
     # A browser drops the line break right after <pre> and turns "\r" into "\n".
     inner = html.escape(text, quote=False).replace("\r", "&#13;")
     return f'<meta charset="utf-8"><pre style="white-space: pre-wrap">\n{inner}</pre>'
 
 
 def alert_page(alert: Alert) -> str:
-    """An alert as a page of Markdown, with its level and time: two alerts of the same words are two pages."""
-    lines = (f"# {alert.title}", alert.text, f"{alert.level}, {_moment(alert.wall_time)}")
+    """Return an alert as a Markdown page. Level and time make two alerts with the same text different pages."""
+    lines = (f"# {alert.title}", alert.text, f"{alert.level}, {_iso_time(alert.wall_time)}")
     return "\n\n".join(line for line in lines if line) + "\n"
 
 
-def _moment(wall_time: float) -> str:
+def _iso_time(wall_time: float) -> str:
     try:
         return datetime.fromtimestamp(wall_time, timezone.utc).isoformat()
-    except (ValueError, OverflowError, OSError):  # no time that a calendar has
+    except (ValueError, OverflowError, OSError):  # outside the calendar
         return repr(wall_time)
 
 
-def bars(histogram: Histogram, most: int | None = None) -> tuple[list[float], list[float]]:
-    """Counts and their finite edges (one more), in at most `most` buckets; total and range as they were.
+def histogram_bars(histogram: Histogram, most: int | None = None) -> tuple[list[float], list[float]]:
+    """Return counts and finite edges (one more), in at most `most` buckets, with the same total and range.
 
-    TensorBoard gives right edges only: an empty first bucket tells the left edge of the first real one.
+    TensorBoard has right edges only. If the first bucket is empty, its edge is the left edge of the next one.
     """
     limits, counts = histogram.limits, [float(count) for count in histogram.counts]
     if not limits:
@@ -51,11 +51,12 @@ def bars(histogram: Histogram, most: int | None = None) -> tuple[list[float], li
     edges = [_finite(edge, histogram.minimum, histogram.maximum) for edge in edges]
     size = -(-len(counts) // most) if most else 1
     starts = range(0, len(counts), size)
-    return [sum(counts[at : at + size]) for at in starts], [edges[at] for at in starts] + [edges[-1]]
+    merged = [sum(counts[start : start + size]) for start in starts]
+    return merged, [edges[start] for start in starts] + [edges[-1]]
 
 
 def _finite(edge: float, minimum: float, maximum: float) -> float:
-    """The outermost edge of TensorBoard's buckets is the largest double, or infinite: the data ends before it."""
+    """Replace TensorBoard's outermost edge, the largest double or infinite, by the end of the data."""
     if abs(edge) < sys.float_info.max:
         return edge
     bound = minimum if edge < 0 else maximum
@@ -63,7 +64,7 @@ def _finite(edge: float, minimum: float, maximum: float) -> float:
 
 
 def histogram_facts(histogram: Histogram, step: int) -> dict[str, Any]:
-    """The exact histogram as one JSON object."""
+    """Return the exact histogram as one JSON object."""
     return {
         "tag": histogram.tag,
         "step": step,
@@ -91,10 +92,10 @@ CURVE_COLUMNS = (
 
 
 def curve_rows(curve: PRCurve) -> list[list[Any]]:
-    """One row a threshold, recall ascending, as wandb's preset draws them."""
+    """Return one row for each threshold, by ascending recall, as wandb's preset draws them."""
     last = max(len(curve.precision) - 1, 1)
-    thresholds = [at / last for at in range(len(curve.precision))]
-    rows = zip(
+    thresholds = [index / last for index in range(len(curve.precision))]
+    columns = zip(
         thresholds,
         curve.precision,
         curve.recall,
@@ -104,23 +105,23 @@ def curve_rows(curve: PRCurve) -> list[list[Any]]:
         curve.false_negatives,
         strict=True,
     )
-    told: list[list[Any]] = [[curve.tag, *row] for row in rows]
-    told.reverse()
-    return told
+    rows: list[list[Any]] = [[curve.tag, *row] for row in columns]
+    rows.reverse()
+    return rows
 
 
-def entries(artifact: Artifact) -> dict[str, Payload]:
-    """Paths inside the artifact to files: below a target folder, as the target file, or as they are called."""
+def artifact_files(artifact: Artifact) -> dict[str, Payload]:
+    """Return the files by their paths inside the artifact. Its name is a target folder, a target file or unused."""
     if artifact.name.endswith("/"):
-        below = artifact.name.lstrip("/")
-        return {f.name if f.name.startswith(below) else below + f.name: f for f in artifact.files}
+        folder = artifact.name.lstrip("/")
+        return {f.name if f.name.startswith(folder) else folder + f.name: f for f in artifact.files}
     if len(artifact.files) == 1 and artifact.type == "file":
         return {artifact.name.lstrip("/"): artifact.files[0]}
     return {f.name: f for f in artifact.files}
 
 
-def files(record: Any) -> tuple[dict[str, Payload], dict[str, Any]]:
-    """The payloads of any record by file name, and everything else it says."""
+def record_files(record: Any) -> tuple[dict[str, Payload], dict[str, Any]]:
+    """Return the payloads of any record by file name, and its other fields."""
     facts = {name: getattr(record, name) for name in record.__struct_fields__ if name not in ("data", "parts")}
     facts["step"] = shown_step(record.step)
     if isinstance(record, Layout):
@@ -130,46 +131,46 @@ def files(record: Any) -> tuple[dict[str, Payload], dict[str, Any]]:
     if isinstance(record, Embedding):
         names = list(facts.pop("names"))
     if len(set(names)) < len(names):
-        names = [f"{at}-{name}" for at, name in enumerate(names)]
+        names = [f"{index}-{name}" for index, name in enumerate(names)]
     return dict(zip(names, parts, strict=True)), facts
 
 
-def content(payload: Payload) -> bytes:
-    """The bytes of a payload.
+def read_payload(payload: Payload) -> bytes:
+    """Return the bytes of a payload.
 
     Raises:
-        OSError: the file is no longer there.
+        OSError: the file is missing.
     """
     return payload if isinstance(payload, bytes) else Path(payload.path).read_bytes()
 
 
-# Pictures. Drawn with Pillow in a few milliseconds: matplotlib would take a hundred of the training's.
+# Images. Pillow draws one in a few milliseconds; matplotlib would take about a hundred during the training.
 
 _SIZE, _MARGIN = (640, 360), (24, 16, 24, 28)
 _INK, _FILL, _PAPER = (70, 70, 70), (0, 137, 123), (255, 255, 255)
 
 
 def histogram_png(histogram: Histogram) -> bytes:
-    """The buckets as bars of their true widths, with the range and the number of values below."""
-    counts, edges = bars(histogram)
+    """Draw the buckets as bars of their true widths. The range and the number of values are below."""
+    counts, edges = histogram_bars(histogram)
     heights = [0.0 if math.isnan(count) else max(count, 0.0) for count in counts]
     image, draw = _canvas()
     left, top, right, bottom = _frame()
     low, span, tallest = edges[0], edges[-1] - edges[0], max(heights) or 1.0
-    for at, height in enumerate(heights):
+    for index, height in enumerate(heights):
         if span > 0 and math.isfinite(span):
-            begin, end = ((edge - low) / span for edge in edges[at : at + 2])
-        else:  # one value, or a range beyond a float: buckets side by side
-            begin, end = at / len(heights), (at + 1) / len(heights)
+            start, end = ((edge - low) / span for edge in edges[index : index + 2])
+        else:  # one value, or a range that a float cannot hold: buckets of equal width
+            start, end = index / len(heights), (index + 1) / len(heights)
         if height:
-            x, until = left + begin * (right - left), left + end * (right - left)
+            x, until = left + start * (right - left), left + end * (right - left)
             draw.rectangle([x, bottom - height / tallest * (bottom - top), max(until, x + 1), bottom], fill=_FILL)
     _captions(draw, f"{histogram.minimum:.6g}", f"{histogram.count:.6g} values", f"{histogram.maximum:.6g}")
     return _png(image)
 
 
 def curve_png(curve: PRCurve) -> bytes:
-    """Precision over recall, both from 0 to 1."""
+    """Draw precision over recall, both from 0 to 1."""
     image, draw = _canvas()
     left, top, right, bottom = _frame()
     points = [

@@ -60,21 +60,21 @@ class Watching:
         alike = {tag for one in self._watches for tag in one.tags()} & watch.tags()
         self._watches.append(watch)
         if alike:
-            self._guard.say(
+            self._guard.log_once(
                 "watched together",
                 "tracelet: two watched models have a parameter %r, and share its series. Tell them apart by "
                 "watch(model, name=...)",
                 min(alike),
             )
         if not watch.hooks:
-            self._guard.say(
+            self._guard.log_once(
                 f"nothing to watch {type(model).__name__}",
                 "tracelet: no parameter of the %s requires a gradient yet: nothing of it is logged. Watch it once it "
                 "is to be trained (and, if it is lazy, has run once)",
                 type(model).__name__,
             )
         if _is_fully_sharded(model):
-            self._guard.say(
+            self._guard.log_once(
                 f"fully sharded {type(model).__name__}",
                 "tracelet: the %s is sharded by FSDP, which trains tensors of its own in the parameters' place: watch "
                 "meets few of its passes, or none, and logs as little",

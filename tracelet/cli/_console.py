@@ -12,7 +12,7 @@ from rich.text import Text
 
 from tracelet.runs.format import clean, duration, moment, number, progress, size
 
-__all__ = ["cell", "clean", "console", "duration", "moment", "number", "progress", "size", "status", "print_paths"]
+__all__ = ["cell", "clean", "console", "duration", "moment", "number", "print_paths", "progress", "size", "status"]
 
 _PIPED = 160
 _COLOURS = {"running": "cyan", "finished": "green", "failed": "red", "killed": "yellow", "crashed": "red"}

@@ -14,11 +14,11 @@ from tracelet.cli._json import standard_output_kept
 from tracelet.cli._progress import bars
 from tracelet.errors import ConfigurationError
 from tracelet.settings import Settings
-from tracelet.sync import Outcome, Synced, Tell
+from tracelet.sync import OnProgress, Outcome, Synced
 
 
 @contextlib.contextmanager
-def progress_told(folder: Path, *, as_json: bool) -> Iterator[Tell]:
+def progress_told(folder: Path, *, as_json: bool) -> Iterator[OnProgress]:
     """What `deliver` tells of a run, as bars; with `as_json` none, and standard output is kept for the document."""
     with bars(not as_json) as move, standard_output_kept(as_json):
         yield lambda backend, done, total: move(f"{folder.name} {backend}", done, total)
@@ -28,7 +28,7 @@ def report(out: Console, synced: Synced) -> None:
     """A line for each backend."""
     name = synced.folder.name
     if synced.skipped is not None:
-        out.print(cell(f"{name}: left alone, since {synced.skipped}"))
+        out.print(cell(f"{name}: skipped: {synced.skipped}"))
     elif not synced.outcomes:
         out.print(cell(f"{name}: nothing waits"))
     for one in synced.outcomes:

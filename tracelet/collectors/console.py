@@ -77,7 +77,7 @@ class Console:
         try:
             stream.write = write
         except AttributeError:  # a stream with slots takes no other method
-            self._guard.say(
+            self._guard.log_once(
                 f"console {name}", "tracelet: sys.%s is a %s, which cannot be read along", name, type(stream).__name__
             )
             return

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tracelet.collectors.base import Found, Left
-from tracelet.redaction import of_url
+from tracelet.redaction import passwords_in_url
 from tracelet.settings import environment_of
 
 _COMMAND = (
@@ -78,7 +78,7 @@ def read(directory: Path, left: Left, *, facts: bool = True, diff: bool = False)
     with contextlib.suppress(_Unanswered):
         configured = git.configured()
         url = _url(configured, branch)
-        secrets = of_url(url)
+        secrets = passwords_in_url(url)
         told["remote"] = None if url is None else bare_url(url)
         if commit is not None and git.switch_off(configured):
             changed = git.changed()

@@ -1,1 +1,1 @@
-"""Deliveries: each reads the journal after its cursor and writes to one backend."""
+"""Deliver a journal: each delivery reads it after its cursor and writes to one backend."""

@@ -1,4 +1,4 @@
-"""How far one backend is with a journal: handed over, and settled up to its cursor."""
+"""Track the progress of one backend through a journal: written records, and the cursor behind confirmed ones."""
 
 from __future__ import annotations
 
@@ -13,32 +13,34 @@ from tracelet.journal.store import Cursor, Rejection, StoredBatch
 
 
 class Span(NamedTuple):
-    """What became of the records up to `last`, since the one before; the numbers add up to them."""
+    """Outcomes of the records after the previous span, up to `last`. The counts add up to their number."""
 
     last: int
     delivered: int
     filtered: Mapping[str, int]
-    """By the key that kept them back."""
+    """Counts by the `config` key that excluded the records."""
     rejected: int
     rejections: list[Rejection]
-    """The rejected that the journal does not know of yet."""
+    """The rejections that are not in the journal yet."""
 
 
-def settle(cursor: Cursor, handed: deque[Span], held: int) -> tuple[Cursor, list[Rejection]] | None:
-    """The cursor moved, over what was `handed` beyond it, to what the backend holds, with the rejections on the way;
-    None where it stays."""
-    settled = []
-    while handed and handed[0].last <= held:
-        settled.append(handed.popleft())
-    if not settled:
+def advance(cursor: Cursor, written: deque[Span], confirmed: int) -> tuple[Cursor, list[Rejection]] | None:
+    """Remove the spans up to `confirmed`. Return the cursor behind them and their rejections, or None without spans.
+
+    `written` holds the spans after the cursor.
+    """
+    spans = []
+    while written and written[0].last <= confirmed:
+        spans.append(written.popleft())
+    if not spans:
         return None
-    return total(settled, cursor), [one for part in settled for one in part.rejections]
+    return sum_spans(spans, cursor), [rejection for span in spans for rejection in span.rejections]
 
 
-def accounted(batches: Iterable[StoredBatch], last: int, sieve: FilterState, refused: set[int]) -> Iterator[Span]:
-    """What became of records, up to number `last`, that a backend has from earlier: `refused` are those it refused.
+def replay(batches: Iterable[StoredBatch], last: int, filter_state: FilterState, rejected: set[int]) -> Iterator[Span]:
+    """Yield the outcomes of records up to `last` that an earlier process delivered; `rejected` are sequence numbers.
 
-    The sieve is that of where the batches begin, and afterwards of where they end.
+    `filter_state` must match the start of the batches. Afterwards it matches their end.
     """
     for batch in batches:
         if batch.first > last:
@@ -48,21 +50,21 @@ def accounted(batches: Iterable[StoredBatch], last: int, sieve: FilterState, ref
             yield Span(end, 0, {}, end - batch.first + 1, [])
             continue
         numbers = range(batch.first, end + 1)
-        _, others = sieve.sift(batch.first, batch.records[: len(numbers)])
-        sieve.commit(end)
-        rejected = sum(at in refused for at in numbers) if refused else 0
-        filtered = Counter(reason for at, reason in others if at not in refused)
-        yield Span(end, len(numbers) - filtered.total() - rejected, filtered, rejected, [])
+        _, excluded = filter_state.apply(batch.first, batch.records[: len(numbers)])
+        filter_state.commit(end)
+        rejections = sum(seq in rejected for seq in numbers) if rejected else 0
+        filtered = Counter(reason for seq, reason in excluded if seq not in rejected)
+        yield Span(end, len(numbers) - filtered.total() - rejections, filtered, rejections, [])
 
 
-def total(parts: Iterable[Span], before: Cursor | None = None) -> Cursor:
-    """The cursor behind `parts`, which begin behind `before`, or with the first record."""
-    cursor = Cursor() if before is None else msgspec.structs.replace(before, filtered_by=dict(before.filtered_by))
-    for part in parts:
-        cursor.position = part.last
-        cursor.delivered += part.delivered
-        cursor.rejected += part.rejected
-        for reason, count in part.filtered.items():
+def sum_spans(spans: Iterable[Span], start: Cursor | None = None) -> Cursor:
+    """Return the cursor behind `spans`, which follow `start`, or begin with the first record if it is None."""
+    cursor = Cursor() if start is None else msgspec.structs.replace(start, filtered_by=dict(start.filtered_by))
+    for span in spans:
+        cursor.position = span.last
+        cursor.delivered += span.delivered
+        cursor.rejected += span.rejected
+        for reason, count in span.filtered.items():
             cursor.filtered += count
             cursor.filtered_by[reason] = cursor.filtered_by.get(reason, 0) + count
     return cursor

@@ -1,4 +1,4 @@
-"""Where one backend stands with the records of a run: what may be asked, and waited for, from any thread."""
+"""Report the delivery status of one backend; any thread may read it or wait for it."""
 
 from __future__ import annotations
 
@@ -17,64 +17,63 @@ _OPEN = ("connected", _OFFLINE)
 
 
 class DeliveryStats(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the records of a run are, for one backend; the five numbers add up to the records submitted."""
+    """Count a run's records by outcome for one backend. The five counts add up to the submitted records."""
 
     delivered: int
-    """Held durably by the backend."""
+    """Stored durably by the backend."""
     pending: int
     """In the journal, not yet confirmed by the backend."""
     rejected: int
-    """Refused by the backend for good and kept in the journal with the reason, or damaged in the journal's file."""
+    """Rejected by the backend and stored in the journal with the reason, or damaged in the journal file."""
     filtered: int
-    """Kept back by a filter, or of a kind that the backend has no place for."""
+    """Excluded by a filter, or of a kind that the backend does not accept."""
     dropped: int
-    """Never reached the journal."""
+    """Lost before they reached the journal."""
     state: str
-    """`connecting`, `connected`, `waiting: <reason>`, `offline: <reason>` (recorded by the vendor's own offline means)
-    or `closed`."""
+    """`connecting`, `connected`, `waiting: <reason>`, `offline: <reason>` (the vendor records offline) or `closed`."""
     filtered_by: dict[str, int] = {}
-    """The filtered by the key of `config` that kept them back; by `accepts` where the backend has no place for them."""
+    """Filtered records by the `config` key that excluded them, or `accepts` if the backend does not accept the kind."""
 
 
 class DeliveryHandle:
-    """What is known of one backend. Who delivers, a thread here or another process, changes it."""
+    """Hold the delivery status of one backend. A delivery thread or the delivery process updates it."""
 
     def __init__(self, name: str, cursor: Cursor) -> None:
         self.name = name
         self.cursor = cursor
         self.written_seq = cursor.position
-        """Every record up to here was handed to the vendor."""
+        """Every record up to this number was written to the vendor."""
         self.was_open = False
         self.url: str | None = None
-        """Where a person can look at the run."""
+        """The address of the run's web page."""
         self._changed = threading.Condition()
         self._state = "connecting"
         self._trouble: str | None = None
         self._ended = threading.Event()
 
-    # What a delivery does.
+    # Commands to the delivery.
 
     def start(self) -> None:
         raise NotImplementedError
 
     def wake(self) -> None:
-        """There may be something new to deliver."""
+        """Check the journal for new records."""
         raise NotImplementedError
 
-    def ask_confirmed(self, last: int) -> None:
-        """Make the backend flush what it has up to `last`."""
+    def request_flush(self, last: int) -> None:
+        """Make the backend flush the records up to `last`."""
         raise NotImplementedError
 
     def finish(self, status: Status, exit_code: int, deadline: float) -> None:
-        """Deliver what is in the journal, close the backend, end; give up waiting for the vendor at `deadline`."""
+        """Deliver the rest of the journal and close the backend. Stop waiting for the vendor at `deadline`."""
         raise NotImplementedError
 
     @property
     def is_current_thread(self) -> bool:
-        """Called from the thread that delivers: it cannot wait for itself."""
+        """True if called on the delivery thread, which cannot wait for itself."""
         return False
 
-    # What may be asked.
+    # Status.
 
     @property
     def state(self) -> str:
@@ -86,30 +85,30 @@ class DeliveryHandle:
 
     @property
     def is_offline(self) -> bool:
-        """The vendor records offline what it is handed."""
+        """True if the vendor records offline."""
         return self._state.startswith(_OFFLINE)
 
     @property
     def trouble(self) -> str | None:
-        """The last reason why the backend could not take records, or takes a detour; None if there was none since."""
+        """Why the backend is unavailable or offline; None if it has worked since."""
         return self._trouble
 
     @property
     def position(self) -> int:
-        """Every record up to here is settled."""
+        """Every record up to this number is delivered, filtered or rejected."""
         return self.cursor.position
 
     @property
     def ended(self) -> bool:
-        """The backend was closed, or given up."""
+        """True if the backend was closed or abandoned."""
         return self._ended.is_set()
 
     def stats(self, submitted: int, dropped: int) -> DeliveryStats:
         cursor = self.cursor
-        settled = cursor.delivered + cursor.rejected + cursor.filtered
+        processed = cursor.delivered + cursor.rejected + cursor.filtered
         return DeliveryStats(
             delivered=cursor.delivered,
-            pending=submitted - dropped - settled,
+            pending=submitted - dropped - processed,
             rejected=cursor.rejected,
             filtered=cursor.filtered,
             filtered_by=dict(cursor.filtered_by),
@@ -117,19 +116,19 @@ class DeliveryHandle:
             state=self._state,
         )
 
-    # What may be waited for. Deadlines are monotonic seconds.
+    # Waiting. Deadlines are monotonic seconds.
 
     def wait_opened(self, deadline: float) -> bool:
-        """Whether the backend is open, or gave its first refusal, before `deadline`."""
-        return self._wait(lambda: self._state != "connecting", deadline) and self._state.startswith(_OPEN)
+        """Wait until the backend opened or failed once. Return True if it is open before `deadline`."""
+        return self._wait_for(lambda: self._state != "connecting", deadline) and self._state.startswith(_OPEN)
 
     def wait_confirmed(self, last: int, deadline: float) -> bool:
-        """Whether the backend confirmed everything up to `last` before `deadline`."""
-        self.ask_confirmed(last)
-        return self._wait(lambda: self.position >= last, deadline)
+        """Return True if the backend confirms everything up to `last` before `deadline`."""
+        self.request_flush(last)
+        return self._wait_for(lambda: self.position >= last, deadline)
 
     def wait_ended(self, deadline: float) -> bool:
-        """Whether the backend was closed, or given up, before `deadline`."""
+        """Return True if the backend is closed or abandoned before `deadline`."""
         if self._ended.wait(max(0.0, deadline - time.monotonic())):
             return True
         if self.was_open and self._trouble is None:
@@ -137,7 +136,7 @@ class DeliveryHandle:
             self._set_state(f"waiting: {NO_END}")
         return False
 
-    # What who delivers says.
+    # Updates by the delivery.
 
     def _set_state(self, state: str) -> None:
         if state != self._state:
@@ -145,10 +144,10 @@ class DeliveryHandle:
                 self._state = state
                 self._changed.notify_all()
 
-    def _opened_on(self, offline_reason: str | None) -> None:
+    def _set_open(self, offline_reason: str | None) -> None:
         self.was_open, self._trouble = True, offline_reason
         self._set_state(f"{_OFFLINE}{offline_reason}" if offline_reason else "connected")
 
-    def _wait(self, reached: Callable[[], bool], deadline: float) -> bool:
+    def _wait_for(self, condition: Callable[[], bool], deadline: float) -> bool:
         with self._changed:
-            return self._changed.wait_for(reached, max(0.0, deadline - time.monotonic()))
+            return self._changed.wait_for(condition, max(0.0, deadline - time.monotonic()))

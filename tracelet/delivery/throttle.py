@@ -1,50 +1,53 @@
-"""How much a delivery writes at once, and how long it leaves the interpreter to the training in between."""
+"""Choose how many records a delivery writes at once, and how long it pauses so that training gets the interpreter."""
 
 from __future__ import annotations
 
-# Written in portions that take a moment each: the end of a run, and what a kill repeats, wait for one portion at most.
-_PORTION_FIRST, _PORTION_MOST = 64, 4096
-_SHORT, _LONG = 0.1, 0.4
-# Where the end of the run waits for nothing else, larger portions: many vendors have a price for each request.
-_LAST_SHORT, _LAST_LONG = 0.25, 0.8
-# Beside a busy loop, the interpreter time that an SDK takes is the loop's loss. A thirtieth is enough for a live view
-# of what most programs log; the end of the run ends the pauses.
-_REST, _REST_MOST = 30.0, 5.0
-# An SDK has threads of its own, which take more than the one that hands over: up to so many times as much, and no more
-# than passes meanwhile (measured: wandb 0.31 takes 300 us a row, 60 of them here).
-_HIDDEN = 8.0
-# A backlog that the end of the run would work at for longer than this is worth a fifth of this thread's time.
-_BACKLOG, _REST_BEHIND = 5.0, 4.0
+# Records per write. A batch should take a moment: the end of a run waits for one batch at most, and a kill repeats one.
+_FIRST_BATCH, _MAX_BATCH = 64, 4096
+# Seconds per write: below the first the batch grows, above the second it is halved.
+_FAST, _SLOW = 0.1, 0.4
+# The same at the end of the run, when nothing else waits: larger batches, since many vendors charge time per request.
+_FINAL_FAST, _FINAL_SLOW = 0.25, 0.8
+# Pause in multiples of the work done, and its maximum in seconds. An SDK takes interpreter time from the training loop;
+# a thirtieth is enough for a live view of most programs. The end of the run ends the pauses.
+_PAUSE_FACTOR, _MAX_PAUSE = 30.0, 5.0
+# An SDK's own threads work too: up to so many times the delivery thread's work, and at most the elapsed time
+# (measured: wandb 0.31 takes 300 us a row, 60 us of them on this thread).
+_SDK_FACTOR = 8.0
+# If the backlog needs more than so many seconds, pause only so many times the work: a fifth of this thread's time.
+_LONG_BACKLOG, _BACKLOG_PAUSE_FACTOR = 5.0, 4.0
 
 
 class Throttle:
-    """Learns from each portion that was written. `yields=False`: nothing shares the interpreter, so no rest."""
+    """Adapt to the measured time of each write. If `pauses` is False, nothing else needs this interpreter."""
 
-    def __init__(self, *, yields: bool = True) -> None:
-        self.portion = _PORTION_FIRST
-        self.yields = yields
+    def __init__(self, *, pauses: bool = True) -> None:
+        self.batch_size = _FIRST_BATCH
+        self.pauses = pauses
         self._seconds_each = 0.0
 
-    def wrote(self, size: int, seconds: float, *, finishing: bool) -> None:
-        """`size` records took `seconds`."""
+    def measure(self, size: int, seconds: float, *, finishing: bool) -> None:
+        """Adapt the batch size: writing `size` records took `seconds`."""
         self._seconds_each = seconds / size
-        short, long = (_LAST_SHORT, _LAST_LONG) if finishing else (_SHORT, _LONG)
-        if seconds > long:
-            self.portion = max(1, size // 2)
-        elif seconds < short and size == self.portion:
-            self.portion = min(size * 2, _PORTION_MOST)
+        fast, slow = (_FINAL_FAST, _FINAL_SLOW) if finishing else (_FAST, _SLOW)
+        if seconds > slow:
+            self.batch_size = max(1, size // 2)
+        elif seconds < fast and size == self.batch_size:
+            self.batch_size = min(size * 2, _MAX_BATCH)
 
-    def fitting(self, size: int, seconds: float) -> int:
-        """As many of `size` records as are written within `seconds`, if they take as long as the last ones."""
+    def fits_in(self, size: int, seconds: float) -> int:
+        """Return how many of `size` records can be written within `seconds`, at the speed of the last write."""
         if not self._seconds_each:
             return size
         return min(size, max(0, int(seconds / self._seconds_each)))
 
-    def rest(self, worked: float, passed: float, behind: int) -> float:
-        """Seconds to pause after `worked` seconds of this thread's own, in which `passed` went by on the clock, with
-        `behind` records still to write."""
-        if not self.yields:
+    def pause_after(self, worked: float, elapsed: float, backlog: int) -> float:
+        """Return the seconds to pause.
+
+        `worked` is this thread's CPU seconds, `elapsed` the wall seconds, `backlog` the number of records to write.
+        """
+        if not self.pauses:
             return 0.0
-        if behind * self._seconds_each > _BACKLOG:
-            return min(worked * _REST_BEHIND, _REST_MOST)
-        return min(min(worked * _HIDDEN, passed) * _REST, _REST_MOST)
+        if backlog * self._seconds_each > _LONG_BACKLOG:
+            return min(worked * _BACKLOG_PAUSE_FACTOR, _MAX_PAUSE)
+        return min(min(worked * _SDK_FACTOR, elapsed) * _PAUSE_FACTOR, _MAX_PAUSE)

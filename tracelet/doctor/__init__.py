@@ -22,13 +22,13 @@ import msgspec
 
 from tracelet import settings as settings_module
 from tracelet.backends import backend_class, check_installed, is_registered, known_backends, requirement
-from tracelet.backends.addresses import redacted
 from tracelet.capture.tensorboard.checksum import IS_COMPILED
 from tracelet.capture.tensorboard.foreign_patches import OtherPatch, other_patches
 from tracelet.doctor.child import about_backend
 from tracelet.doctor.protocol import AboutBackend, AboutWriter, BackendAnswer, WriterAnswer, ask
 from tracelet.errors import ConfigurationError, MissingDependency, UnknownBackend
 from tracelet.filesystem import file_system, on_network
+from tracelet.redaction import redacted_url
 from tracelet.settings import Settings
 from tracelet.version import __version__
 
@@ -193,7 +193,7 @@ def _fact(name: str, value: Any, origin: str) -> SettingFact:
     if name == "api_key" and value is not None:
         value = "***"
     if name == "backend_url" and value is not None:
-        value = redacted(value)
+        value = redacted_url(value)
     return SettingFact(name=name, value=value, origin=origin)
 
 

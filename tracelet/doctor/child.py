@@ -13,7 +13,6 @@ import msgspec
 from msgspec.structs import replace
 
 from tracelet.backends import backend_class, configured, disable_telemetry
-from tracelet.backends.addresses import redacted
 from tracelet.backends.base import Probe
 from tracelet.capture.series import SeriesNames
 from tracelet.capture.tensorboard.foreign_patches import other_patches
@@ -22,7 +21,7 @@ from tracelet.doctor.protocol import AboutBackend, AboutWriter, BackendAnswer, Q
 from tracelet.errors import ConfigurationError
 from tracelet.guard import Guard
 from tracelet.records import KINDS, Record, Scalar, kind
-from tracelet.redaction import Secrets
+from tracelet.redaction import Secrets, redacted_url
 
 T = TypeVar("T")
 
@@ -63,13 +62,13 @@ def about_backend(question: AboutBackend) -> BackendAnswer:
         backend = configured(cls, question.config)
     except ConfigurationError as refusal:
         return replace(answer, detail=str(refusal))
-    _tried(guard, lambda: secrets.learn(backend.secrets()))
+    _tried(guard, lambda: secrets.add(backend.secrets()))
     probe = _within(question.timeout, guard, lambda: cls.probe(backend.config))
     own, _ = _tried(guard, cls.native_capture)
     return replace(
         answer,
         ok=probe.ok,
-        detail=secrets.hide(redacted(" ".join(probe.detail.split()))),
+        detail=secrets.hide(redacted_url(" ".join(probe.detail.split()))),
         reachable=probe.reachable,
         signed_in=probe.signed_in,
         own_capture=own,

@@ -1,4 +1,4 @@
-"""The object that `start_logging` returns."""
+"""Define `Experiment`, the object that `start_logging` returns."""
 
 from tracelet.experiment.experiment import Experiment
 

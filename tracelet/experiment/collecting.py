@@ -1,6 +1,6 @@
-"""The thread that collects: it begins the collectors behind `start_logging`, samples on a clock, and ends with the run.
+"""Run the collectors on a thread: start them after `start_logging`, sample at intervals, and end with the run.
 
-Nothing waits for it but the end of the run, and that not for long.
+Only the end of the run waits for this thread, and only briefly.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tracelet.capture import values as snapshot
 from tracelet.capture.series import SeriesNames
 from tracelet.collectors.base import Found, Left
 from tracelet.errors import JournalError
-from tracelet.experiment.artifacts import take as take_artifact
+from tracelet.experiment.artifacts import to_record
 from tracelet.guard import Guard
 from tracelet.journal.spool import Spool
 from tracelet.orchestrator import Orchestrator
@@ -30,25 +30,28 @@ if TYPE_CHECKING:
     from tracelet.collectors.console import Console
     from tracelet.collectors.system import System
 
-WRITER = "system"
-"""The namespace of the system's figures; their step is the run's age in whole seconds."""
+_WRITER = "system"
+"""The namespace of system metrics. Their step is the age of the run in whole seconds."""
 
-_GIT = 10.0
-# A run that ends at once has one sample all the same, at its end.
+# Seconds for all git commands: a large repository may be slow.
+_GIT_TIMEOUT = 10.0
+# Seconds until the first sample. A shorter run is sampled at its end.
 _FIRST_SAMPLE = 1.0
+# Seconds between two writes of the console log.
 _CONSOLE_EVERY = 0.5
-_LOOK_EVERY = 0.25
-# What the end of a run waits for what is being collected, and for its breaking off.
-_GRACE = 2.0
-_BREAKING_OFF = 0.25
+# Seconds between two checks for the first record of a resumed run.
+_CHECK_EVERY = 0.25
+# Seconds that the end of a run waits for running collectors, and then for them to cancel.
+_STOP_TIMEOUT = 2.0
+_CANCEL_TIMEOUT = 0.25
 
 
 class CollectorThread:
-    """What one run collects besides, by the names in `wanted`, from `start` to `stop`."""
+    """Run one run's collectors, named in `sources`, from `start` to `stop`."""
 
     def __init__(
         self,
-        wanted: Collection[str],
+        sources: Collection[str],
         interval: float,
         info: RunInfo,
         *,
@@ -57,98 +60,98 @@ class CollectorThread:
         series: SeriesNames,
         secrets: Secrets,
     ) -> None:
-        self._wanted, self._interval, self._info = frozenset(wanted), interval, info
+        self._sources, self._interval, self._info = frozenset(sources), interval, info
         self._orchestrator, self._spool, self._series, self._secrets = orchestrator, spool, series, secrets
         self._guard: Guard = orchestrator.guard
         self._closing = threading.Event()
-        self._until = math.inf
-        self._given_up = False
+        self._deadline = math.inf
+        self._abandoned = False
         self._console: Console | None = None
         self._directory = _program_folder()
         self._thread = threading.Thread(target=self._main, name="tracelet-collect", daemon=True)
 
     def start(self) -> None:
-        if not self._wanted or self._closing.is_set():
+        if not self._sources or self._closing.is_set():
             return
-        if "console" in self._wanted:
-            self._guard.call(self._listen)
+        if "console" in self._sources:
+            self._guard.call(self._start_console)
         self._thread.start()
 
     def stop(self, deadline: float) -> None:
-        """Let what was begun come to its end, for two seconds at most, and nothing come after."""
-        self._until = min(deadline, time.monotonic() + _GRACE)
+        """Stop collecting. Wait at most two seconds for running collectors."""
+        self._deadline = min(deadline, time.monotonic() + _STOP_TIMEOUT)
         self._closing.set()
         if self._console is not None:
             self._console.remove()
         if not self._thread.is_alive() or self._thread is threading.current_thread():
             return
-        self._thread.join(max(0.0, self._until - time.monotonic()) + _BREAKING_OFF)
+        self._thread.join(max(0.0, self._deadline - time.monotonic()) + _CANCEL_TIMEOUT)
         if self._thread.is_alive():
-            self._given_up = True
-            self._guard.say(
+            self._abandoned = True
+            self._guard.log_once(
                 "collecting",
-                "tracelet: what was still being collected when run %s ended is left out",
+                "tracelet: run %s ended before all collectors were done; their results are missing",
                 self._info.run_id,
             )
 
-    def _listen(self) -> None:
-        from tracelet.collectors.console import Console  # a run that does not want it does not pay for it
+    def _start_console(self) -> None:
+        from tracelet.collectors.console import Console  # imported only by runs that use it
 
         self._console = Console(Path(self._info.folder) / "console.log", self._guard, self._secrets.hide)
         self._console.install()
 
-    # The collecting thread.
+    # The collector thread.
 
     def _main(self) -> None:
         self._guard.call(self._collect)
 
     def _collect(self) -> None:
-        if not self._is_wanted():
+        if not self._wait_for_records():
             return
-        system = self._guard.call(self._system) if "system" in self._wanted else None
+        system = self._guard.call(self._system) if "system" in self._sources else None
         for read in self._readers():
-            found = self._guard.call(read)
-            if found is not None:
-                self._guard.call(self._keep, found)
-        self._follow(system)
+            result = self._guard.call(read)
+            if result is not None:
+                self._guard.call(self._store, result)
+        self._sample_until_end(system)
 
-    def _is_wanted(self) -> bool:
-        """A run that is gone on with is another one only once something new is said in it."""
-        while self._orchestrator.is_untouched:
-            if self._closing.wait(_LOOK_EVERY):
-                return not self._orchestrator.is_untouched
+    def _wait_for_records(self) -> bool:
+        """Wait for the first new record of a resumed run. Return False if the run ends without one."""
+        while self._orchestrator.is_unchanged:
+            if self._closing.wait(_CHECK_EVERY):
+                return not self._orchestrator.is_unchanged
         return True
 
     def _readers(self) -> Iterator[Callable[[], Found | None]]:
-        if "environment" in self._wanted:
+        if "environment" in self._sources:
             yield _environment
-        if {"git", "git-diff"} & self._wanted and self._directory is not None:
-            end = time.monotonic() + _GIT
+        if {"git", "git-diff"} & self._sources and self._directory is not None:
+            end = time.monotonic() + _GIT_TIMEOUT
             yield partial(
                 _git,
                 self._directory,
-                lambda: min(end, self._until) - time.monotonic(),
-                facts="git" in self._wanted,
-                diff="git-diff" in self._wanted,
+                lambda: min(end, self._deadline) - time.monotonic(),
+                facts="git" in self._sources,
+                diff="git-diff" in self._sources,
             )
 
-    def _keep(self, found: Found) -> None:
-        self._secrets.learn(found.secrets)
-        for name, facts in found.facts.items():
-            told = self._secrets.hidden(snapshot.plain(facts))
-            if not self._given_up:
-                self._orchestrator.annotate(name, told)
-            self._keep_file(f"{json.dumps(told, indent=2, ensure_ascii=False)}\n".encode(), f"{name}.json")
-        for name, data in found.files.items():
-            self._keep_file(self._secrets.hidden(data), name)
+    def _store(self, result: Found) -> None:
+        self._secrets.add(result.secrets)
+        for name, facts in result.facts.items():
+            plain_facts = self._secrets.hide_in(snapshot.plain(facts))
+            if not self._abandoned:
+                self._orchestrator.annotate(name, plain_facts)
+            self._store_file(f"{json.dumps(plain_facts, indent=2, ensure_ascii=False)}\n".encode(), f"{name}.json")
+        for name, data in result.files.items():
+            self._store_file(self._secrets.hide_in(data), name)
 
-    def _keep_file(self, file: bytes | Path, name: str) -> None:
+    def _store_file(self, file: bytes | Path, name: str) -> None:
         try:
-            record, _ = take_artifact(file, name, self._spool)
+            record, _ = to_record(file, name, self._spool)
         except JournalError as error:  # a full disk
             self._orchestrator.drop(f"an artifact, since {error}")
             return
-        if not self._given_up:
+        if not self._abandoned:
             self._orchestrator.submit(record)
 
     def _system(self) -> System:
@@ -156,37 +159,37 @@ class CollectorThread:
 
         return System(Path(self._info.folder))
 
-    def _follow(self, system: System | None) -> None:
-        """Until the end of the run: samples on the clock, and lines of the console as they come."""
-        due = math.inf if system is None else time.monotonic() + min(_FIRST_SAMPLE, self._interval)
+    def _sample_until_end(self, system: System | None) -> None:
+        """Sample system metrics and write console lines until the run ends."""
+        next_sample = math.inf if system is None else time.monotonic() + min(_FIRST_SAMPLE, self._interval)
         pause = math.inf if self._console is None else _CONSOLE_EVERY
         sampled = False
         ended = system is None and self._console is None
         while not ended:
-            ended = self._closing.wait(max(0.0, min(pause, due - time.monotonic())))
+            ended = self._closing.wait(max(0.0, min(pause, next_sample - time.monotonic())))
             if self._console is not None:
                 self._guard.call(self._console.write)
-            if system is not None and (time.monotonic() >= due or (ended and not sampled)):
+            if system is not None and (time.monotonic() >= next_sample or (ended and not sampled)):
                 self._sample(system)
                 sampled = True
-                due = max(due + self._interval, time.monotonic())
+                next_sample = max(next_sample + self._interval, time.monotonic())
         if system is not None:
             self._guard.call(system.close)
         if self._console is not None and self._guard.call(self._console.finish):
-            self._guard.call(self._keep_file, self._console.path, "console.log")
+            self._guard.call(self._store_file, self._console.path, "console.log")
 
     def _sample(self, system: System) -> None:
         now = time.time()
         step = max(0, int(now - self._info.created))
-        for measure in system.measures:
-            for name, value in (self._guard.call(measure) or {}).items():
-                if not self._given_up:
-                    tag = self._series.collected(f"{WRITER}/{name}")
-                    self._orchestrator.submit(Scalar(tag, value, step, now, WRITER))
+        for read_metrics in system.measures:
+            for name, value in (self._guard.call(read_metrics) or {}).items():
+                if not self._abandoned:
+                    tag = self._series.collected(f"{_WRITER}/{name}")
+                    self._orchestrator.submit(Scalar(tag, value, step, now, _WRITER))
 
 
 def _environment() -> Found:
-    from tracelet.collectors import environment  # its imports, and what it reads, are this thread's
+    from tracelet.collectors import environment  # imported and read on this thread
 
     return environment.read()
 
@@ -198,7 +201,7 @@ def _git(directory: Path, left: Left, *, facts: bool, diff: bool) -> Found | Non
 
 
 def _program_folder() -> Path | None:
-    """Where the main script lies; the working directory where there is no script, as in a notebook."""
+    """Return the folder of the main script, or the working directory if there is no script, as in a notebook."""
     script: Any = getattr(sys.modules.get("__main__"), "__file__", None)
     try:
         return Path(script).absolute().parent if isinstance(script, str) else Path.cwd()

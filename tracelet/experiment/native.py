@@ -1,4 +1,4 @@
-"""The vendors' own run objects, by name and typed: `experiment.mlflow_run` and its siblings."""
+"""Provide the vendors' run objects with types: `experiment.mlflow_run` and similar."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class NativeRuns:
-    """Each is None where the run has no such backend, or where that backend is not connected (yet, or any more)."""
+    """Provide each vendor's run object. It is None if the run lacks that backend, or the backend is not connected."""
 
     def _native(self, name: str) -> Any:
         raise NotImplementedError
@@ -24,7 +24,7 @@ class NativeRuns:
 
     @property
     def mlflow_run(self) -> mlflow.entities.Run | None:
-        """The run in MLflow, as it was when it was opened; `.info.run_id` leads to what it holds now."""
+        """The run in MLflow, as it was when opened. Use `.info.run_id` to read its current state."""
         return cast("mlflow.entities.Run | None", self._native("mlflow"))
 
     @property

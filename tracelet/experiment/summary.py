@@ -1,4 +1,4 @@
-"""The run's summary: its final figures, as the program says them."""
+"""Hold the run's summary: its final metrics."""
 
 from __future__ import annotations
 
@@ -12,47 +12,47 @@ from tracelet.records import Record, Summary
 
 
 class Summaries(Mapping[str, Any]):
-    """`experiment.summary`: names to plain values, of which a later one takes the place of an earlier.
+    """Map names to plain values (`experiment.summary`). A later value replaces an earlier one.
 
-    Reads as what this process has said; backends have what earlier processes of the run said, too.
+    Reading returns only the values of this process. Backends also have those of earlier processes of the run.
     """
 
-    __slots__ = ("_said", "_submit")
+    __slots__ = ("_submit", "_values")
 
     def __init__(self, submit: Callable[[Record], None]) -> None:
         self._submit = submit
-        self._said: dict[str, Any] = {}
+        self._values: dict[str, Any] = {}
 
     def __setitem__(self, name: str, value: Any) -> None:
-        """Say one figure: a number, a word, None, or a list or dict of those; `{"val": {"acc": 1}}` is `val.acc`."""
+        """Set one value: a number, str, bool, None, list or dict. `{"val": {"acc": 1}}` sets `val.acc`."""
         self.update({name: value})
 
     def update(self, values: Mapping[str, Any] | Iterable[tuple[str, Any]] = (), /, **more: Any) -> None:
-        """Say several at once.
+        """Set several values.
 
         Raises:
-            TraceletError: what is given is no dict of names and values.
+            TraceletError: `values` is not a dict of names and values.
         """
         try:
-            given = dict(values, **more)
+            new_values = dict(values, **more)
         except (TypeError, ValueError) as error:
-            raise TraceletError(f"summary.update takes a dict of figures, not {values!r}") from error
-        wrong = next((name for name in given if not isinstance(name, str)), None)
-        if wrong is not None:
-            raise TraceletError(f"the name of a figure is a str, not {wrong!r}")
-        figures = snapshot.params(given)
-        if figures:
-            self._said |= figures
-            self._submit(Summary(figures, time.time()))
+            raise TraceletError(f"summary.update: values must be a dict of metrics, got {values!r}") from error
+        invalid = next((name for name in new_values if not isinstance(name, str)), None)
+        if invalid is not None:
+            raise TraceletError(f"summary: a name must be a str, got {invalid!r}")
+        flat_values = snapshot.params(new_values)
+        if flat_values:
+            self._values |= flat_values
+            self._submit(Summary(flat_values, time.time()))
 
     def __getitem__(self, name: str) -> Any:
-        return self._said[name]
+        return self._values[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(dict(self._said))
+        return iter(dict(self._values))
 
     def __len__(self) -> int:
-        return len(self._said)
+        return len(self._values)
 
     def __repr__(self) -> str:
-        return repr(self._said)
+        return repr(self._values)

@@ -137,7 +137,7 @@ class _BatchWriter:
         for record in item.records:
             if record.__class__ is not Scalar:
                 self._bytes += payload_bytes(record)
-                record = self._spool.keep(record)
+                record = self._spool.store(record)
             self._batch.append(record)
             if not isinstance(record, RunRecord):
                 self.series.add(record.tag)

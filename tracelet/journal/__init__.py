@@ -1,1 +1,1 @@
-"""The run on disk: one SQLite file of record batches, and its payload files."""
+"""Store a run on disk: one SQLite file of record batches, and its payload files."""

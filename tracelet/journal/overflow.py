@@ -1,4 +1,4 @@
-"""The newest batches of a run in memory, while the disk does not take them. Bounded; deliveries read on from here."""
+"""Hold the newest batches in bounded memory while the disk is not writable. Deliveries read them from here."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from tracelet.records import Record
 
 
 class OverflowBuffer:
-    """Batches that wait for the disk, in order. Filled and emptied by the journal's thread, read by the deliveries."""
+    """Hold batches in order. The journal thread adds and removes them; delivery threads read them."""
 
-    def __init__(self, most_bytes: int) -> None:
-        self._most = most_bytes
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
         self._lock = threading.Lock()
         self._batches: deque[tuple[StoredBatch, int]] = deque()
         self._bytes = 0
 
     def __len__(self) -> int:
-        """Records in it."""
+        """Return the number of records."""
         with self._lock:
             return sum(batch.last - batch.first + 1 for batch, _ in self._batches)
 
     @property
     def is_full(self) -> bool:
-        return self._bytes >= self._most
+        return self._bytes >= self._max_bytes
 
     def add(self, first: int, records: Sequence[Record], size: int) -> None:
         with self._lock:
@@ -44,39 +44,39 @@ class OverflowBuffer:
             self._bytes -= self._batches.popleft()[1]
 
     def covers(self, after: int) -> bool:
-        """Whether the record after sequence number `after` is here, or newer than everything."""
+        """Return True if the buffer starts at or before the record after sequence number `after`."""
         with self._lock:
             return bool(self._batches) and self._batches[0][0].first <= after + 1
 
     def next_batch(self, after: int) -> StoredBatch | None:
-        """As `JournalReader.next_batch`."""
+        """Return the next batch; see `JournalReader.next_batch`."""
         with self._lock:
             for batch, _ in self._batches:
                 if batch.last > after:
-                    begin = max(batch.first, after + 1)
-                    return StoredBatch(begin, batch.last, batch.records[begin - batch.first :])
+                    first = max(batch.first, after + 1)
+                    return StoredBatch(first, batch.last, batch.records[first - batch.first :])
         return None
 
     def last(self) -> int:
-        """The newest sequence number in it, or 0."""
+        """Return the newest sequence number, or 0 if the buffer is empty."""
         with self._lock:
             return self._batches[-1][0].last if self._batches else 0
 
     def count_after(self, position: int) -> int:
-        """Records in it beyond a position."""
+        """Return the number of records after `position`."""
         with self._lock:
             return sum(max(0, batch.last - max(batch.first - 1, position)) for batch, _ in self._batches)
 
 
 class RecordSource:
-    """A run's records for one delivery: the journal's, then what is in memory alone. One thread each.
+    """Read a run's records for one delivery: first the journal, then the overflow buffer. Use from one thread.
 
     Raises:
-        JournalError: from `next_batch`; the journal cannot be read just now.
+        JournalError: from `next_batch`, if the journal cannot be read at the moment.
     """
 
-    def __init__(self, folder: Path, tail: OverflowBuffer) -> None:
-        self._folder, self._tail = folder, tail
+    def __init__(self, folder: Path, overflow: OverflowBuffer) -> None:
+        self._folder, self._overflow = folder, overflow
         self._reader: JournalReader | None = None
 
     def __enter__(self) -> RecordSource:
@@ -93,19 +93,19 @@ class RecordSource:
         return self._reader
 
     def last(self) -> int:
-        """The newest sequence number; 0 where nothing can be read just now."""
+        """Return the newest sequence number, or 0 if the journal cannot be read at the moment."""
         try:
-            return self._tail.last() or self.reader.last()
+            return self._overflow.last() or self.reader.last()
         except JournalError:
             return 0
 
     def next_batch(self, after: int) -> StoredBatch | None:
-        """The records after sequence number `after`, up to the end of the batch that holds the first of them."""
-        if self._tail.covers(after) and (batch := self._tail.next_batch(after)):
+        """Return the records after sequence number `after`, up to the end of their batch."""
+        if self._overflow.covers(after) and (batch := self._overflow.next_batch(after)):
             return batch
         try:
             return self.reader.next_batch(after)
         except JournalError:
-            if self._tail.covers(after):  # there never was a journal, or nothing but the tail is new
+            if self._overflow.covers(after):  # no journal yet, or the buffer has no newer records
                 return None
             raise

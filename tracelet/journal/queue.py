@@ -1,4 +1,4 @@
-"""Where records wait for the journal's thread: one queue, and the only back-pressure rule."""
+"""Queue records for the journal thread, with the package's only back-pressure rule."""
 
 from __future__ import annotations
 
@@ -14,204 +14,211 @@ from tracelet.guard import Guard
 from tracelet.journal.spool import payload_bytes
 from tracelet.records import Record, Scalar
 
+# Records per journal batch: bounds the time of one commit.
 _BATCH_RECORDS = 4096
-# What a record without a payload is taken to need in the queue.
+# Assumed bytes of a record without a payload: measuring each one would slow `submit`.
 _RECORD_BYTES = 256
-_LARGE = 2048
-_POLL = 0.002
+# Payloads above this size in bytes are counted one by one; smaller ones count as `_RECORD_BYTES`.
+_LARGE_BYTES = 2048
+# Seconds between two checks for room in a full queue.
+_POLL_SECONDS = 0.002
 
 
 class _Barrier:
-    """Travels through the queue; `passed` is set once everything before it is committed, or cannot be."""
+    """Mark a position in the queue. `committed` is set once all earlier records are committed or discarded."""
 
     def __init__(self) -> None:
-        self.passed = threading.Event()
+        self.committed = threading.Event()
         self.last: int | None = None
 
 
-class _Nowhere(deque[Any]):
-    """The queue where no journal thread is: in a forked child, and after the end. Keeps nothing, and tells of it."""
+class _ClosedQueue(deque[Any]):
+    """Discard records when no journal thread runs: in a forked child, and after the end. Calls `on_append` for each."""
 
-    def __init__(self, tell: Callable[[], None]) -> None:
+    def __init__(self, on_append: Callable[[], None]) -> None:
         super().__init__(maxlen=0)
-        self._tell = tell
+        self._on_append = on_append
 
     def append(self, item: Any) -> None:
         if isinstance(item, _Barrier):
-            item.passed.set()
+            item.committed.set()
         else:
-            self._tell()
+            self._on_append()
 
 
 class RecordQueue:
-    """The queue, and the books of what went through it. `taken` is the journal's last number at first.
+    """Queue records and count them. `start_seq` is the journal's last sequence number at the start.
 
-    Any thread may call what stands first. What stands below is the journal's thread's, which is `taker`.
+    Any thread may call the methods of the first part. The journal thread (`consumer`) alone calls those of the second.
     """
 
-    def __init__(self, folder: Path, guard: Guard, *, queue_bytes: int, queue_timeout: float, taken: int) -> None:
+    def __init__(self, folder: Path, guard: Guard, *, queue_bytes: int, queue_timeout: float, start_seq: int) -> None:
         self._folder, self._guard = folder, guard
-        self.nudge = threading.Event()
-        """Set where the journal's thread should look at once."""
-        self.moving = threading.RLock()
-        """What makes the queue and the books one sight. `submit` never meets this lock."""
-        self.taker: threading.Thread | None = None
+        self.wake = threading.Event()
+        """Wakes the journal thread when set."""
+        self.lock = threading.RLock()
+        """Keeps the queue and its counters consistent. `submit` never takes this lock."""
+        self.consumer: threading.Thread | None = None
         self.pending: list[Record] = []
-        """Left the queue, and not in the journal yet."""
+        """Records taken from the queue that are not in the journal yet."""
         self._queue: deque[Record | _Barrier] = deque()
-        # Records that left the queue, and those of them that no journal could keep.
-        self._taken, self._spoilt = taken, 0
-        self._most_records, self._most_bytes = max(queue_bytes // _RECORD_BYTES, 1), queue_bytes
+        # Records taken from the queue, and those of them that could not be stored.
+        self._taken, self._discarded = start_seq, 0
+        self._max_records, self._max_bytes = max(queue_bytes // _RECORD_BYTES, 1), queue_bytes
         self._large: deque[int] = deque()
         self._queue_timeout = queue_timeout
         self._full_since: float | None = None
-        self._waits: deque[float] = deque()
+        self._waited: deque[float] = deque()
         self._drops: deque[str] = deque()
-        self._barriers: deque[_Barrier] = deque()  # on their way; the order does not matter
-        self._met: _Barrier | None = None
+        self._barriers: deque[_Barrier] = deque()  # in the queue; the order does not matter
+        self._reached: _Barrier | None = None
         self._closed = threading.Event()
         self._pid = os.getpid()
 
     def submit(self, record: Record) -> None:
-        """Take a record. No lock: a signal handler and a finaliser may call this at any moment."""
+        """Queue a record. Takes no lock: signal handlers and finalisers may call this at any time."""
         if record.__class__ is not Scalar:
             self._submit_payload(record)
-        elif len(self._queue) < self._most_records or self._wait_for_room():
+        elif len(self._queue) < self._max_records or self._wait_for_room():
             self._queue.append(record)
 
     def _submit_payload(self, record: Record) -> None:
         size = payload_bytes(record)
         if self._is_full() and not self._wait_for_room():
             return
-        if size > _LARGE:
+        if size > _LARGE_BYTES:
             self._large.append(size)
         self._queue.append(record)
 
-    def pass_through(self, deadline: float) -> int | None:
-        """Wait until all that was submitted before is committed; gives its last number, None past `deadline`."""
+    def wait_committed(self, deadline: float) -> int | None:
+        """Wait until all earlier records are committed. Return the last sequence number, or None after `deadline`."""
         barrier = _Barrier()
         self._barriers.append(barrier)
         self._queue.append(barrier)
-        self.nudge.set()
-        return barrier.last if barrier.passed.wait(max(0.0, deadline - time.monotonic())) else None
+        self.wake.set()
+        return barrier.last if barrier.committed.wait(max(0.0, deadline - time.monotonic())) else None
 
     def drop(self, cause: str) -> None:
-        """Count a record that was submitted and is lost."""
+        """Count a submitted record that is lost."""
         self._drops.append(cause)
         self._guard.count(f"dropped: {cause}")
-        self._guard.say(cause, "tracelet: records are dropped: %s (%s); the training goes on", cause, self._folder)
+        self._guard.log_once(cause, "tracelet: records are dropped: %s (%s); training continues", cause, self._folder)
 
     def counts(self) -> tuple[int, int, int]:
-        """Submitted records, those of them that were dropped, and calls that waited for room; under `moving`."""
+        """Return the number of submitted records, dropped records, and calls that waited. Needs `lock`."""
         dropped = len(self._drops)
         queued = sum(not isinstance(item, _Barrier) for item in list(self._queue))
-        return self._taken - self._spoilt + queued + dropped, dropped, len(self._waits)
+        return self._taken - self._discarded + queued + dropped, dropped, len(self._waited)
 
     @property
     def large_bytes(self) -> int:
-        """Bytes of the large payloads that wait."""
+        """Bytes of the large payloads in the queue."""
         return sum(self._large.copy())
 
     @property
-    def is_foreign(self) -> bool:
-        """This is a forked child of the process that owns the run."""
+    def is_forked(self) -> bool:
+        """True in a forked child of the process that owns the run."""
         return os.getpid() != self._pid
 
-    def disown(self) -> None:
-        """In a forked child: what is submitted here goes nowhere."""
-        self._queue = _Nowhere(self._say_foreign)
+    def detach(self) -> None:
+        """Discard later records: this process is a forked child."""
+        self._queue = _ClosedQueue(self._log_forked)
         self._large = deque(maxlen=0)
-        self.moving = threading.RLock()  # the parent's thread may have held it
+        self.lock = threading.RLock()  # the parent's thread may have held the old lock
 
-    def _say_foreign(self) -> None:
-        self._guard.say(
-            "fork", "tracelet: a forked process cannot write its parent's run; what it logs is in its event files only"
+    def _log_forked(self) -> None:
+        self._guard.log_once(
+            "fork", "tracelet: a forked process cannot log to its parent's run; its records go to its event files only"
         )
 
     def _wait_for_room(self) -> bool:
-        """The back-pressure rule: wait, counted; past the limit drop, counted, until there is room again."""
-        if threading.current_thread() is self.taker:  # a finaliser that ran there: it would wait for itself
+        """Wait until the queue has room. If it stays full past the timeout, drop records until it has room."""
+        if threading.current_thread() is self.consumer:  # a finaliser on that thread would wait for itself
             return True
-        began = time.monotonic()
-        self._guard.say("full", "tracelet: the queue to the journal is full; calls wait for it (counted in stats())")
+        started = time.monotonic()
+        self._guard.log_once(
+            "full", "tracelet: the queue to the journal is full; logging calls wait for room (counted in stats())"
+        )
         while self._is_full():
             since = self._full_since
             if since is None:
                 since = self._full_since = time.monotonic()
-            if time.monotonic() - since > self._queue_timeout or self._closed.is_set() or self.is_foreign:
+            if time.monotonic() - since > self._queue_timeout or self._closed.is_set() or self.is_forked:
                 self.drop("the journal could not be written in time")
                 return False
-            # Polled: waiting on a lock here could meet a signal handler that waits on the same one.
-            time.sleep(_POLL)
-        self._waits.append(time.monotonic() - began)
+            # Polled: a signal handler may interrupt this wait, and would deadlock on a shared lock.
+            time.sleep(_POLL_SECONDS)
+        self._waited.append(time.monotonic() - started)
         return True
 
     def _is_full(self) -> bool:
-        return len(self._queue) >= self._most_records or self.large_bytes >= self._most_bytes
+        return len(self._queue) >= self._max_records or self.large_bytes >= self._max_bytes
 
-    # The journal's thread.
+    # The journal thread.
 
     def take(self) -> bool:
-        """Move what waits to `pending`, up to one batch or to where somebody waits for all before it. Whether the rest
-        should be taken at once: what comes meanwhile waits for the next turn, since a busy program would otherwise keep
-        this thread, and the interpreter, busy as well."""
+        """Move queued records to `pending`, up to one batch or the first barrier. Return True to run again at once.
+
+        Records that arrive meanwhile are left for the next turn: a busy program would otherwise keep this thread, and
+        the interpreter, busy as well.
+        """
         pending, queue = self.pending, self._queue
-        with self.moving:
-            # Counted before the barriers are looked at: each is announced there before it enters the queue.
+        with self.lock:
+            # Count before checking the barriers: each barrier is registered before it enters the queue.
             count = min(_BATCH_RECORDS - len(pending), len(queue))
-            if not self._barriers:  # the usual turn, in one stroke: each step here is a busy loop's loss
+            if not self._barriers:  # the usual case in one step: each step here slows a busy training loop
                 pending += [queue.popleft() for _ in range(count)]  # type: ignore[misc]
                 self._taken += count
-            while self._barriers and self._met is None and len(pending) < _BATCH_RECORDS and queue:
+            while self._barriers and self._reached is None and len(pending) < _BATCH_RECORDS and queue:
                 item = queue.popleft()
                 if isinstance(item, _Barrier):
-                    self._met = item
+                    self._reached = item
                 else:
                     pending.append(item)
                     self._taken += 1
-        return self._met is not None or len(pending) == _BATCH_RECORDS
+        return self._reached is not None or len(pending) == _BATCH_RECORDS
 
-    def settle(self, count: int) -> None:
-        """The first `count` of `pending` are in the journal."""
+    def remove_first(self, count: int) -> None:
+        """Remove the first `count` records of `pending`: they are in the journal."""
         if self._large:
             for record in self.pending[:count]:
-                if record.__class__ is not Scalar and payload_bytes(record) > _LARGE:
+                if record.__class__ is not Scalar and payload_bytes(record) > _LARGE_BYTES:
                     self._large.popleft()
         del self.pending[:count]
         self._full_since = None
 
-    def spoil(self, cause: str) -> None:
-        """The first of `pending` can never be kept."""
-        with self.moving:
-            self._spoilt += 1
+    def discard_first(self, cause: str) -> None:
+        """Drop the first record of `pending`: it can never be stored."""
+        with self.lock:
+            self._discarded += 1
             self.drop(cause)
-        self.settle(1)
+        self.remove_first(1)
 
     @property
-    def is_awaited(self) -> bool:
-        """Somebody waits for what is committed by now."""
-        return self._met is not None
+    def has_waiter(self) -> bool:
+        """True if a caller waits for the records committed so far."""
+        return self._reached is not None
 
-    def let_pass(self, last: int) -> None:
-        """Tell who waits that everything up to `last` is committed."""
-        if self._met is not None:
-            self._met.last = last
-            self._met.passed.set()
-            self._met = None
+    def release(self, last: int) -> None:
+        """Release the waiting caller: everything up to `last` is committed."""
+        if self._reached is not None:
+            self._reached.last = last
+            self._reached.committed.set()
+            self._reached = None
             self._barriers.popleft()
 
     def close(self) -> None:
-        """Count what the journal did not take, and what still comes."""
+        """Drop and count the records that are not in the journal, and all later ones."""
         self._closed.set()
-        with self.moving:
-            queue, self._queue = self._queue, _Nowhere(lambda: self.drop("the run had ended"))
-            waiting = list(queue)
-            left = [*self.pending, *(item for item in waiting if not isinstance(item, _Barrier))]
-            self._taken += len(left) - len(self.pending)
-            self._spoilt += len(left)
+        with self.lock:
+            queue, self._queue = self._queue, _ClosedQueue(lambda: self.drop("the run had ended"))
+            queued = list(queue)
+            discarded = [*self.pending, *(item for item in queued if not isinstance(item, _Barrier))]
+            self._taken += len(discarded) - len(self.pending)
+            self._discarded += len(discarded)
             self.pending.clear()
-            for _ in left:
+            for _ in discarded:
                 self.drop("the run ended before the journal could be written")
-        for barrier in (self._met, *waiting):
+        for barrier in (self._reached, *queued):
             if isinstance(barrier, _Barrier):
-                barrier.passed.set()
+                barrier.committed.set()

@@ -1,4 +1,4 @@
-"""Content-addressed files of one run: each file is stored once, under the SHA-256 of its bytes."""
+"""Store a run's files by content: each file once, under the SHA-256 of its bytes."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ _CHUNK = 1 << 20
 
 
 def _sha256(data: bytes = b"") -> Any:
-    import hashlib  # here and not at `import tracelet`: OpenSSL takes milliseconds
+    import hashlib  # not at `import tracelet`: loading OpenSSL takes milliseconds
 
     return hashlib.sha256(data)
 
 
 class Spool:
-    """The folder of one run's files. Safe to write from several threads; a file is never changed once it is there."""
+    """Store files in one folder. Safe to use from several threads; a stored file never changes."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def put(self, data: bytes, suffix: str) -> File:
-        """Keep `data` as a file whose name ends in `suffix` (vendors read the format off the name).
+        """Store `data` as a file whose name ends in `suffix` (vendors derive the format from it).
 
         Raises:
             JournalError: the folder cannot be written.
@@ -38,30 +38,30 @@ class Spool:
         digest = _sha256(data).hexdigest()
         name = f"{digest}{suffix}"
         if not self._path(name).exists():
-            with self._draft() as draft:
-                draft.write(data)
-                draft.keep_as(name)
+            with self._new_file() as temp_file:
+                temp_file.write(data)
+                temp_file.rename_to(name)
         return File(name=name, digest=digest, size=len(data))
 
     def snapshot(self, source: Path, name: str) -> File:
-        """Keep the bytes that `source` has now; `name` is its path inside the artifact.
+        """Store the current bytes of `source`; `name` is its path inside the artifact.
 
         Raises:
             JournalError: the folder cannot be written.
             OSError: `source` cannot be read.
         """
-        hasher, size = _sha256(), 0
-        with open(source, "rb") as original, self._draft() as draft:
+        sha256, size = _sha256(), 0
+        with open(source, "rb") as original, self._new_file() as temp_file:
             while chunk := original.read(_CHUNK):
-                hasher.update(chunk)
-                draft.write(chunk)
+                sha256.update(chunk)
+                temp_file.write(chunk)
                 size += len(chunk)
-            digest = hasher.hexdigest()
-            draft.keep_as(digest)
+            digest = sha256.hexdigest()
+            temp_file.rename_to(digest)
         return File(name=name, digest=digest, size=size)
 
-    def keep(self, record: Record) -> Record:
-        """The record with every payload of bytes replaced by its `File`."""
+    def store(self, record: Record) -> Record:
+        """Store every payload of bytes and return the record with `File` objects in their place."""
         match record:
             case Artifact():
                 return record
@@ -80,39 +80,41 @@ class Spool:
                 return msgspec.structs.replace(record, **changes) if changes else record
 
     def resolve(self, record: Record) -> Record:
-        """The record with the path of every file filled in, for a backend."""
+        """Return the record with the path of every file filled in, for a backend."""
         match record:
             case Artifact(files=files):
-                located = tuple(self._located(file, file.digest) for file in files)
+                located = tuple(self._with_path(file, file.digest) for file in files)
                 return msgspec.structs.replace(record, files=located)
             case _:
                 changes: dict[str, object] = {}
                 data = getattr(record, "data", None)
                 if isinstance(data, File):
-                    changes["data"] = self._located(data, data.name)
+                    changes["data"] = self._with_path(data, data.name)
                 parts = getattr(record, "parts", None)
                 if parts:
-                    changes["parts"] = tuple(self._located(part, part.name) for part in parts)
+                    changes["parts"] = tuple(self._with_path(part, part.name) for part in parts)
                 return msgspec.structs.replace(record, **changes) if changes else record
 
-    def _located(self, file: File, name: str) -> File:
+    def _with_path(self, file: File, name: str) -> File:
         return msgspec.structs.replace(file, path=str(self._path(name)))
 
     def _path(self, name: str) -> Path:
         return self._folder / name[:2] / name
 
-    def _draft(self) -> _Draft:
-        return _Draft(self._folder, self._path)
+    def _new_file(self) -> _TempFile:
+        return _TempFile(self._folder, self._path)
 
 
 class Files:
-    """Where a delivery finds the files of its records: in the run's folder, and in a temporary one of its own for those
-    that are in memory alone because the run's takes nothing."""
+    """Provide a delivery with the files of its records.
+
+    Use a temporary folder for payloads in memory if the run's folder is not writable.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._spool = Spool(folder)
         self._stack = contextlib.ExitStack()
-        self._spare: Spool | None = None
+        self._fallback: Spool | None = None
 
     def __enter__(self) -> Files:
         return self
@@ -121,41 +123,41 @@ class Files:
         self._stack.close()
 
     def locate(self, record: Record) -> Record:
-        """The record with the path of every file; with its bytes, where no disk takes them."""
+        """Return the record with the path of every file, or with its bytes if no disk is writable."""
         if isinstance(record, Scalar):
             return record
         try:
-            return self._spool.resolve(self._spool.keep(record))
+            return self._spool.resolve(self._spool.store(record))
         except JournalError:
             with contextlib.suppress(OSError):
-                return self._elsewhere().resolve(self._elsewhere().keep(record))
+                return self._fallback_spool().resolve(self._fallback_spool().store(record))
             return record
 
-    def _elsewhere(self) -> Spool:
-        if self._spare is None:
-            import tempfile  # as below
+    def _fallback_spool(self) -> Spool:
+        if self._fallback is None:
+            import tempfile  # imported late, as below
 
             folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="tracelet-"))
-            self._spare = Spool(Path(folder))
-        return self._spare
+            self._fallback = Spool(Path(folder))
+        return self._fallback
 
 
-class _Draft:
-    """A file on its way into the spool; one that does not get there leaves nothing behind.
+class _TempFile:
+    """Write a temporary file in the spool; delete it on exit unless it was renamed.
 
-    The journal's thread tries a full disk again every 40 ms, and must not fill it with drafts.
+    The journal thread retries a full disk many times a second, and must not fill it with temporary files.
     """
 
-    def __init__(self, folder: Path, place: Callable[[str], Path]) -> None:
-        self._folder, self._place = folder, place
+    def __init__(self, folder: Path, path_of: Callable[[str], Path]) -> None:
+        self._folder, self._path_of = folder, path_of
 
-    def __enter__(self) -> _Draft:
-        import tempfile  # here and not at `import tracelet`
+    def __enter__(self) -> _TempFile:
+        import tempfile  # not at `import tracelet`
 
         with _translated(self._folder):
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            handle, self._path = tempfile.mkstemp(dir=self._folder, prefix="new-")
-            self._file: io.FileIO | None = io.FileIO(handle, "wb")
+            descriptor, self._path = tempfile.mkstemp(dir=self._folder, prefix="new-")
+            self._file: io.FileIO | None = io.FileIO(descriptor, "wb")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -165,14 +167,14 @@ class _Draft:
 
     def write(self, data: bytes) -> None:
         assert self._file is not None
-        rest = memoryview(data)
+        remaining = memoryview(data)
         with _translated(self._folder):
-            while rest:  # an almost full disk takes a part, and refuses the next
-                rest = rest[self._file.write(rest) :]
+            while remaining:  # an almost full disk may write only a part
+                remaining = remaining[self._file.write(remaining) :]
 
-    def keep_as(self, name: str) -> None:
+    def rename_to(self, name: str) -> None:
         assert self._file is not None
-        path = self._place(name)
+        path = self._path_of(name)
         with _translated(self._folder):
             path.parent.mkdir(mode=0o700, exist_ok=True)
             os.replace(self._path, path)
@@ -189,7 +191,7 @@ def _translated(folder: Path) -> Iterator[None]:
 
 
 def payload_bytes(record: Record) -> int:
-    """Bytes that a record in memory carries beside its own few."""
+    """Return the approximate payload size of a record in memory, in bytes."""
     data = getattr(record, "data", b"")
     size = len(data) if isinstance(data, bytes) else 0
     size += sum(len(part) for part in getattr(record, "parts", ()) if isinstance(part, bytes))
@@ -204,7 +206,7 @@ def payload_bytes(record: Record) -> int:
 
 
 def _suffix(record: Record) -> str:
-    form = getattr(record, "format", None)
-    if form:
-        return f".{form}"
+    file_format = getattr(record, "format", None)
+    if file_format:
+        return f".{file_format}"
     return {"table": ".json", "mesh": ".ply", "graph": ".pb", "raw": ".pb", "tensor": ".bin"}.get(kind(record), ".bin")

@@ -1,7 +1,7 @@
-"""One process's append-only log in SQLite, and a cursor per backend. Knows no backend.
+"""Store one run's records as an append-only log in SQLite, with a cursor per backend.
 
-A row of `batches` is one MessagePack blob with the first and last sequence number of the records inside and a
-checksum. One thread writes the file; readers open connections of their own.
+A row of `batches` is one MessagePack blob with a checksum and the first and last sequence number of its records. One
+thread writes the file; each reader opens its own connection.
 """
 
 from __future__ import annotations
@@ -24,13 +24,15 @@ from tracelet.records import Record, RunInfo
 
 try:
     import fcntl
-except ImportError:  # Windows: the lock file is opened without sharing instead
+except ImportError:  # Windows: opening the lock file locks it instead
     fcntl = None  # type: ignore[assignment]
 
 FILE_NAME = "journal.db"
 _LOCK_NAME = "journal.lock"
-_LOCK_PATIENCE = 0.3
-_HEARTBEAT_HOLDS = 60.0
+# Seconds to wait for the lock: `is_live` holds it for a moment.
+_LOCK_TIMEOUT = 0.3
+# Seconds after which a run on another host without a heartbeat counts as dead. The writer beats every 10 s.
+_HEARTBEAT_TIMEOUT = 60.0
 _VERSION = 1
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS batches (first INTEGER PRIMARY KEY, last INTEGER NOT NULL, checksum INTEGER NOT NULL,
@@ -47,24 +49,24 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 @functools.cache
-def _decoder(wanted: Any) -> msgspec.msgpack.Decoder[Any]:
-    """Made where something is first read: it looks at every kind of record, which would take a start milliseconds."""
-    return msgspec.msgpack.Decoder(wanted)
+def _decoder(cls: Any) -> msgspec.msgpack.Decoder[Any]:
+    """Return a cached decoder. Built at first use: inspecting every record type takes milliseconds."""
+    return msgspec.msgpack.Decoder(cls)
 
 
 class Cursor(msgspec.Struct, kw_only=True):
-    """How far a backend is: every record up to `position` is settled, in one of the three ways counted."""
+    """Count the records up to `position` for one backend: each is delivered, filtered or rejected."""
 
     position: int = 0
     delivered: int = 0
     filtered: int = 0
     rejected: int = 0
     filtered_by: dict[str, int] = {}
-    """Of the filtered, how many by which key of `config`."""
+    """The filtered records, counted by the `config` key that excluded them."""
 
 
 class Rejection(msgspec.Struct, frozen=True):
-    """A record that a backend will never take, and the vendor's reason."""
+    """A record that a backend rejected for good, and the vendor's reason."""
 
     seq: int
     reason: str
@@ -72,7 +74,7 @@ class Rejection(msgspec.Struct, frozen=True):
 
 
 class StoredBatch(NamedTuple):
-    """Records with the sequence numbers `first` to `last`; `damaged` says why there are none."""
+    """Records with the sequence numbers `first` to `last`. If there are none, `damaged` is the reason."""
 
     first: int
     last: int
@@ -86,8 +88,8 @@ class _Owner(TypedDict, total=False):
     beat: float
 
 
-# What is read of the facts is of these kinds, or its row is damaged; of "trouble csv", the first word counts.
-_KINDS: dict[str, Any] = {
+# A fact of another type means a damaged row. The first word of a key counts, as in "trouble csv".
+_FACT_TYPES: dict[str, Any] = {
     "owner": _Owner,
     "status": str,
     "ended": float | None,
@@ -101,9 +103,9 @@ _KINDS: dict[str, Any] = {
 
 
 class Journal:
-    """The writer: made and used by one thread at a time, one live writer a file.
+    """Write a journal. Only one thread at a time may use it, and only one live process may write the file.
 
-    `lock` is the descriptor of a run's lock that this process inherited from one that had it.
+    `lock` is the descriptor of the run's lock, if this process inherited it.
 
     Raises:
         RunInUse: another live process writes this journal.
@@ -115,13 +117,13 @@ class Journal:
         with _translated("open", self.path), contextlib.ExitStack() as stack:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.lock = stack.enter_context(_lock(folder / _LOCK_NAME, lock))
-            """The descriptor by which this process, and one that inherits it, holds the run."""
-            # check_same_thread: the orchestrator opens it in the caller's thread and hands it to the journal thread.
+            """The descriptor of the run's lock, which a child process can inherit."""
+            # check_same_thread: opened in the caller's thread, then used by the journal thread.
             self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=10.0)
             stack.callback(self._db.close)
             os.chmod(self.path, 0o600)
             if on_network(folder):
-                # A shared-memory WAL does not work across hosts; a rollback journal with full syncs does, slower.
+                # A shared-memory WAL fails across hosts. A rollback journal with full syncs works, but is slower.
                 self._db.execute("PRAGMA journal_mode=TRUNCATE")
                 self._db.execute("PRAGMA synchronous=FULL")
             else:
@@ -134,38 +136,38 @@ class Journal:
         self.beat()
 
     def append(self, records: Sequence[Record]) -> int:
-        """Commit `records` as one batch; gives the sequence number of the last."""
+        """Commit `records` as one batch and return the last sequence number."""
         data = _encode(records)
         last = self.last + len(records)
         with _translated("write", self.path):
-            # One statement in autocommit mode: sqlite3 gives up the interpreter at every call, and beside a busy
-            # Python loop each return costs a switch interval.
+            # One statement in autocommit mode: sqlite3 releases the GIL at every call, and beside a busy Python loop
+            # each return costs a switch interval.
             self._db.execute("INSERT INTO batches VALUES (?, ?, ?, ?)", (self.last + 1, last, zlib.crc32(data), data))
         self.last = last
         return last
 
     def skip_to(self, last: int) -> None:
-        """Leave the numbers up to `last` without records: they were delivered, and never kept here."""
+        """Mark the numbers up to `last` as empty: their records were delivered but never stored here."""
         with _translated("write", self.path):
             self._db.execute("INSERT INTO batches VALUES (?, ?, ?, ?)", (self.last + 1, last, 0, b""))
         self.last = last
 
     def sync(self) -> None:
-        """Have the disk write down what was appended; until then a power cut may cost it, though no kill does."""
+        """Run fsync. Until then a power cut may lose appended records; a kill of the process does not."""
         with _translated("write", self.path), contextlib.suppress(FileNotFoundError):
-            # SQLite itself does this at a checkpoint only (synchronous=NORMAL); its locks are not on this file.
-            number = os.open(f"{self.path}-wal", os.O_RDWR)
+            # With synchronous=NORMAL, SQLite does this at checkpoints only. It holds no locks on this file.
+            descriptor = os.open(f"{self.path}-wal", os.O_RDWR)
             try:
-                os.fsync(number)
+                os.fsync(descriptor)
             finally:
-                os.close(number)
+                os.close(descriptor)
 
     def put_cursor(self, backend: str, cursor: Cursor, rejections: Sequence[Rejection] = ()) -> None:
         with _translated("write", self.path):
-            for one in rejections:
+            for rejection in rejections:
                 self._db.execute(
                     "INSERT OR REPLACE INTO rejections VALUES (?, ?, ?, ?)",
-                    (backend, one.seq, one.reason, _encode(one.record)),
+                    (backend, rejection.seq, rejection.reason, _encode(rejection.record)),
                 )
             self._db.execute("INSERT OR REPLACE INTO cursors VALUES (?, ?)", (backend, _encode(cursor)))
 
@@ -173,16 +175,16 @@ class Journal:
         self._put("info", info)
 
     def annotate(self, key: str, value: Any) -> None:
-        """Keep a fact about the run (plain data) beside its records."""
+        """Store a fact about the run (plain data) beside its records."""
         self._put(key, value)
 
     def beat(self) -> None:
-        """Say that this process is alive."""
+        """Update the heartbeat of this process."""
         self._put("owner", {"host": os.uname().nodename, "pid": os.getpid(), "beat": time.time()})
 
     def close(self) -> None:
         with _translated("close", self.path), self._stack:
-            # One file again, which can be copied, and read where nothing may be written. Not while somebody reads it.
+            # Merge into one file that can be copied and read from read-only folders. Fails if a reader has it open.
             with contextlib.suppress(sqlite3.OperationalError):
                 self._db.execute("PRAGMA busy_timeout=0")
                 self._db.execute("PRAGMA journal_mode=DELETE")
@@ -193,7 +195,7 @@ class Journal:
 
 
 class JournalReader:
-    """A reader of a journal, live or not. One thread each.
+    """Read a journal, live or not. Use from one thread.
 
     Raises:
         JournalError: there is no readable journal.
@@ -214,11 +216,11 @@ class JournalReader:
         self._db.close()
 
     def next_batch(self, after: int) -> StoredBatch | None:
-        """The records after sequence number `after`, up to the end of the batch that holds the first of them."""
+        """Return the records after sequence number `after`, up to the end of their batch, or None if there are none."""
         with _translated("read", self.path):
             row = self._db.execute(
-                # From the batch that holds the record: `last` has no index, and a day's run has a million batches.
-                # CAST: SQLite would make a text of data whose type is damaged, or fail at it.
+                # Start at the batch that holds the record: `last` has no index, and a day's run has a million batches.
+                # CAST: with a damaged type, SQLite would return text or fail.
                 "SELECT first, last, checksum, CAST(data AS BLOB) FROM batches WHERE last > ?1 AND first >= "
                 "(SELECT coalesce(max(first), 0) FROM batches WHERE first <= ?1 + 1) ORDER BY first LIMIT 1",
                 (after,),
@@ -233,29 +235,29 @@ class JournalReader:
             try:
                 records = _decoder(list[Record]).decode(data)
             except msgspec.DecodeError as error:
-                return self._lost(begin, first, last, f"are damaged ({error})")
-            last = first + len(records) - 1  # the checksum vouches for these, and not for the number beside them
+                return self._damaged(begin, first, last, f"are damaged ({error})")
+            last = first + len(records) - 1  # the checksum covers the records, not the number `last`
             if begin <= last:
                 return StoredBatch(begin, last, records[begin - first :])
-            following = self._following(first)
-            return None if following is None else _missing(begin, max(begin, following - 1))
-        return self._lost(
-            begin, first, last, "are damaged (checksum)" if data else "were never kept: the disk took nothing"
+            next_first = self._next_first(first)
+            return None if next_first is None else _missing(begin, max(begin, next_first - 1))
+        return self._damaged(
+            begin, first, last, "are damaged (checksum)" if data else "were never stored: the disk was not writable"
         )
 
-    def _lost(self, begin: int, first: int, last: int, how: str) -> StoredBatch:
-        following = self._following(first)  # a damaged row may lie about its end
-        last = last if following is None else min(last, following - 1)
-        return StoredBatch(begin, max(begin, last), [], f"records {first} to {last} {how}")
+    def _damaged(self, begin: int, first: int, last: int, reason: str) -> StoredBatch:
+        next_first = self._next_first(first)  # the `last` of a damaged row may be wrong
+        last = last if next_first is None else min(last, next_first - 1)
+        return StoredBatch(begin, max(begin, last), [], f"records {first} to {last} {reason}")
 
-    def _following(self, first: int) -> int | None:
-        """Where the next batch begins; where keys are damaged, not even their order can be relied on."""
+    def _next_first(self, first: int) -> int | None:
+        """Return the first number of the next batch. If keys are damaged, their order is unreliable too."""
         with _translated("read", self.path):
             row = self._db.execute("SELECT min(first) FROM batches WHERE first > ?", (first,)).fetchone()
         return None if row[0] is None else int(row[0])
 
     def records(self) -> Iterator[Record]:
-        """Every whole record of the journal, in order."""
+        """Yield every undamaged record of the journal, in order."""
         position = 0
         while batch := self.next_batch(position):
             yield from batch.records
@@ -281,16 +283,16 @@ class JournalReader:
         with _translated("read", self.path):
             row = self._db.execute("SELECT CAST(value AS BLOB) FROM meta WHERE key = 'info'").fetchone()
             if row is None:
-                raise JournalError(f"{self.path}: the run was never described; its process died at the start")
+                raise JournalError(f"{self.path}: the run has no description; its process died at the start")
             return msgspec.msgpack.decode(row[0], type=RunInfo)
 
     def facts(self) -> dict[str, Any]:
-        """What was annotated: `root`, `status`, `exit_code`, `ended`, `owner`, ..."""
+        """Return the annotated facts: `root`, `status`, `exit_code`, `ended`, `owner`, ..."""
         with _translated("read", self.path):
             rows = self._db.execute(
                 "SELECT key, CAST(value AS BLOB) FROM meta WHERE key NOT IN ('info', 'version')"
             ).fetchall()
-            return {key: _decoder(_KINDS.get(key.split(" ")[0], Any)).decode(value) for key, value in rows}
+            return {key: _decoder(_FACT_TYPES.get(key.split(" ")[0], Any)).decode(value) for key, value in rows}
 
 
 def _missing(first: int, last: int) -> StoredBatch:
@@ -298,66 +300,66 @@ def _missing(first: int, last: int) -> StoredBatch:
 
 
 def is_live(folder: Path) -> bool:
-    """Whether a process still writes the run in `folder`: its lock on this host, its heartbeat from another."""
+    """Return True if a process still writes the run. Checks its lock on this host, its heartbeat from another host."""
     with JournalReader(folder) as reader:
         facts = reader.facts()
     owner = facts.get("owner", {})
     ended = facts.get("status", "running") != "running"
-    beating = not ended and bool(time.time() - owner.get("beat", 0.0) < _HEARTBEAT_HOLDS)
+    is_beating = not ended and bool(time.time() - owner.get("beat", 0.0) < _HEARTBEAT_TIMEOUT)
     if fcntl is None or owner.get("host") != os.uname().nodename:
-        return beating
+        return is_beating
     try:
         with open(folder / _LOCK_NAME, "rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             return False
     except BlockingIOError:
         return True
-    except OSError:  # somebody else's run, or a file system without locks
-        return beating
+    except OSError:  # another user's run, or a file system without locks
+        return is_beating
 
 
 def is_journal(folder: Path) -> bool:
-    """Whether the journal in `folder` has our tables, whatever is in them: anybody may call a file `journal.db`."""
+    """Return True if `journal.db` in `folder` has tracelet's tables; other programs may use that file name."""
     try:
         with JournalReader(folder) as reader, _translated("read", reader.path):
-            found = {name for (name,) in reader._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            tables = {name for (name,) in reader._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     except JournalError:
         return False
-    return {"batches", "cursors", "meta"} <= found
+    return {"batches", "cursors", "meta"} <= tables
 
 
-def alone(folder: Path) -> contextlib.AbstractContextManager[int]:
-    """While held, no process writes the run in `folder`.
+def lock_run(folder: Path) -> contextlib.AbstractContextManager[int]:
+    """Lock the run in `folder`, so that no process writes it meanwhile.
 
     Raises:
-        RunInUse: one does.
+        RunInUse: another process writes it.
         OSError: the folder cannot be written.
     """
     return _lock(folder / _LOCK_NAME)
 
 
 @contextlib.contextmanager
-def _lock(path: Path, held: int | None = None) -> Iterator[int]:
-    """Hold the run's lock file; the operating system lets go of it when the process ends, however it ends."""
-    with open(path if held is None else held, "ab") as file:
-        deadline = time.monotonic() + _LOCK_PATIENCE
-        while not _locked(file):
+def _lock(path: Path, descriptor: int | None = None) -> Iterator[int]:
+    """Hold the run's lock file. The operating system releases it whenever the process ends."""
+    with open(path if descriptor is None else descriptor, "ab") as file:
+        deadline = time.monotonic() + _LOCK_TIMEOUT
+        while not _try_lock(file):
             if time.monotonic() > deadline:
                 raise RunInUse(
-                    f"another process writes the run in {path.parent}; wait for its end or start another run"
+                    f"another process writes the run in {path.parent}; wait until it ends, or start another run"
                 )
             time.sleep(0.01)  # `is_live` holds it for a moment
         yield file.fileno()
 
 
-def _locked(file: IO[bytes]) -> bool:
+def _try_lock(file: IO[bytes]) -> bool:
     if fcntl is None:
         return True
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:  # a network file system without locks: the heartbeat alone says who writes
+    except OSError:  # a network file system without locks: the heartbeat is the only protection
         return True
     return True
 

@@ -1,4 +1,4 @@
-"""Keeps one run's records: in the journal, and in memory for as long as the disk does not take them."""
+"""Write one run's records to the journal, and hold them in memory while the disk is not writable."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ from tracelet.journal.store import Cursor, Journal, Rejection
 from tracelet.records import Record, RunInfo, Scalar
 from tracelet.redaction import Secrets
 
-_TRY_EVERY = 0.25
-# A power cut costs what the disk was not told to write down; a kill of the process costs nothing of it.
+# Seconds between two attempts to write to a full disk.
+_RETRY_EVERY = 0.25
+# Seconds between two fsyncs. A power cut loses the records since the last one; a kill of the process loses none.
 _SYNC_EVERY = 5.0
 
-_size = msgspec.msgpack.Encoder().encode
+_encode = msgspec.msgpack.Encoder().encode
 
 
 class JournalWriter:
-    """The journal's writer. Made in the caller's thread; used by the journal's thread alone, but for `tail`.
+    """Write the journal. Created in the caller's thread; used by the journal thread alone, except `overflow`.
 
-    `settled()` is the number up to which every backend has the records, None where there are no backends.
+    `delivered_seq()` returns the sequence number up to which every backend has the records, or None without backends.
 
     Raises:
         RunInUse: another live process writes this journal.
-        JournalError: an earlier run's journal cannot be opened. That of a new run may come later: until then, records
-            are in memory alone.
+        JournalError: the journal of a resumed run cannot be opened. A new run retries later and holds its records
+            in memory until then.
     """
 
     def __init__(
@@ -41,20 +42,20 @@ class JournalWriter:
         folder: Path,
         info: RunInfo,
         guard: Guard,
-        most_bytes: int,
-        settled: Callable[[], int | None],
+        max_bytes: int,
+        delivered_seq: Callable[[], int | None],
         secrets: Secrets,
         lock: int | None = None,
     ) -> None:
-        self.tail = OverflowBuffer(most_bytes)
-        self._folder, self._info, self._guard, self._settled = folder, info, guard, settled
+        self.overflow = OverflowBuffer(max_bytes)
+        self._folder, self._info, self._guard, self._delivered_seq = folder, info, guard, delivered_seq
         self._spool, self._secrets = Spool(folder / "files"), secrets
         self._lock = lock
         self._journal: Journal | None = None
         self._facts: dict[str, Any] = {}
         self._cursors: dict[str, tuple[Cursor, list[Rejection]]] = {}
-        self._told = threading.Lock()
-        self._tried = self._synced = time.monotonic()
+        self._cursor_lock = threading.Lock()
+        self._last_attempt = self._last_sync = time.monotonic()
         self._dirty = False
         self.last = 0
         try:
@@ -64,7 +65,7 @@ class JournalWriter:
         except JournalError as error:
             if info.resumed:
                 raise
-            self._say(error)
+            self._log(error)
 
     def _open(self) -> Journal:
         if self._journal is None:
@@ -72,102 +73,103 @@ class JournalWriter:
             self._journal.put_info(self._info)
             if not self._info.resumed:
                 self._journal.annotate("status", "running")
-            self._journal.sync()  # a power cut in the first seconds leaves a run that can be read
+            self._journal.sync()  # so that the run is readable after a power cut in its first seconds
             self.last = max(self.last, self._journal.last)
         return self._journal
 
     @property
     def lock(self) -> int | None:
-        """The descriptor by which the run is held; None while there is no journal."""
+        """The file descriptor of the run's lock; None while there is no journal."""
         return None if self._journal is None else self._journal.lock
 
     def append(self, records: Sequence[Record]) -> None:
-        """Keep a batch.
+        """Store a batch.
 
         Raises:
-            JournalError: neither the disk nor the memory set aside takes it; nothing of it was kept.
-            ValueError, TypeError, OverflowError: one of the records has no encoding; nothing was kept.
+            JournalError: the disk is not writable and the memory buffer is full; nothing was stored.
+            ValueError, TypeError, OverflowError: a record cannot be encoded; nothing was stored.
         """
-        if self._caught_up():
+        if self._catch_up():
             try:
                 journal = self._open()
-                keep = self._keep
-                # One pass: beside a busy loop, each step of this thread is the loop's loss.
-                self.last = journal.append([one if one.__class__ is Scalar else keep(one) for one in records])
+                store = self._store
+                # One pass: each step of this thread slows a busy training loop.
+                self.last = journal.append([item if item.__class__ is Scalar else store(item) for item in records])
                 self._dirty = True
                 return
             except JournalError as error:
-                self._say(error)
-        records = [self._secrets.clean(one) for one in records]
-        size = len(_size(records))
+                self._log(error)
+        records = [self._secrets.clean(record) for record in records]
+        size = len(_encode(records))
         self._make_room()
-        if self.tail.is_full:
-            raise JournalError(f"cannot write {self._folder}: the disk takes nothing, and the memory set aside is full")
-        self.tail.add(self.last + 1, records, size)
+        if self.overflow.is_full:
+            raise JournalError(f"cannot write {self._folder}: the disk is full, and so is the memory buffer")
+        self.overflow.add(self.last + 1, records, size)
         self.last += len(records)
 
-    def _keep(self, record: Record) -> Record:
-        return self._spool.keep(self._secrets.clean(record))
+    def _store(self, record: Record) -> Record:
+        return self._spool.store(self._secrets.clean(record))
 
     def catch_up(self) -> None:
-        """Try the disk again, where it is time to."""
-        self._caught_up()
+        """Retry the disk if the last attempt is long enough ago."""
+        self._catch_up()
 
-    def _caught_up(self, *, now: bool = False) -> bool:
-        """Whether everything so far is in the journal; tried again from time to time while it is not."""
-        if self._journal is not None and self.tail.oldest() is None:
+    def _catch_up(self, *, now: bool = False) -> bool:
+        """Move buffered records to the journal. Return True if all are stored. Retry at most every `_RETRY_EVERY`."""
+        if self._journal is not None and self.overflow.oldest() is None:
             return True
-        if not now and time.monotonic() - self._tried < _TRY_EVERY:
+        if not now and time.monotonic() - self._last_attempt < _RETRY_EVERY:
             return False
-        self._tried = time.monotonic()
+        self._last_attempt = time.monotonic()
         try:
             journal = self._open()
-            while batch := self.tail.oldest():
+            while batch := self.overflow.oldest():
                 if journal.last < batch.first - 1:
                     journal.skip_to(batch.first - 1)
-                # First there, then no longer here: a reader finds it in one of the two.
-                journal.append([self._keep(one) for one in batch.records])
+                # Append before removing: a reader finds the batch in at least one of the two.
+                journal.append([self._store(record) for record in batch.records])
                 self._dirty = True
-                self.tail.remove_oldest()
+                self.overflow.remove_oldest()
         except JournalError as error:
-            self._say(error)
+            self._log(error)
             return False
         return True
 
     def _make_room(self) -> None:
-        """Let go of what every backend has: it is not lost, though no journal kept it."""
-        while self.tail.is_full and (batch := self.tail.oldest()):
-            settled = self._settled()
-            if settled is None or batch.last > settled:
+        """Remove batches that every backend has: they are not lost, although the journal does not have them."""
+        while self.overflow.is_full and (batch := self.overflow.oldest()):
+            delivered_seq = self._delivered_seq()
+            if delivered_seq is None or batch.last > delivered_seq:
                 return
-            self.tail.remove_oldest()
+            self.overflow.remove_oldest()
             for _ in batch.records:
-                self._guard.count("delivered, but not kept in the journal: the disk took nothing")
+                self._guard.count("delivered, but not stored in the journal: the disk was not writable")
 
-    def _say(self, error: JournalError) -> None:
-        self._guard.say(
+    def _log(self, error: JournalError) -> None:
+        self._guard.log_once(
             f"journal {error}",
-            "tracelet: %s. The run goes on; records wait in memory for the disk, and backends get them from there",
+            "tracelet: %s. Logging continues; records stay in memory until the disk is writable, "
+            "and are delivered from there",
             error,
         )
 
-    # What is said about the run.
+    # Facts and cursors.
 
     def annotate(self, key: str, value: Any) -> None:
-        """Keep a fact about the run with the next `write_notes`. From any thread."""
+        """Store a fact about the run with the next `write_facts`. May be called from any thread."""
         self._facts[key] = value
 
     def set_cursor(self, name: str, cursor: Cursor, rejections: Sequence[Rejection]) -> None:
-        """Keep a backend's cursor with the next `write_notes`. From any thread."""
-        with self._told:
-            earlier = self._cursors[name][1] if name in self._cursors else []
-            self._cursors[name] = (cursor, [*earlier, *rejections])
+        """Store a backend's cursor with the next `write_facts`. May be called from any thread."""
+        with self._cursor_lock:
+            previous = self._cursors[name][1] if name in self._cursors else []
+            self._cursors[name] = (cursor, [*previous, *rejections])
 
-    def write_notes(self) -> None:
-        """Write what was said since; what cannot be written stays for the next time.
+    def write_facts(self) -> None:
+        """Write new facts and cursors. Retry those that cannot be written at the next call.
 
         Raises:
-            JournalError: the disk.
+            JournalError: the disk is not writable.
         """
         if not (self._facts or self._cursors):
             return
@@ -180,33 +182,33 @@ class JournalWriter:
                 self._facts.setdefault(key, value)
                 raise
         while self._cursors:
-            with self._told:
+            with self._cursor_lock:
                 name, (cursor, rejections) = self._cursors.popitem()
             try:
                 journal.put_cursor(name, cursor, rejections)
             except JournalError:
-                with self._told:
-                    newer, more = self._cursors.get(name, (cursor, []))
-                    self._cursors[name] = (newer, [*rejections, *more])
+                with self._cursor_lock:
+                    later, later_rejections = self._cursors.get(name, (cursor, []))
+                    self._cursors[name] = (later, [*rejections, *later_rejections])
                 raise
 
     def beat(self) -> None:
-        """Say that this process is alive."""
+        """Update the heartbeat of this process."""
         if self._journal is not None:
             self._journal.beat()
 
     def sync(self) -> None:
-        """Have the disk write down what it took, every few seconds."""
-        if self._dirty and self._journal is not None and time.monotonic() - self._synced >= _SYNC_EVERY:
+        """Run fsync if records were appended and the last one is `_SYNC_EVERY` ago."""
+        if self._dirty and self._journal is not None and time.monotonic() - self._last_sync >= _SYNC_EVERY:
             self._journal.sync()
-            self._dirty, self._synced = False, time.monotonic()
+            self._dirty, self._last_sync = False, time.monotonic()
 
     def close(self) -> None:
-        """Try the disk once more, and let go of it; what it did not take stays in `tail`."""
-        self._guard.call(self._caught_up_now)
+        """Retry the disk a last time and close the journal. Unwritten records stay in `overflow`."""
+        self._guard.call(self._catch_up_now)
         if self._journal is not None:
             self._journal.close()
 
-    def _caught_up_now(self) -> None:
-        if self._caught_up(now=True):
-            self.write_notes()
+    def _catch_up_now(self) -> None:
+        if self._catch_up(now=True):
+            self.write_facts()

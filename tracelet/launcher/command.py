@@ -141,11 +141,11 @@ def _looks_at_nothing(words: Sequence[str]) -> bool:
 
 
 def _unknown(word: str, parser: argparse.ArgumentParser) -> str:
-    from tracelet.errors import meant_or_known  # here: most command lines have no mistake
+    from tracelet.errors import suggest  # here: most command lines have no mistake
 
     option = word.partition("=")[0]
     known = [one.removeprefix("--") for one in parser._option_string_actions if one.startswith("--")]
-    return f"unknown option {option}. {meant_or_known(option.lstrip('-'), known, '--')}"
+    return f"unknown option {option}. {suggest(option.lstrip('-'), known, '--')}"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tracelet.errors import JournalError, RunInUse
-from tracelet.journal.store import FILE_NAME, alone, is_journal, is_live
+from tracelet.journal.store import FILE_NAME, is_journal, is_live, lock_run
 from tracelet.runs.report import RunSummary, summarise
 
 # It takes everything, and has it no longer when its process ends.
@@ -107,7 +107,7 @@ def _check_not_live(folder: Path) -> None:
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     try:
-        with alone(folder):
+        with lock_run(folder):
             yield
     except OSError as error:
         if isinstance(error, JournalError):

@@ -13,7 +13,6 @@ import msgspec
 from tracelet.runs.comparison import MISSING, Comparison, Row
 from tracelet.runs.report import DownsampledSeries, RunReport, RunSummary
 
-
 _JSON_KEYS = {"pending": "waiting", "pending_upload": "offline_store"}
 """Fields of `BackendState` whose documented key in the output is another word."""
 

@@ -16,7 +16,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
-from tracelet.backends.presentation import bars
+from tracelet.backends.presentation import histogram_bars
 from tracelet.records import File, Histogram, Image, PRCurve, Record, Table, Text, Video, kind, shown_step
 
 Seen = TypeVar("Seen")
@@ -219,10 +219,10 @@ def _size(picture: Picture) -> int:
 
 def _few_bars(h: Histogram, most: int) -> HistogramBars:
     """Buckets narrower than the eye can tell are joined: TensorBoard's are, by the hundred, around zero."""
-    counts, edges = bars(h)
+    counts, edges = histogram_bars(h)
     least = (edges[-1] - edges[0]) / most
     if not 0 < least < math.inf:
-        counts, edges = bars(h, most)
+        counts, edges = histogram_bars(h, most)
     else:
         joined, ends, waiting = [], [edges[0]], 0.0
         for count, end in zip(counts, edges[1:], strict=True):

@@ -1,27 +1,35 @@
-"""Each public add_* of the two libraries once, with data that is the same at every call."""
+"""Call each public add_* of the two libraries once, with the same data at every call."""
+
+from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
+
+from tracelet.records import Record
 
 STEP, WALL_TIME = 3, 1_700_000_000.25
 
 
-def _gradient(*shape):
+def _gradient(*shape: int) -> npt.NDArray[np.float32]:
     return np.linspace(0.0, 1.0, int(np.prod(shape)), dtype=np.float32).reshape(shape)
 
 
-def figure(color="red"):
+def figure(color: str = "red") -> Any:
     from matplotlib.figure import Figure
 
-    drawn = Figure(figsize=(1, 1), dpi=20)
-    drawn.add_axes((0, 0, 1, 1)).set_facecolor(color)
-    return drawn
+    square = Figure(figsize=(1, 1), dpi=20)
+    square.add_axes((0, 0, 1, 1)).set_facecolor(color)
+    return square
 
 
-def onnx_model(folder):
-    """The path of a model that adds its input to itself."""
+def onnx_model(folder: Path) -> str:
+    """Write a model that adds its input to itself, and return its path."""
     from onnx import TensorProto, helper, save
 
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
@@ -31,7 +39,7 @@ def onnx_model(folder):
     return str(path)
 
 
-def openvino_model(folder):
+def openvino_model(folder: Path) -> str:
     path = folder / "model.xml"
     path.write_text(
         "<net><layers><layer id='0' name='in'/><layer id='1' name='out'/></layers>"
@@ -40,26 +48,34 @@ def openvino_model(folder):
     return str(path)
 
 
-def model():
+def model() -> tuple[Any, Any]:
+    """Return a torch module that adds its input to itself, and an input."""
     import torch
 
-    class Twice(torch.nn.Module):
-        def forward(self, x):
+    class Twice(torch.nn.Module):  # type: ignore[misc]  # mypy skips torch
+        def forward(self, x: Any) -> Any:
             return x + x
 
     return Twice(), torch.ones(2)
 
 
-def _at(**more):
+def _at(**more: Any) -> dict[str, Any]:
     return {"global_step": STEP, "walltime": WALL_TIME, **more}
 
 
-def _pr_rows():
+def _pr_rows() -> list[npt.NDArray[np.float64]]:
     return [np.arange(4.0) + row for row in range(6)]
 
 
-# Method -> (the call, the (kind, tag) of the records it is). Metrics of add_hparams stand in the writer `hp`.
-CALLS = {
+VERTICES = [[1.0, 1.0, 1.0], [-1.0, -1.0, 1.0], [1.0, -1.0, -1.0]]
+COLORS = [[255.0, 0.0, 0.0], [0.0, 255.0, 0.0], [0.0, 0.0, 255.0]]
+FACES = [[0.0, 2.0, 1.0]]
+
+Tags: TypeAlias = list[tuple[str, str | None]]
+"""(kind, tag) of each record."""
+
+# Each method: its call with a writer and a folder for files, and its records. Metrics of add_hparams are in `hp`.
+CALLS: dict[str, tuple[Callable[[Any, Path], object], Tags]] = {
     "add_scalar": (lambda w, d: w.add_scalar("loss", 0.1, **_at()), [("scalar", "loss")]),
     "add_scalars": (
         lambda w, d: w.add_scalars("both", {"a": 0.1, "b": 0.2}, **_at()),
@@ -122,32 +138,31 @@ CALLS = {
     ),
 }
 
-VERTICES = [[1.0, 1.0, 1.0], [-1.0, -1.0, 1.0], [1.0, -1.0, -1.0]]
-COLORS = [[255.0, 0.0, 0.0], [0.0, 255.0, 0.0], [0.0, 0.0, 255.0]]
-FACES = [[0.0, 2.0, 1.0]]
 
-
-def _hparams(writer, values, metrics):
+def _hparams(writer: Any, values: dict[str, Any], metrics: dict[str, float]) -> None:
     name = "name" if type(writer).__module__.startswith("tensorboardX") else "run_name"
     writer.add_hparams(values, metrics, **{name: "hp"}, global_step=STEP)
 
 
-def public_methods(lib):
-    """The names of the library's public add_* methods."""
+def public_methods(lib: Any) -> list[str]:
+    """Return the names of the library's public add_* methods."""
     return [name for name in vars(lib.SummaryWriter) if name.startswith("add_")]
 
 
-def make(name, writer, folder):
-    """Call the public method `name` of `writer`; files it reads are made in `folder`."""
+def make(name: str, writer: Any, folder: Path) -> None:
+    """Call the method `name` of `writer`. Files that it reads are written to `folder`."""
     CALLS[name][0](writer, folder)
 
 
-def timeless(records):
-    """Records as text, without where their data lie, and without the wall time where none was given."""
-    given = [one if one.wall_time == WALL_TIME else msgspec.structs.replace(one, wall_time=0.0) for one in records]
-    return [re.sub(r"path='[^']*'", "", repr(one)) for one in given]
+def timeless(records: Iterable[Record]) -> list[str]:
+    """Return records as text, without the paths of their files, and without a wall time other than `WALL_TIME`."""
+    comparable = [
+        record if record.wall_time == WALL_TIME else msgspec.structs.replace(record, wall_time=0.0)
+        for record in records
+    ]
+    return [re.sub(r"path='[^']*'", "", repr(record)) for record in comparable]
 
 
-def told(name):
-    """The (kind, tag) of the records that the call is."""
+def expected_records(name: str) -> Tags:
+    """Return (kind, tag) of each record of the call."""
     return CALLS[name][1]

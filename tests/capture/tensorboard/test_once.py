@@ -6,7 +6,7 @@ import threading
 
 import numpy as np
 import pytest
-from calls import CALLS, COLORS, FACES, STEP, VERTICES, WALL_TIME, figure, make, public_methods, told
+from calls import CALLS, COLORS, FACES, STEP, VERTICES, WALL_TIME, expected_records, figure, make, public_methods
 
 import tracelet
 from tracelet.records import Embedding, Graph, Image, Layout, Mesh, Params, PRCurve, Scalar, Tensor, Text, kind
@@ -34,7 +34,7 @@ def test_each_public_method_is_carried_once(name, lib, writer, tmp_path, records
     if name not in public_methods(lib):
         pytest.skip(f"{lib.name} has no {name}")
     make(name, writer, tmp_path)
-    assert told(name) == kinds_and_tags(records())
+    assert expected_records(name) == kinds_and_tags(records())
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -487,7 +487,7 @@ def test_without_a_file(name, tmp_path, records):
         (tmp_path / "logs").mkdir()  # its files go to disk all the same
     with SummaryWriter(tmp_path / "logs", write_to_disk=False) as writer:
         make(name, writer, tmp_path)
-    assert told(name) == kinds_and_tags(records())
+    assert expected_records(name) == kinds_and_tags(records())
 
 
 def test_a_scalar_without_a_file_is_exact(tmp_path, records):

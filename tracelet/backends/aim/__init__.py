@@ -1,4 +1,4 @@
-"""Aim."""
+"""Write runs to Aim."""
 
 from tracelet.backends.aim.adapter import AimBackend
 from tracelet.backends.aim.config import AimConfig

@@ -1,104 +1,155 @@
-"""Aim: one record, one point of one of the run's sequences (or its parameters, or its artifacts)."""
+"""Write each record to one Aim run: as a point of a sequence, a parameter, an artifact, a tag or a log message."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
-import logging
+import json
 import os
 import sys
+import uuid
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar
 
+import msgspec
+
 from tracelet.backends.aim import process_hooks, remote
-from tracelet.backends.aim.config import KEPT, AimConfig, redacted, secrets
+from tracelet.backends.aim.config import PERSISTENT_KEYS, AimConfig, secrets, without_user
 from tracelet.backends.aim.errors import Translated
-from tracelet.backends.aim.note import Note
-from tracelet.backends.aim.places import PLACES
 from tracelet.backends.aim.run import OpenRun
 from tracelet.backends.base import AdoptedArtifact, Backend, Batch, Probe, Status
+from tracelet.backends.notes import read_note, write_note
 from tracelet.errors import BackendUnavailable
-from tracelet.records import RunInfo
-
-_logger = logging.getLogger("tracelet")
+from tracelet.records import (
+    Alert,
+    Artifact,
+    Audio,
+    Embedding,
+    Graph,
+    Histogram,
+    Image,
+    Layout,
+    Mesh,
+    Params,
+    PRCurve,
+    RawSummary,
+    Record,
+    RunInfo,
+    Scalar,
+    Summary,
+    Table,
+    Tags,
+    Tensor,
+    Text,
+    Video,
+)
 
 _NOT_INSTALLED = 'not installed: pip install "tracelet[aim]"'
-_ANSWER = 10.0
-_PATIENCE = 3.0
-_CLOSE = 8.0
+_CALL_TIMEOUT = 10.0
+_STALL_TIMEOUT = 3.0
+_CLOSE_TIMEOUT = 8.0
+
+# `OpenRun.put` writes each kind.
+_SHOWN_AS: dict[type[Record], str] = {
+    Scalar: "a metric",
+    Params: '`run["hparams"]`',
+    Histogram: "a distribution",
+    Image: "an image",
+    Video: "an image if it is a GIF; else a text and its file",
+    Audio: "an audio if it is wav, mp3 or flac; else a text and its file",
+    Text: "a text",
+    PRCurve: "an image, with the exact rows",
+    Artifact: "an artifact",
+    Summary: '`run["summary"]`',
+    Tags: "tags of the run",
+    Alert: "a message of the run's logs",
+    **dict.fromkeys((Table, Tensor, Mesh, Embedding, Graph, Layout, RawSummary), "a text with the paths of its files"),
+}
+
+
+class _Note(msgspec.Struct):
+    """`aim.json` in the run's folder: the id of the journal, and the hash of the Aim run in each repository."""
+
+    journal: str = msgspec.field(default_factory=lambda: uuid.uuid4().hex)
+    runs: dict[str, str] = {}
 
 
 class AimBackend(Backend):
-    """Write records to one run of an Aim repository, on this machine or behind an `aim server`."""
+    """Write records to one run of an Aim repository, on this machine or on an `aim server`."""
 
     name: ClassVar[str] = "aim"
     Config = AimConfig
-    persistent_keys = KEPT
-    shown_as = PLACES
+    persistent_keys = PERSISTENT_KEYS
+    shown_as = _SHOWN_AS
 
     def __init__(self, config: Any = None) -> None:
         super().__init__(config)
-        # Taken now: the program may change its working directory before the run is opened.
+        # Resolved now: the program may change its working directory before `open`.
         self._folder = os.getcwd()
         self._repo = _absolute(self.config.repo or self.config.repo_path or self.config.backend_url)
         self._uri = _absolute_uri(self.config.artifacts_uri)
         self._run: OpenRun | None = None
-        self._connection: remote.Connection | None = None
-        self._restored: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
-        self._doubtful = False
+        self._client: remote.RemoteClient | None = None
+        self._restored_streams: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
+        self._is_uncertain = False
 
     def persistent_config(self) -> dict[str, Any]:
-        """With the repository's own path, whatever the working directory is by then."""
-        told = super().persistent_config()
-        return told | {key: _absolute(told[key]) for key in ("repo", "repo_path")}
+        """Return the config with absolute paths of the repository."""
+        values = super().persistent_config()
+        return values | {key: _absolute(values[key]) for key in ("repo", "repo_path")}
 
     def open(self, run: RunInfo) -> None:
-        """Go on with the run that this run's folder tells of, or with `run_hash`, or begin one."""
+        """Resume the Aim run noted in the run's folder, or the run `run_hash`; else create a run."""
         self._info = run
         _import()
         with Translated():
-            self._begin()
-        self._written = self._to.done
+            self._connect()
+        self._written = self._open_run.done
 
-    def _begin(self) -> None:
+    def _connect(self) -> None:
         from aim.sdk.utils import search_aim_repo
 
         self._address = self._repo or search_aim_repo(self._folder)[0] or self._folder
         if self._is_remote:
-            remote.find(self._address)
-        note = Note(Path(self._info.folder), redacted(self._address))
-        self._restored = process_hooks.Streams().restored
-        native = self._noted_run(note.hash) or self._within(self._vendors_run, self.config.run_hash)
-        note.write(native.hash)
+            remote.check_server(self._address)
+        path, repo = Path(self._info.folder, "aim.json"), without_user(self._address)
+        note = read_note(path, _Note) or _Note()
+        self._restored_streams = process_hooks.Streams().restored
+        native = self._noted_run(note.runs.get(repo)) or self._call(self._create_run, self.config.run_hash)
+        if note.runs.get(repo) != native.hash:
+            note.runs[repo] = native.hash
+            # json: unlike msgspec, it accepts a path that is not valid UTF-8.
+            write_note(path, json.dumps(msgspec.structs.asdict(note)).encode())
         process_hooks.patch_fork(self)
-        self._connection = remote.Connection(native) if self._is_remote else None
-        self._run = OpenRun(native, note.journal, self._artifacts_uri(native), self._ask)
-        self._within(self._name, native)
-        self._doubtful = False
+        self._client = remote.RemoteClient(native) if self._is_remote else None
+        self._run = OpenRun(native, note.journal, self._artifacts_uri(native), self._query)
+        self._call(self._set_properties, native)
+        self._is_uncertain = False
 
     @property
     def _is_remote(self) -> bool:
         return self._address.startswith(remote.SCHEME)
 
     def _noted_run(self, hash: str | None) -> Any | None:
-        """The run of an earlier time; None where it, or the whole repository, was deleted since."""
+        """Return the run of an earlier process; None if it, or the whole repository, was deleted."""
         from aim.sdk.errors import MissingRunError
 
         if hash is None:
             return None
         try:
-            return self._within(self._vendors_run, hash)
+            return self._call(self._create_run, hash)
         except MissingRunError:
             return None
 
-    def _vendors_run(self, hash: str | None) -> Any:
+    def _create_run(self, hash: str | None) -> Any:
+        """Return the `aim.Run` with this hash; a new one if it is None."""
         from aim import Run
         from aim.sdk.repo import Repo
 
         config = self.config
-        # A client of our own, not the one that `aim.Run` shares within a process: it may have to be given up.
+        # A separate client, not the one that `aim.Run` shares within a process: it may have to be abandoned.
         repo = Repo(self._address) if self._is_remote else self._address
         return Run(
             hash,
@@ -108,114 +159,113 @@ class AimBackend(Backend):
             log_system_params=config.log_system_params,
         )
 
-    def _name(self, native: Any) -> None:
+    def _set_properties(self, native: Any) -> None:
         config, run = self.config, self._info
-        told = {
+        properties = {
             "experiment": config.experiment or run.project,
             "name": config.name or config.run_name or run.name,
             "description": config.description if config.description is not None else run.notes,
         }
-        for name, value in told.items():
+        for name, value in properties.items():
             if value:
                 setattr(native, name, value)
         wanted = config.tags if config.tags is not None else run.tags
         if wanted:
-            held = set(native.tags)
+            current = set(native.tags)
             for tag in wanted:
-                if tag not in held:
+                if tag not in current:
                     native.add_tag(tag)
         self._describe("running", None)
 
     def _describe(self, status: str, exit_code: int | None) -> None:
         run = self._info
         facts = {"run_id": run.run_id, "group": run.group, "status": status, "exit_code": exit_code}
-        self._to.describe(facts)
+        self._open_run.describe(facts)
 
     def _artifacts_uri(self, native: Any) -> str | None:
         if self._uri is not None or self._is_remote:
             return self._uri
-        # Aim reads the path out of a URL without undoing escapes: beyond a "#" or "?" it would lose it.
+        # Aim parses the URL without decoding escapes: it would cut the path at a "#" or "?".
         path = os.path.join(native.repo.path, "artifacts")
         return None if {"#", "?"} & set(path) else f"file://{path}"
 
     @property
-    def _to(self) -> OpenRun:
-        """Where records go."""
+    def _open_run(self) -> OpenRun:
         if self._run is None:
             raise BackendUnavailable("aim: the run is not open")
         return self._run
 
-    def _within(self, call: Callable[..., Any], *arguments: Any) -> Any:
-        """A call that asks the server, under a deadline."""
+    def _call(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        """Run a call, with a deadline if the repository is remote."""
         if not self._is_remote:
             return call(*arguments)
-        return remote.within(_ANSWER, call.__name__.strip("_"), lambda: call(*arguments))
+        return remote.call_within(_CALL_TIMEOUT, call.__name__.strip("_"), lambda: call(*arguments))
 
-    def _ask(self, question: Callable[[], Any]) -> Any:
-        """Ask the store something; a server answers after all that was sent before."""
-        if self._connection is None:
-            return question()
-        self._connection.settle(_PATIENCE)
-        return remote.within(_ANSWER, "read", question)
+    def _query(self, query: Callable[[], Any]) -> Any:
+        """Run a query on the store. A server answers after it has stored all earlier writes."""
+        if self._client is None:
+            return query()
+        self._client.drain(_STALL_TIMEOUT)
+        return remote.call_within(_CALL_TIMEOUT, "read", query)
 
     def write(self, batch: Batch) -> None:
-        """Hand the records over; a server has acknowledged them all when this returns."""
-        self._resume()
-        if batch.last <= self._to.done:
+        """Write the records. A server has acknowledged all of them when this returns."""
+        self._reconnect()
+        if batch.last <= self._open_run.done:
             return
         number = batch.last - len(batch)
-        told = Translated(in_batch=True)
+        progress = Translated(in_batch=True)
         try:
-            with told:
-                self._to.begin(batch.last)
+            with progress:
+                self._open_run.begin(batch.last)
                 for record in batch:
                     number += 1
-                    self._to.put(record, number)
-                    told.written += 1
-                self._to.end(batch.last)
-                if self._connection is not None:
-                    self._connection.settle(_PATIENCE)
+                    self._open_run.put(record, number)
+                    progress.written += 1
+                self._open_run.end(batch.last)
+                if self._client is not None:
+                    self._client.drain(_STALL_TIMEOUT)
         except BackendUnavailable as error:
-            self._doubt(batch, error)
+            self._mark_uncertain(batch, error)
             raise
 
-    def _doubt(self, batch: Batch, error: BackendUnavailable) -> None:
-        """The store failed: it is opened again before the next record. How much a server has got is not known."""
-        self._doubtful = True
-        self._to.doubt(batch.last)
-        if self._connection is not None:
+    def _mark_uncertain(self, batch: Batch, error: BackendUnavailable) -> None:
+        """Reconnect before the next record. It is unknown how many records of the batch a server has stored."""
+        self._is_uncertain = True
+        self._open_run.mark_uncertain(batch.last)
+        if self._client is not None:
             error.written = 0
 
-    def _resume(self) -> None:
-        """After an outage, go on with the client if it recovers by itself, and with a new one if it does not."""
-        if self._run is not None and self._run.is_closed:  # by the program: Aim forgets what the run holds
-            self._doubtful = True
-        if self._run is not None and not self._doubtful:
+    def _reconnect(self) -> None:
+        """After an outage, use the old client if it recovers; else create a new one."""
+        if self._run is not None and self._run.is_closed:  # by the program: Aim then drops its state of the run
+            self._is_uncertain = True
+        if self._run is not None and not self._is_uncertain:
             return
         if self._is_remote:
-            remote.find(self._address)  # as long as the server is gone, Aim's own client waits for it
-        if self._connection is not None and not self._to.is_closed:
+            remote.check_server(self._address)  # without a server, Aim's own client would wait
+        if self._client is not None and not self._open_run.is_closed:
             with contextlib.suppress(BackendUnavailable):
-                self._connection.settle(_PATIENCE)
-                self._doubtful = False
+                self._client.drain(_STALL_TIMEOUT)
+                self._is_uncertain = False
                 return
         with Translated():
-            self._give_up()
-            self._begin()
+            self._discard_run()
+            self._connect()
 
-    def _give_up(self) -> None:
-        """Let go of a run whose store failed."""
+    def _discard_run(self) -> None:
+        """Close or abandon a run whose store failed."""
         if self._run is None:
             return
         native, self._run = self._run.native, None
-        with self._restored():
-            if self._connection is None:
+        with self._restored_streams():
+            if self._client is None:
                 self._end_local(native)
             else:
                 self._abandon()
 
     def flush(self) -> None:
-        """Nothing waits: a write returns when the store has it."""
+        """Do nothing: `write` returns after the store has the records."""
 
     def close(self, status: Status, exit_code: int) -> None:
         """End the run."""
@@ -223,57 +273,57 @@ class AimBackend(Backend):
             return
         try:
             with Translated():
-                self._resume()
+                self._reconnect()
                 self._describe(status, exit_code)
                 self._end()
         finally:
-            self._let_go()
+            self._release()
 
     def _end(self) -> None:
-        with self._restored():
-            if self._connection is None:
-                self._end_local(self._to.native)
+        with self._restored_streams():
+            if self._client is None:
+                self._end_local(self._open_run.native)
             else:
-                self._connection.settle(_PATIENCE)
-                remote.within(_CLOSE, "close", self._connection.end)
-                self._connection = None
+                self._client.drain(_STALL_TIMEOUT)
+                remote.call_within(_CLOSE_TIMEOUT, "close", self._client.end)
+                self._client = None
 
     def _abandon(self) -> None:
-        if self._connection is not None:
-            connection, self._connection = self._connection, None
+        if self._client is not None:
+            client, self._client = self._client, None
             with contextlib.suppress(BackendUnavailable):
-                remote.within(_CLOSE, "abandon", connection.abandon)
+                remote.call_within(_CLOSE_TIMEOUT, "abandon", client.abandon)
 
     def _end_local(self, native: Any) -> None:
-        """Close the run, and its files too: else another process could not open it while the program keeps it."""
+        """Close the run and its files: otherwise no other process could open it while the program has a reference."""
         repo, hash = native.repo, native.hash
         native.close()
         for container in list(repo.container_pool.values()):
             if container.path.name == hash and not container.read_only:
                 container.close()
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         process_hooks.unpatch_fork(self)
         self._run = None
-        with self._restored():
-            self._abandon()  # what could not be closed in time
+        with self._restored_streams():
+            self._abandon()  # if it could not be closed in time
 
     def secrets(self) -> Iterable[str]:
         return secrets(self.config)
 
     @property
     def native(self) -> Any:
-        """The `aim.Run`; another one after a server was away."""
+        """The `aim.Run`. A different object after an outage of the server."""
         return None if self._run is None else self._run.native
 
     @property
     def url(self) -> str | None:
-        """The repository."""
-        return None if self._run is None else redacted(self._address)
+        """The address of the repository."""
+        return None if self._run is None else without_user(self._address)
 
     @classmethod
     def probe(cls, config: Any = None) -> Probe:
-        """Whether a run could be begun in the repository that is named, or that Aim would choose here."""
+        """Return whether a run can be created in the configured repository, or in Aim's default repository."""
         if importlib.util.find_spec("aim") is None:
             return Probe(False, _NOT_INSTALLED)
         config = config or AimConfig()
@@ -281,16 +331,16 @@ class AimBackend(Backend):
         if repo is not None and repo.startswith(remote.SCHEME):
             return _probe_remote(repo)
         folder = Path.cwd() if repo is None else Path(repo)
-        found = next((one for one in (folder, *folder.parents) if (one / ".aim").is_dir()), folder)
-        place = found / ".aim" if (found / ".aim").is_dir() else found
-        there = next(one for one in (place, *place.parents) if one.exists())
-        if not os.access(there, os.W_OK):
-            return Probe(False, f"{there} cannot be written")
-        return Probe(True, f"repository {found}")
+        repo_folder = next((parent for parent in (folder, *folder.parents) if (parent / ".aim").is_dir()), folder)
+        target = repo_folder / ".aim" if (repo_folder / ".aim").is_dir() else repo_folder
+        existing = next(parent for parent in (target, *target.parents) if parent.exists())
+        if not os.access(existing, os.W_OK):
+            return Probe(False, f"{existing} is not writable")
+        return Probe(True, f"repository {repo_folder}")
 
     @classmethod
     def adopt(cls, obj: Any) -> AdoptedArtifact | None:
-        """An `aim.sdk.objects.artifact.Artifact` whose file is still there."""
+        """Return the data of an `aim.sdk.objects.artifact.Artifact`."""
         module = sys.modules.get("aim.sdk.objects.artifact")
         if module is None or not isinstance(obj, module.Artifact):
             return None
@@ -299,10 +349,10 @@ class AimBackend(Backend):
 
 def _probe_remote(repo: str) -> Probe:
     try:
-        remote.find(repo)
+        remote.check_server(repo)
     except BackendUnavailable as error:
         return Probe(False, error.reason.removeprefix("aim: "), reachable=error.__cause__ is None)
-    return Probe(True, f"server {redacted(repo)}", reachable=True)
+    return Probe(True, f"server {without_user(repo)}", reachable=True)
 
 
 def _import() -> None:

@@ -1,42 +1,42 @@
-"""Alerts: messages of the run's logs, where Aim's page and its notifications look for them."""
+"""Write alerts to the logs of the run, the source of Aim's page and notifications."""
 
 from __future__ import annotations
 
 import functools
 from typing import Any
 
-from tracelet.backends.aim.series import Ask
-from tracelet.backends.aim.values import plain
+from tracelet.backends.aim.series import Query
+from tracelet.backends.aim.values import to_plain
 from tracelet.records import Alert
 
 _NAME = "__log_records"
 
 
-class Logs:
-    """Of one run. The program's own `run.log_info` stands between them."""
+class AlertLog:
+    """The alerts of one run. Messages of the program's own `run.log_info` are in the same log."""
 
-    def __init__(self, run: Any, ask: Ask) -> None:
-        self._run, self._ask = run, ask
+    def __init__(self, run: Any, query: Query) -> None:
+        self._run, self._query = run, query
 
-    def put(self, alert: Alert, replayed: int) -> None:
-        """Add an alert. `replayed`: it may stand there already, with up to so many others of ours behind it."""
-        title, text = plain(alert.title), plain(alert.text)
-        if replayed and (alert.wall_time, title) in self._ask(self._said):
+    def put(self, alert: Alert, is_replayed: bool) -> None:
+        """Add an alert. If it is replayed, skip it if the run already has it."""
+        title, text = to_plain(alert.title), to_plain(alert.text)
+        if is_replayed and (alert.wall_time, title) in self._query(self._stored):
             return
-        logs = {"warning": self._run.log_warning, "error": self._run.log_error}
-        log, words = logs.get(alert.level, self._run.log_info), f"{title}: {text}" if text else title
-        self._ask(functools.partial(log, words, timestamp=alert.wall_time, title=title, text=text))
+        methods = {"warning": self._run.log_warning, "error": self._run.log_error}
+        log, message = methods.get(alert.level, self._run.log_info), f"{title}: {text}" if text else title
+        self._query(functools.partial(log, message, timestamp=alert.wall_time, title=title, text=text))
 
-    def _said(self) -> set[tuple[float, str]]:
-        """The alerts that the run has. Asked after a death or an outage alone, and there are never many."""
+    def _stored(self) -> set[tuple[float, str]]:
+        """Return the alerts in the run. Only called after a crash or an outage; there are never many."""
         from aim.storage.context import Context
 
         info = self._run._tracker.sequence_infos.get((Context({}).idx, _NAME))
-        found = set()
-        for at in range(0 if info is None or info.count is None else info.count):
+        alerts = set()
+        for step in range(0 if info is None or info.count is None else info.count):
             try:
-                held = info.val_view[info.step_hash_fn(at)].storage
-                found.add((held["timestamp"], held["extra_args"]["title"]))
-            except KeyError:  # no point at this step, or a message of the program's own
+                storage = info.val_view[info.step_hash_fn(step)].storage
+                alerts.add((storage["timestamp"], storage["extra_args"]["title"]))
+            except KeyError:  # no point at this step, or a message of the program
                 continue
-        return found
+        return alerts

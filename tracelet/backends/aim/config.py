@@ -1,21 +1,22 @@
-"""What `config` may say, and the credentials that Aim could use."""
+"""The keys of `config`, and the credentials that Aim may use."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import msgspec
 
+from tracelet.redaction import passwords_in_url
+
 _ADDRESSES = ("repo", "repo_path", "backend_url", "artifacts_uri")
-# Those of the stores that Aim puts artifacts into.
-_VARIABLES = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+# Credentials of the stores that Aim can use for artifacts.
+_CREDENTIALS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
 class AimConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What `aim.Run` should be given; a key left out keeps Aim's own meaning."""
+    """Arguments of `aim.Run`. A key that is not set has Aim's default."""
 
     repo: str | None = None
     repo_path: str | None = None
@@ -32,34 +33,25 @@ class AimConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     artifacts_uri: str | None = None
 
     def __repr__(self) -> str:
-        told = {name: getattr(self, name) for name in self.__struct_fields__}
-        shown = {name: redacted(value) if name in _ADDRESSES and value else value for name, value in told.items()}
+        fields = {name: getattr(self, name) for name in self.__struct_fields__}
+        shown = {name: without_user(value) if name in _ADDRESSES and value else value for name, value in fields.items()}
         return f"AimConfig({', '.join(f'{name}={value!r}' for name, value in shown.items() if value is not None)})"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         return [("", repr(self))]
 
 
-KEPT = AimConfig.__struct_fields__
+PERSISTENT_KEYS = AimConfig.__struct_fields__
 
 
 def secrets(config: AimConfig) -> Iterator[str]:
-    """Passwords in addresses, and the keys of an artifact store."""
+    """Yield the passwords in addresses, and the credentials of an artifact store."""
     for address in (*(getattr(config, name) for name in _ADDRESSES), os.environ.get("AIM_REPO")):
-        password = _password(address)
-        if password:
-            yield from (password, unquote(password))
-    yield from filter(None, map(os.environ.get, _VARIABLES))
+        yield from passwords_in_url(address)
+    yield from filter(None, map(os.environ.get, _CREDENTIALS))
 
 
-def redacted(address: str) -> str:
-    """An address without what stands before its host."""
+def without_user(address: str) -> str:
+    """Return an address without the user and password before its host."""
     scheme, mark, rest = address.partition("://")
     return f"{scheme}{mark}{rest.rpartition('@')[2]}" if mark and "@" in rest else address
-
-
-def _password(address: str | None) -> str | None:
-    try:
-        return urlsplit(address or "").password
-    except ValueError:
-        return None

@@ -1,4 +1,4 @@
-"""Aim's errors, and those of what it stands on, as the two that may leave a backend."""
+"""Translate the errors of Aim and its dependencies into the two errors of a backend."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from types import TracebackType
 from tracelet.errors import BackendError, BackendUnavailable, RecordRejected
 
 _LOCKED = (
-    "another process writes this run: end that process, or `aim runs close` the run, or write to an `aim server`, "
-    "which takes several writers"
+    "another process writes this run: end that process, close the run with `aim runs close`, or write to an "
+    "`aim server`, which accepts several writers"
 )
 
 
 class Translated:
-    """Around calls to Aim. `written` counts the records of a batch that are done: it goes out with the error."""
+    """Translate the errors of calls to Aim. The caller counts the written records of a batch in `written`."""
 
     def __init__(self, *, in_batch: bool = False) -> None:
         self._in_batch = in_batch
@@ -29,9 +29,9 @@ class Translated:
             error.written = self.written
         elif error is not None and isinstance(error, Exception):
             reason = f"aim: {_reason(error)}"
-            if self._in_batch and isinstance(error, _faults_of_a_record()):
+            if self._in_batch and isinstance(error, _record_errors()):
                 raise RecordRejected(reason, written=self.written) from error
-            if isinstance(error, _outages()) or kind is Exception:
+            if isinstance(error, _unavailable_errors()) or kind is Exception:
                 raise BackendUnavailable(reason, written=self.written) from error
 
 
@@ -43,17 +43,20 @@ def _reason(error: Exception) -> str:
     if isinstance(error, (RunLockingError, Timeout)) or "lock file" in text or "Resource temporarily" in text:
         return f"{_LOCKED} ({text})"
     if isinstance(error, MissingRunError):
-        return f"{text} Leave `run_hash` out to begin a run"
+        return f"{text} Remove `run_hash` to create a run"
     return text
 
 
-def _faults_of_a_record() -> tuple[type[Exception], ...]:
-    """Among them a file that is gone, and a value that Aim cannot encode."""
+def _record_errors() -> tuple[type[Exception], ...]:
+    """Return the errors caused by a record, such as a missing file or a value that Aim cannot encode."""
     return FileNotFoundError, TypeError, ValueError, OverflowError, KeyError
 
 
-def _outages() -> tuple[type[Exception], ...]:
-    """A client of a remote repository raises a bare `Exception` as well, where the server could not lock the run."""
+def _unavailable_errors() -> tuple[type[Exception], ...]:
+    """Return the errors of an unavailable store.
+
+    A remote client also raises a bare `Exception` if the server could not lock the run.
+    """
     import aimrocks.errors as rocks  # type: ignore[import-untyped]
     from filelock import Timeout
     from requests import RequestException
@@ -62,5 +65,5 @@ def _outages() -> tuple[type[Exception], ...]:
 
     storage = (rocks.RocksIOError, rocks.Corruption, rocks.Incomplete, rocks.InvalidArgument, rocks.NotFound)
     wire = (RequestException, WebSocketException, Timeout)
-    # RuntimeError: a repository of another version, a run that is locked or missing.
+    # RuntimeError: the repository has another version, or the run is locked or missing.
     return (*storage, *wire, SQLAlchemyError, OSError, RuntimeError, ImportError, ValueError)

@@ -1,4 +1,4 @@
-"""Files of a run: below its artifacts folder, or, where a server has none that we can reach, in the run's own tree."""
+"""Store the files of a run in its artifacts folder, or in the run's own tree if a server has no reachable folder."""
 
 from __future__ import annotations
 
@@ -9,68 +9,69 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tracelet.backends.aim.series import Ask
-from tracelet.backends.aim.values import earlier_name, plain, safe_path, stem
-from tracelet.backends.presentation import entries, files
+from tracelet.backends.aim.series import Query
+from tracelet.backends.aim.values import earlier_name, file_stem, safe_path, to_plain
+from tracelet.backends.presentation import artifact_files, record_files
 from tracelet.records import Artifact, File, Payload, kind
 
 _CHUNK = 4 * 1024 * 1024
-"""Bytes in one message to a server, whose limit is 16 MiB where it was not started by `aim server`."""
+"""Bytes in one message to a server. Its limit is 16 MiB if it was not started by `aim server`."""
 
 
 class FileStore:
-    """Puts files where the run can be asked for them.
+    """Store files so that they can be read back from the run.
 
-    What is known of each stands in the run's tree under `tracelet/files/<name>`; the bytes of a run without an
-    `artifacts_uri` in its series under `tracelet/<digest>`, in chunks.
+    The run's tree describes each file in `tracelet/files/<name>`. If the run has no `artifacts_uri`, the bytes are in
+    its series tree in `tracelet/<digest>`, in chunks.
     """
 
-    def __init__(self, run: Any, uri: str | None, ask: Ask) -> None:
-        self._run, self._ask = run, ask
-        self._known = run.meta_run_tree.subtree(("tracelet", "files"))
+    def __init__(self, run: Any, uri: str | None, query: Query) -> None:
+        self._run, self._query = run, query
+        self._index = run.meta_run_tree.subtree(("tracelet", "files"))
         self._chunks = run.series_run_trees[1].subtree("tracelet")
-        self._stored = uri is not None
+        self._has_uri = uri is not None
         if uri is not None:
             run.set_artifacts_uri(uri)
 
     def put_artifact(self, artifact: Artifact) -> None:
-        told = {"type": artifact.type, "metadata": plain(dict(artifact.metadata)), "artifact": artifact.name}
-        for name, payload in entries(artifact).items():
-            self._put(safe_path(name), payload, told | {"wall_time": artifact.wall_time})
+        """Store the files of an artifact."""
+        description = {"type": artifact.type, "metadata": to_plain(dict(artifact.metadata)), "artifact": artifact.name}
+        for name, payload in artifact_files(artifact).items():
+            self._put(safe_path(name), payload, description | {"wall_time": artifact.wall_time})
 
-    def keep(self, record: Any) -> tuple[dict[str, str], dict[str, Any]]:
-        """The files of a record that Aim has no object for: what each is kept as; and the rest of what it says."""
-        payloads, facts = files(record)
-        kept = {}
+    def put_files(self, record: Any) -> tuple[dict[str, str], dict[str, Any]]:
+        """Store the files of a record without an Aim object. Return their paths by name, and its other fields."""
+        payloads, facts = record_files(record)
+        paths = {}
         for name, payload in payloads.items():
-            place = f"tracelet/{kind(record)}/{stem(record.tag)}-{_digest(payload)[:12]}/{stem(name)}"
-            self._put(place, payload, {"type": kind(record)})
-            kept[name] = place
-        return kept, facts
+            path = f"tracelet/{kind(record)}/{file_stem(record.tag)}-{_digest(payload)[:12]}/{file_stem(name)}"
+            self._put(path, payload, {"type": kind(record)})
+            paths[name] = path
+        return paths, facts
 
-    def _put(self, name: str, payload: Payload, told: Mapping[str, Any]) -> None:
+    def _put(self, name: str, payload: Payload, description: Mapping[str, Any]) -> None:
         digest = _digest(payload)
-        earlier = self._ask(lambda: self._known.get(name, None))
+        earlier = self._query(lambda: self._index.get(name, None))
         if earlier is not None and earlier["digest"] == digest:
             return
         count = 0 if earlier is None else earlier["earlier"]
-        if earlier is not None:  # the later takes its place
+        if earlier is not None:  # the new file replaces it
             count += 1
             self._move(name, earlier_name(name, count), earlier)
         with _on_disk(payload) as path:
             size = os.path.getsize(path)
-            if self._stored:
+            if self._has_uri:
                 self._run.log_artifact(path, name=name, block=True)
             else:
                 self._put_chunks(path, digest)
-        self._known[name] = {**told, "digest": digest, "size": size, "earlier": count}
+        self._index[name] = {**description, "digest": digest, "size": size, "earlier": count}
 
-    def _move(self, name: str, place: str, told: Mapping[str, Any]) -> None:
-        if self._stored:
+    def _move(self, name: str, new_name: str, description: Mapping[str, Any]) -> None:
+        if self._has_uri:
             artifact = self._run.meta_run_tree.subtree("artifacts")[name]
             with tempfile.TemporaryDirectory() as folder:
-                self._run.log_artifact(artifact.download(folder), name=place, block=True)
-        self._known[place] = {**told, "earlier": 0}
+                self._run.log_artifact(artifact.download(folder), name=new_name, block=True)
+        self._index[new_name] = {**description, "earlier": 0}
 
     def _put_chunks(self, path: str, digest: str) -> None:
         from aim.storage.types import BLOB

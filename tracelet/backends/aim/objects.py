@@ -1,4 +1,4 @@
-"""Records as Aim's own objects, and what Aim has no object for as the nearest that a person can look at."""
+"""Convert records to Aim's objects. A record without a matching object becomes an image or a text."""
 
 from __future__ import annotations
 
@@ -6,88 +6,90 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from tracelet.backends.aim.values import plain, uniform
-from tracelet.backends.presentation import bars, content, curve_png, histogram_facts
+from tracelet.backends.aim.values import to_plain, uniform_bins
+from tracelet.backends.presentation import curve_png, histogram_bars, histogram_facts, read_payload
 from tracelet.records import Audio, Histogram, Image, PRCurve, Table, Video, kind, shown_step
 
 EXACT = "tracelet"
-"""The key of an object's storage under which its exact record lies, as JSON."""
-_SOUNDS = ("wav", "mp3", "flac")
-_PICTURES = ("png", "jpeg", "jpg", "gif", "webp", "bmp")
-_ROWS = 100
+"""The key of an object's storage for the exact record, as JSON."""
+_AUDIO_FORMATS = ("wav", "mp3", "flac")
+_IMAGE_FORMATS = ("png", "jpeg", "jpg", "gif", "webp", "bmp")
+_MAX_ROWS = 100
 
 
-def picture(data: bytes, format: str, width: int, height: int, caption: str = "") -> Any:
-    """An `aim.Image` with these very bytes: its own constructors encode them anew."""
-    from aim import Image as Vendors
+def _image(data: bytes, format: str, width: int, height: int) -> Any:
+    """Create an `aim.Image` with these exact bytes. Aim's own constructors would encode them again."""
+    from aim import Image as AimImage
     from aim.storage.types import BLOB
 
-    image = Vendors.__new__(Vendors)
-    told = {"source": "PIL.Image", "mode": "", "format": format, "width": width, "height": height, "caption": caption}
-    for name, value in told.items():
+    image = AimImage.__new__(AimImage)
+    fields = {"source": "PIL.Image", "mode": "", "format": format, "width": width, "height": height, "caption": ""}
+    for name, value in fields.items():
         image.storage[name] = value
     image.storage["data"] = BLOB(data=data)
     return image
 
 
-def image(record: Image | Video) -> Any | None:
-    """The picture itself; None for a film that is not one to a browser."""
-    if isinstance(record, Video) and record.format.lower() not in _PICTURES:
+def to_image(record: Image | Video) -> Any | None:
+    """Return an `aim.Image`; None for a video that a browser cannot show as an image."""
+    if isinstance(record, Video) and record.format.lower() not in _IMAGE_FORMATS:
         return None
-    return picture(content(record.data), record.format, record.width, record.height)
+    return _image(read_payload(record.data), record.format, record.width, record.height)
 
 
-def sound(record: Audio) -> Any | None:
-    """An `aim.Audio` with these very bytes; None where Aim does not know the format."""
-    from aim import Audio as Vendors
+def to_audio(record: Audio) -> Any | None:
+    """Return an `aim.Audio` with these exact bytes; None if Aim does not support the format."""
+    from aim import Audio as AimAudio
 
-    if record.format.lower() not in _SOUNDS:
+    if record.format.lower() not in _AUDIO_FORMATS:
         return None
-    return Vendors(content(record.data), format=record.format)
+    return AimAudio(read_payload(record.data), format=record.format)
 
 
-def words(text: str) -> Any:
-    from aim import Text as Vendors
+def to_text(text: str) -> Any:
+    """Return an `aim.Text`."""
+    from aim import Text as AimText
 
-    return Vendors(plain(text))
-
-
-def distribution(record: Histogram) -> Any:
-    """An `aim.Distribution` of equal buckets, which holds the exact ones as well."""
-    from aim import Distribution as Vendors
-
-    weights, low, high = uniform(*bars(record))
-    return with_facts(Vendors(hist=weights, bin_range=(low, high)), histogram_facts(record, shown_step(record.step)))
+    return AimText(to_plain(text))
 
 
-def curve(record: PRCurve) -> Any:
-    """A picture of the curve, which holds its exact rows as well."""
+def to_distribution(record: Histogram) -> Any:
+    """Return an `aim.Distribution` with buckets of equal width, and the exact buckets attached."""
+    from aim import Distribution
+
+    weights, low, high = uniform_bins(*histogram_bars(record))
+    distribution = Distribution(hist=weights, bin_range=(low, high))
+    return _with_facts(distribution, histogram_facts(record, shown_step(record.step)))
+
+
+def to_curve(record: PRCurve) -> Any:
+    """Return an `aim.Image` of the curve, with its exact rows attached."""
     data = curve_png(record)
     facts = {name: getattr(record, name) for name in record.__struct_fields__}
-    width, height = (int.from_bytes(data[at : at + 4], "big") for at in (16, 20))  # of the PNG's header
-    return with_facts(picture(data, "png", width, height), facts)
+    width, height = (int.from_bytes(data[offset : offset + 4], "big") for offset in (16, 20))  # in the PNG header
+    return _with_facts(_image(data, "png", width, height), facts)
 
 
-def pointer(record: Any, facts: Mapping[str, Any], kept: Mapping[str, str]) -> Any:
-    """A text that says what the record is and where its files are kept."""
+def to_reference(record: Any, facts: Mapping[str, Any], paths: Mapping[str, str]) -> Any:
+    """Return an `aim.Text` with the fields of the record and the paths of its files."""
     shown = [_table(record)] if isinstance(record, Table) else []
     lines = [f"{kind(record)} {record.tag}", *shown]
     lines += [f"{name}: {value}" for name, value in facts.items() if name not in ("tag", "wall_time", "writer")]
-    lines += [f"{name} is kept as {place}" for name, place in kept.items()]
-    return with_facts(words("\n".join(lines)), {**facts, "files": dict(kept)})
+    lines += [f"{name} is stored as {path}" for name, path in paths.items()]
+    return _with_facts(to_text("\n".join(lines)), {**facts, "files": dict(paths)})
 
 
-def with_facts(made: Any, facts: Mapping[str, Any]) -> Any:
+def _with_facts(aim_object: Any, facts: Mapping[str, Any]) -> Any:
     from aim.storage.types import BLOB
 
-    made.storage[EXACT] = BLOB(data=json.dumps(facts, default=str).encode())
-    return made
+    aim_object.storage[EXACT] = BLOB(data=json.dumps(facts, default=str).encode())
+    return aim_object
 
 
 def _table(record: Table) -> str:
-    """The first rows in Markdown."""
-    told = json.loads(content(record.data))
-    rows = [told["columns"], ["---"] * len(told["columns"]), *told["rows"][:_ROWS]]
-    more = len(told["rows"]) - _ROWS
+    """Return the first rows as Markdown."""
+    table = json.loads(read_payload(record.data))
+    rows = [table["columns"], ["---"] * len(table["columns"]), *table["rows"][:_MAX_ROWS]]
+    more = len(table["rows"]) - _MAX_ROWS
     text = "\n".join("| " + " | ".join(str(cell).replace("\n", " ") for cell in row) + " |" for row in rows)
-    return f"{text}\n... and {more} rows more" if more > 0 else text
+    return f"{text}\n... and {more} more rows" if more > 0 else text

@@ -1,4 +1,4 @@
-"""What Aim does to the process: streams it wraps, and forked children that its exit hook would hang."""
+"""Limit Aim's effects on the process: wrapped streams, and exit hooks that would hang a forked child."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from typing import Any
 _MISSING = object()
 _WRAPPER = "aim.ext.resource.tracker"
 _open_runs: weakref.WeakSet[Any] = weakref.WeakSet()
-_watching_forks = False
+_is_fork_hook_registered = False
 
 
 class Streams:
-    """`sys.stdout` and `sys.stderr` as they were before Aim captured them."""
+    """The `write` methods of `sys.stdout` and `sys.stderr` before Aim captured them."""
 
     def __init__(self) -> None:
-        self._before = [(stream, _own_write(stream)) for stream in (sys.stdout, sys.stderr) if stream is not None]
+        self._originals = [(stream, _own_write(stream)) for stream in (sys.stdout, sys.stderr) if stream is not None]
 
     @contextmanager
     def restored(self) -> Iterator[None]:
-        """Around the end of the run: Aim puts its old `write` on whatever is `sys.stdout` by then."""
-        streams = dict.fromkeys(stream for stream, _ in self._before)
+        """Restore the streams after a block that ends the run: Aim sets its old `write` on the current `sys.stdout`."""
+        streams = dict.fromkeys(stream for stream, _ in self._originals)
         streams |= dict.fromkeys(stream for stream in (sys.stdout, sys.stderr) if stream is not None)
-        held = [(stream, _own_write(stream)) for stream in streams]
+        current = [(stream, _own_write(stream)) for stream in streams]
         try:
             yield
         finally:
             if not _captured_by_another():
-                for stream, write in held:
-                    self._put_back(stream, write)
+                for stream, write in current:
+                    self._restore(stream, write)
 
-    def _put_back(self, stream: Any, held: Any) -> None:
-        before = next((write for one, write in self._before if one is stream), _MISSING)
-        wanted = held if not _is_wrapper(held) else before if not _is_wrapper(before) else _MISSING
+    def _restore(self, stream: Any, current: Any) -> None:
+        original = next((write for captured, write in self._originals if captured is stream), _MISSING)
+        wanted = current if not _is_wrapper(current) else original if not _is_wrapper(original) else _MISSING
         if _own_write(stream) is wanted:
             return
         if wanted is _MISSING:
@@ -61,22 +61,23 @@ def _captured_by_another() -> bool:
 
 
 def patch_fork(owner: object) -> None:
-    """Until `unpatch_fork(owner)`, a forked child of this process can end."""
-    global _watching_forks
+    """Make forked children of this process able to exit, until `unpatch_fork(owner)`."""
+    global _is_fork_hook_registered
     _open_runs.add(owner)
-    if not _watching_forks:
-        os.register_at_fork(after_in_child=_let_go)
-        _watching_forks = True
+    if not _is_fork_hook_registered:
+        os.register_at_fork(after_in_child=_release_in_child)
+        _is_fork_hook_registered = True
 
 
 def unpatch_fork(owner: object) -> None:
+    """Undo `patch_fork(owner)`."""
     _open_runs.discard(owner)
 
 
-def _let_go() -> None:
-    """In a forked child: Aim's and RocksDB's threads are not there, and their exit hooks would wait for them for ever.
+def _release_in_child() -> None:
+    """Disable the exit hooks of Aim and RocksDB in a forked child: they would wait for ever for threads of the parent.
 
-    What the child writes to Aim is lost in any case.
+    Data that the child writes to Aim is lost in any case.
     """
     if not _open_runs:
         return
@@ -85,21 +86,21 @@ def _let_go() -> None:
 
     for _, finalizer in list(AutoClean._finalizers.values()):
         if finalizer.alive:
-            _keep_for_ever(getattr(getattr(finalizer.peek()[1], "__self__", None), "_db", None))
+            _keep_alive(getattr(getattr(finalizer.peek()[1], "__self__", None), "_db", None))
             finalizer.detach()
     AutoClean._finalizers.clear()
     ResourceTracker._buffer_registry.clear()
-    _leave_before_the_hooks_of_c()
+    _exit_before_c_hooks()
 
 
-def _keep_for_ever(database: Any) -> None:
-    """The interpreter's end would destroy it, and RocksDB die of that."""
+def _keep_alive(database: Any) -> None:
+    """Keep the database object until the process ends: RocksDB crashes if the interpreter destroys it at exit."""
     if database is not None:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(database))
 
 
-def _leave_before_the_hooks_of_c() -> None:
-    """End the process with its status once the interpreter is done: RocksDB's own hook comes after, and hangs."""
+def _exit_before_c_hooks() -> None:
+    """End the process, with its status, after the interpreter has ended but before RocksDB's hook, which would hang."""
     libc = ctypes.CDLL(None)
-    with suppress(AttributeError):  # glibc's
+    with suppress(AttributeError):  # only in glibc
         libc.on_exit(libc._exit, None)

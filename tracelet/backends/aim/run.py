@@ -1,4 +1,4 @@
-"""One open run of Aim: records into it, and a note in it of how far one journal is."""
+"""Write the records of one journal to an open Aim run, and record the progress in that run."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tracelet.backends.aim import objects
-from tracelet.backends.aim.alerts import Logs
+from tracelet.backends.aim.alerts import AlertLog
 from tracelet.backends.aim.file_store import FileStore
-from tracelet.backends.aim.series import Ask, Series
-from tracelet.backends.aim.values import flat, nested, plain
+from tracelet.backends.aim.series import Query, Sequences
+from tracelet.backends.aim.values import flat, nested, to_plain
 from tracelet.records import (
     Alert,
     Artifact,
@@ -34,46 +34,48 @@ ABOUT = "tracelet"
 
 
 class OpenRun:
-    """A run that takes records. `journal` names the journal that they come from: several may write to one run.
+    """Writes records to a run. `journal` identifies their journal, since several journals may write to one run.
 
-    A batch is announced in the run before its first record and noted as done after its last. What was announced and
-    not done when a process died, or a connection broke, is looked for in the store before it is written again.
+    Each batch is marked in the run before its first record and after its last. After a crash or a lost connection, the
+    records between the two marks are looked up in the store before they are written again.
     """
 
-    def __init__(self, run: Any, journal: str, uri: str | None, ask: Ask) -> None:
+    def __init__(self, run: Any, journal: str, uri: str | None, query: Query) -> None:
         self.native = run
-        self._ask = ask
-        self._series = Series(run, ask)
-        self._shelf = FileStore(run, uri, ask)
-        self._logs = Logs(run, ask)
+        self._query = query
+        self._sequences = Sequences(run, query)
+        self._files = FileStore(run, uri, query)
+        self._alerts = AlertLog(run, query)
         self._marks = run.meta_run_tree.subtree(("tracelet", "journals", journal))
-        self.done: int = ask(lambda: self._marks.get("done", 0))
-        self._begun: int = ask(lambda: self._marks.get("begun", 0))
+        self.done: int = query(lambda: self._marks.get("done", 0))
+        self._begun: int = query(lambda: self._marks.get("begun", 0))
 
     @property
     def is_closed(self) -> bool:
-        """Whether the program called `close` on it."""
+        """Return whether the program closed the run."""
         return self.native._resources is None
 
     def begin(self, last: int) -> None:
+        """Mark the start of a batch that ends with sequence number `last`."""
         if last > self._begun:
             self._marks["begun"] = last
 
     def end(self, last: int) -> None:
+        """Mark the batch as complete."""
         self._marks["done"] = self.done = last
 
-    def doubt(self, last: int) -> None:
-        """Whether the records up to `last` arrived is not known."""
+    def mark_uncertain(self, last: int) -> None:
+        """Look up the records up to `last` before writing them again: it is unknown whether they arrived."""
         self._begun = max(self._begun, last)
-        self._series.forget()
+        self._sequences.clear_cache()
 
     def put(self, record: Record, number: int) -> None:
         """Add the record with this sequence number."""
         replayed = max(0, self._begun - self.done) if number <= self._begun else 0
         match record:
             case Scalar(tag, value, step, wall_time, writer):
-                # float() even so: an int makes a series of another type.
-                self._series.put(float(value), "scalar", tag, writer, shown_step(step), wall_time, replayed)
+                # float(): Aim would create a sequence of another type for an int.
+                self._sequences.put(float(value), "scalar", tag, writer, shown_step(step), wall_time, replayed)
             case Params(values):
                 self._merge(PARAMS, values)
             case Summary(values):
@@ -81,47 +83,47 @@ class OpenRun:
             case Tags(tags):
                 self.add_tags(tags)
             case Alert():
-                self._logs.put(record, replayed)
+                self._alerts.put(record, replayed > 0)
             case Artifact():
-                self._shelf.put_artifact(record)
+                self._files.put_artifact(record)
             case _:
                 self._put_object(record, replayed)
 
     def _put_object(self, record: Any, replayed: int) -> None:
-        made = self._object(record)
-        if made is None:
-            kept, facts = self._shelf.keep(record)
-            made = objects.pointer(record, facts, kept)
+        value = self._aim_object(record)
+        if value is None:
+            paths, facts = self._files.put_files(record)
+            value = objects.to_reference(record, facts, paths)
         step = shown_step(record.step)
-        self._series.put(made, kind(record), record.tag, record.writer, step, record.wall_time, replayed)
+        self._sequences.put(value, kind(record), record.tag, record.writer, step, record.wall_time, replayed)
 
-    def _object(self, record: Any) -> Any | None:
-        """Aim's own object for a record; None where it has none."""
+    def _aim_object(self, record: Any) -> Any | None:
+        """Return Aim's object for a record; None if Aim has no such object."""
         match record:
             case Text():
-                return objects.words(record.text)
+                return objects.to_text(record.text)
             case Image() | Video():
-                return objects.image(record)
+                return objects.to_image(record)
             case Histogram():
-                return objects.distribution(record)
+                return objects.to_distribution(record)
             case Audio():
-                return objects.sound(record)
+                return objects.to_audio(record)
             case PRCurve():
-                return objects.curve(record)
+                return objects.to_curve(record)
         return None
 
     def _merge(self, name: str, values: Mapping[str, Any]) -> None:
-        """Merge into `run[name]`; the later wins, also over what the program set there itself."""
-        held = self._ask(lambda: self.native.get(name, {}))
-        self.native[name] = nested({**(flat(held) if isinstance(held, Mapping) else {}), **values})
+        """Merge values into `run[name]`. A later value replaces an earlier one, also one set by the program."""
+        current = self._query(lambda: self.native.get(name, {}))
+        self.native[name] = nested({**(flat(current) if isinstance(current, Mapping) else {}), **values})
 
     def add_tags(self, tags: Iterable[str]) -> None:
-        """Those that the run does not have."""
-        held = set(self._ask(lambda: self.native.tags))
-        for tag in dict.fromkeys(map(plain, tags)):
-            if tag not in held:
-                self._ask(functools.partial(self.native.add_tag, tag))
+        """Add the tags that the run does not have yet."""
+        current = set(self._query(lambda: self.native.tags))
+        for tag in dict.fromkeys(map(to_plain, tags)):
+            if tag not in current:
+                self._query(functools.partial(self.native.add_tag, tag))
 
     def describe(self, facts: Mapping[str, Any]) -> None:
-        """Set `run["tracelet"]`: who this run is, and how it ended, which Aim has no field for."""
+        """Set `run["tracelet"]`: the run's id and result, for which Aim has no fields."""
         self.native[ABOUT] = {name: value for name, value in facts.items() if value is not None}

@@ -1,4 +1,7 @@
-"""Where a point lies in a run. Aim keeps one point for a name, a context and a step: what comes later replaces it."""
+"""Write points to the sequences of a run, without replacing earlier points.
+
+Aim stores one point per name, context and step. A second point at the same step would replace the first.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +10,24 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from tracelet.backends.aim.values import held_step, place
+from tracelet.backends.aim.values import name_and_context, split_step
 
 REPEATS = 8
-"""Points of one step beside the first that have a line of their own, `{"repeat": 1}` and so on."""
+"""Number of repeated points at one step that get their own sequence, with the context `{"repeat": 1}` and so on."""
 MORE = "more"
-"""The line of all points beyond: its steps count them, its epochs are their steps."""
-# Aim finds a point by the hash of its step as a double: from here on two steps can have the same.
+"""The context of the sequence for all further points. Its steps count them, and its epochs are their steps."""
+# Aim finds a point by the hash of its step as a double. Above this limit, two steps can have the same hash.
 _LARGEST_EXACT = 2**53
 _NUMBERS = ("float", "int", "number", "float64")
 _DTYPES = {"scalar": _NUMBERS, "text": ("aim.text",), "image": ("aim.image",)}
 _DTYPES |= {"audio": ("aim.audio",), "histogram": ("aim.distribution",)}
 
-Ask: TypeAlias = Callable[[Callable[[], Any]], Any]
-"""Carries out a question to the store, within a deadline where the store is remote."""
+Query: TypeAlias = Callable[[Callable[[], Any]], Any]
+"""Runs a query on the store, with a deadline if the store is remote."""
 
 
-class _Line:
-    """One sequence of Aim's: a name in one context."""
+class _Sequence:
+    """One Aim sequence: a name in one context."""
 
     __slots__ = ("context", "key")
 
@@ -36,142 +39,144 @@ class _Line:
 
 
 class _Tag:
-    """The lines of one tag; `last` is the step of its last point, and which line that went to."""
+    """The sequences of one tag. `last` is the step of its latest point, and the number of that point's sequence."""
 
-    __slots__ = ("last", "lines", "more", "name")
+    __slots__ = ("last", "more", "name", "sequences")
 
     def __init__(self, name: str, context: dict[str, Any]) -> None:
         self.name = name
-        self.lines = [_Line(name, context)]
-        self.more: _Line | None = None
+        self.sequences = [_Sequence(name, context)]
+        self.more: _Sequence | None = None
         self.last: tuple[int | None, int] = (None, 0)
 
-    def line(self, number: int) -> _Line:
-        while len(self.lines) <= number:
-            self.lines.append(_Line(self.name, {**self.lines[0].context, "repeat": len(self.lines)}))
-        return self.lines[number]
+    def sequence(self, number: int) -> _Sequence:
+        while len(self.sequences) <= number:
+            context = {**self.sequences[0].context, "repeat": len(self.sequences)}
+            self.sequences.append(_Sequence(self.name, context))
+        return self.sequences[number]
 
-    def beyond(self) -> _Line:
+    def overflow(self) -> _Sequence:
         if self.more is None:
-            self.more = _Line(self.name, {**self.lines[0].context, "repeat": MORE})
+            self.more = _Sequence(self.name, {**self.sequences[0].context, "repeat": MORE})
         return self.more
 
 
-class Series:
-    """All points of one run. Its memory grows with the tags, not with the points."""
+class Sequences:
+    """All points of one run. Memory grows with the number of tags, not with the number of points."""
 
-    def __init__(self, run: Any, ask: Ask) -> None:
-        # `run.track` has no argument for the wall time, and is the same otherwise.
+    def __init__(self, run: Any, query: Query) -> None:
+        # `run.track` has no argument for the wall time, and is otherwise the same.
         self._track = run._tracker._track
         self._infos = run._tracker.sequence_infos
-        self._ask = ask
+        self._query = query
         self._tags: dict[tuple[str, str, str, str], _Tag] = {}
         self._tails: dict[tuple[int, str], Counter[tuple[int, float, bytes]]] = {}
 
-    def forget(self) -> None:
-        """Before points come again that may be there."""
+    def clear_cache(self) -> None:
+        """Call this before points are written again that the store may already have."""
         self._tags.clear()
         self._tails.clear()
 
     def put(self, value: Any, kind: str, tag: str, writer: str, step: int, wall_time: float, replayed: int) -> None:
         """Add a point.
 
-        `replayed`: a process that died or a connection that broke may have written this point already, with up to
-        so many others; it is not written twice.
+        If `replayed` is not 0, a process that crashed, or a lost connection, may have written this point already, with
+        up to that many others. A point that the store has is not written again.
         """
-        step, beyond = held_step(step)
-        where = (kind, tag, writer, beyond.get("step", ""))
-        found = self._tags.get(where)
-        if found is None:
-            found = self._tags[where] = self._tag(kind, tag, writer, beyond)
-        line = found.lines[0]
-        info = self._infos.get(line.key)
+        step, step_context = split_step(step)
+        key = (kind, tag, writer, step_context.get("step", ""))
+        entry = self._tags.get(key)
+        if entry is None:
+            entry = self._tags[key] = self._create_tag(kind, tag, writer, step_context)
+        sequence = entry.sequences[0]
+        info = self._infos.get(sequence.key)
         if 0 <= step < _LARGEST_EXACT and (info is None or info.count is None or step >= info.count):
-            self._track(value, wall_time, found.name, step, None, context=line.context)
-            found.last = (step, 0)
+            self._track(value, wall_time, entry.name, step, None, context=sequence.context)
+            entry.last = (step, 0)
         else:
-            self._repeat(found, value, step, wall_time, replayed)
+            self._put_repeated(entry, value, step, wall_time, replayed)
 
-    def _tag(self, kind: str, tag: str, writer: str, beyond: dict[str, Any]) -> _Tag:
-        """TensorBoard lets a tag have several kinds, Aim a sequence one: the second is told apart by its context."""
-        name, context = place(tag, writer)
-        found = _Tag(name, context | beyond)
-        info = self._infos.get(found.lines[0].key)
-        taken = info is not None and info.dtype is not None and info.dtype not in _DTYPES.get(kind, ())
-        if taken or kind not in _DTYPES:
-            found = _Tag(name, context | beyond | {"kind": kind})
-        return found
+    def _create_tag(self, kind: str, tag: str, writer: str, step_context: dict[str, Any]) -> _Tag:
+        """Return a new entry. If the tag has points of another kind, the context contains the kind."""
+        name, context = name_and_context(tag, writer)
+        entry = _Tag(name, context | step_context)
+        info = self._infos.get(entry.sequences[0].key)
+        is_taken = info is not None and info.dtype is not None and info.dtype not in _DTYPES.get(kind, ())
+        if is_taken or kind not in _DTYPES:
+            entry = _Tag(name, context | step_context | {"kind": kind})
+        return entry
 
-    def _repeat(self, tag: _Tag, value: Any, step: int, wall_time: float, replayed: int) -> None:
-        """Find a line in which the step is free."""
-        last, latest = tag.last
-        for number in range(latest + 1 if last == step else 0, REPEATS + 1):
-            line = tag.line(number)
-            held = self._held(line, step)
-            if held is None:
-                self._track(value, wall_time, tag.name, step, None, context=line.context)
-            if held is None or (replayed and held == _sign(step, wall_time, value)):
+    def _put_repeated(self, tag: _Tag, value: Any, step: int, wall_time: float, replayed: int) -> None:
+        """Write the point to the first sequence of the tag in which the step is free."""
+        last_step, last_number = tag.last
+        for number in range(last_number + 1 if last_step == step else 0, REPEATS + 1):
+            sequence = tag.sequence(number)
+            stored = self._stored(sequence, step)
+            if stored is None:
+                self._track(value, wall_time, tag.name, step, None, context=sequence.context)
+            if stored is None or (replayed and stored == _identity(step, wall_time, value)):
                 tag.last = (step, number)
                 return
         tag.last = (step, REPEATS)
         self._append(tag, value, step, wall_time, replayed)
 
-    def _held(self, line: _Line, step: int) -> tuple[int, float, bytes] | None:
-        """What stands at a step of a line; None where it is free."""
-        info = self._infos.get(line.key)
+    def _stored(self, sequence: _Sequence, step: int) -> tuple[int, float, bytes] | None:
+        """Return the point at a step of a sequence; None if the step is free."""
+        info = self._infos.get(sequence.key)
         if info is None or info.time_view is None:
             return None
         if 0 <= step < _LARGEST_EXACT and info.count is not None and step >= info.count:
             return None
         key = info.step_hash_fn(step)
 
-        def look() -> tuple[int, float, bytes] | None:
-            # Written last: where a kill came before, the point is not there yet.
-            last = info.time_view if info.step_view is None else info.step_view
+        def read() -> tuple[int, float, bytes] | None:
+            # Aim writes this view last. If a kill came earlier, the point does not exist yet.
+            last_view = info.time_view if info.step_view is None else info.step_view
             try:
-                there = last[key]
-                return _sign(step if info.step_view is None else there, info.time_view[key], info.val_view[key])
+                entry = last_view[key]
+                stored_step = step if info.step_view is None else entry
+                return _identity(stored_step, info.time_view[key], info.val_view[key])
             except KeyError:
                 return None
 
-        found: tuple[int, float, bytes] | None = self._ask(look)
-        return found
+        point: tuple[int, float, bytes] | None = self._query(read)
+        return point
 
     def _append(self, tag: _Tag, value: Any, step: int, wall_time: float, replayed: int) -> None:
-        line = tag.beyond()
+        sequence = tag.overflow()
         if replayed:
-            if line.key not in self._tails:
-                self._tails[line.key] = self._tail(line, replayed)
-            tail, sign = self._tails[line.key], _sign(step, wall_time, value)
-            if tail[sign] > 0:
-                tail[sign] -= 1
+            if sequence.key not in self._tails:
+                self._tails[sequence.key] = self._tail(sequence, replayed)
+            tail, identity = self._tails[sequence.key], _identity(step, wall_time, value)
+            if tail[identity] > 0:
+                tail[identity] -= 1
                 return
-        info = self._infos.get(line.key)
+        info = self._infos.get(sequence.key)
         count = 0 if info is None or info.count is None else info.count
-        self._track(value, wall_time, tag.name, count, step, context=line.context)
+        self._track(value, wall_time, tag.name, count, step, context=sequence.context)
 
-    def _tail(self, line: _Line, most: int) -> Counter[tuple[int, float, bytes]]:
-        """The last points of a line of repetitions."""
-        info = self._infos.get(line.key)
+    def _tail(self, sequence: _Sequence, most: int) -> Counter[tuple[int, float, bytes]]:
+        """Return the last points of an overflow sequence, at most `most`."""
+        info = self._infos.get(sequence.key)
         if info is None or info.count is None:
             return Counter()
 
-        def look() -> Counter[tuple[int, float, bytes]]:
-            found: Counter[tuple[int, float, bytes]] = Counter()
-            for at in range(max(0, info.count - most), info.count):
-                key = info.step_hash_fn(at)
+        def read() -> Counter[tuple[int, float, bytes]]:
+            points: Counter[tuple[int, float, bytes]] = Counter()
+            for index in range(max(0, info.count - most), info.count):
+                key = info.step_hash_fn(index)
                 try:
-                    found[_sign(info.epoch_view[key], info.time_view[key], info.val_view[key])] += 1
+                    points[_identity(info.epoch_view[key], info.time_view[key], info.val_view[key])] += 1
                 except KeyError:
                     continue
-            return found
+            return points
 
-        tail: Counter[tuple[int, float, bytes]] = self._ask(look)
+        tail: Counter[tuple[int, float, bytes]] = self._query(read)
         return tail
 
 
-def _sign(step: int, wall_time: float, value: Any) -> tuple[int, float, bytes]:
-    """What makes a point the same as another: NaN equals itself, -0.0 is not 0.0, an object is its bytes."""
+def _identity(step: int, wall_time: float, value: Any) -> tuple[int, float, bytes]:
+    """Return the identity of a point: NaN equals NaN, -0.0 differs from 0.0, and an object is compared by its bytes."""
     if isinstance(value, (int, float)):
         return step, wall_time, struct.pack("<d", value)
     data = value.storage["data"].load()

@@ -1,4 +1,4 @@
-"""ClearML: scalars and media are events of one task, parameters and artifacts its own fields."""
+"""ClearML: write scalars and media as events of one task, and parameters and artifacts as fields of the task."""
 
 from __future__ import annotations
 
@@ -11,21 +11,59 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from tracelet.backends.base import Backend, Batch, Probe, Status
-from tracelet.backends.clearml import config as told
 from tracelet.backends.clearml import connection, environment, process_hooks, values
-from tracelet.backends.clearml.config import ClearmlConfig
+from tracelet.backends.clearml.config import PERSISTENT_KEYS, ClearmlConfig, secrets
 from tracelet.backends.clearml.connection import Connection
 from tracelet.backends.clearml.errors import translated
 from tracelet.backends.clearml.events import Events
 from tracelet.backends.clearml.offline_session import NOTE, Note, NoteFile, SessionFile
-from tracelet.backends.clearml.offline_upload import HandOver
-from tracelet.backends.clearml.places import PLACES
+from tracelet.backends.clearml.offline_upload import OfflineUpload
 from tracelet.backends.clearml.start import TaskStart
 from tracelet.backends.clearml.task import OpenTask
 from tracelet.errors import BackendUnavailable, RecordRejected
-from tracelet.records import RunInfo, Scalar
+from tracelet.records import (
+    Alert,
+    Artifact,
+    Audio,
+    Embedding,
+    Graph,
+    Histogram,
+    Image,
+    Layout,
+    Mesh,
+    Params,
+    PRCurve,
+    RawSummary,
+    Record,
+    RunInfo,
+    Scalar,
+    Summary,
+    Table,
+    Tags,
+    Tensor,
+    Text,
+    Video,
+)
 
 _NOT_INSTALLED = 'not installed: pip install "tracelet[clearml]"'
+
+# `Events.write` writes each kind.
+_SHOWN_AS: dict[type[Record], str] = {
+    Scalar: "a point of a scalar plot",
+    Params: "hyper-parameters, section General",
+    Histogram: "a plot of bars",
+    Image: "a debug sample",
+    Video: "a debug sample",
+    Audio: "a debug sample",
+    Text: "a debug sample, a .md file",
+    Table: "a plot of a table",
+    PRCurve: "a plot",
+    Artifact: "an artifact",
+    Summary: "single values of the plot Summary; all of them in the configuration object `tracelet_summary`",
+    Tags: "tags of the task",
+    Alert: "a debug sample, a .md file",
+    **dict.fromkeys((Tensor, Mesh, Embedding, Graph, Layout, RawSummary), "debug samples: its files, and a JSON file"),
+}
 
 
 class ClearmlBackend(Backend):
@@ -33,8 +71,8 @@ class ClearmlBackend(Backend):
 
     name: ClassVar[str] = "clearml"
     Config = ClearmlConfig
-    persistent_keys = told.KEPT
-    shown_as = PLACES
+    persistent_keys = PERSISTENT_KEYS
+    shown_as = _SHOWN_AS
     parent_env = ("CLEARML_PROC_MASTER_ID", "TRAINS_PROC_MASTER_ID")
 
     def __init__(self, config: Any = None) -> None:
@@ -42,16 +80,14 @@ class ClearmlBackend(Backend):
         self._task: OpenTask | None = None
         self._events: Events | None = None
         self._connection: Connection | None = None
-        self._store: SessionFile | None = None
-        self._program: process_hooks.ProgramTask | None = None
+        self._session_file: SessionFile | None = None
+        self._shared_task: process_hooks.SharedTask | None = None
         self._undo = contextlib.ExitStack()
 
-    # Opening.
-
     def open(self, run: RunInfo) -> None:
-        """Use the program's own task if there is one; otherwise begin, or go on with, the task of this run."""
+        """Use the program's own task if there is one; otherwise create or resume the task of this run."""
         with contextlib.ExitStack() as undo:
-            undo.enter_context(process_hooks.as_before())
+            undo.enter_context(process_hooks.restored_process())
             clearml = _import()
             with translated():
                 self._open(clearml, run, undo)
@@ -61,106 +97,108 @@ class ClearmlBackend(Backend):
         folder = Path(run.folder)
         notes = NoteFile(folder / NOTE)
         note = notes.read()
-        begun = TaskStart(clearml, self.config, run, note, undo)
-        self._connection = begun.connection
-        task = OpenTask(clearml, begun.native, folder, self._connection, owned=begun.owned)
+        start = TaskStart(clearml, self.config, run, note, undo)
+        self._connection = start.connection
+        task = OpenTask(clearml, start.native, folder, self._connection, owned=start.owned)
         undo.callback(task.uploads.close)
-        self._store, self._written = self._opened_store(task, note, notes, undo)
-        self._program = process_hooks.ProgramTask(clearml, begun.native)
+        self._session_file, self._written = self._open_session(task, note, notes, undo)
+        self._shared_task = process_hooks.SharedTask(clearml, start.native)
         self._task, self._events = task, Events(task)
 
-    def _opened_store(
+    def _open_session(
         self, task: OpenTask, note: Note | None, notes: NoteFile, undo: contextlib.ExitStack
     ) -> tuple[SessionFile | None, int | None]:
-        """Note which task this is, for whoever delivers the rest of the journal; the file of an offline session, and
-        what the task holds, as far as that is known."""
+        """Write the task's id to the note, for a later process that delivers the rest of the journal.
+
+        Returns:
+            The file of an offline session, or None; and the last record that the task has, or None if unknown.
+        """
         folder = task.session_folder
         if folder is None:
             notes.write(Note(id=task.id))
             if note is None or note.on_server != task.id:
                 return None, 0
-            return None, note.last if note.id != task.id else None  # what an imported session held
-        known = note if note is not None and note.folder == str(folder) and note.is_there else Note(id=task.id)
-        store = SessionFile(folder, known, notes, id=task.id)
+            return None, note.last if note.id != task.id else None  # `last` counts the records of an imported session
+        known = note if note is not None and note.folder == str(folder) and note.exists else Note(id=task.id)
+        session_file = SessionFile(folder, known, notes, id=task.id)
         if task.owned:
-            store.mend()
-        task.keep_description()
+            session_file.repair()
+        task.save_description()
         self._lock = threading.Lock()
         undo.enter_context(_locked(task.native, self._lock))
-        return store, None
-
-    # Records.
+        return session_file, None
 
     @property
-    def _to(self) -> OpenTask:
+    def _open_task(self) -> OpenTask:
         if self._task is None:
             raise BackendUnavailable("clearml: the task is not open")
         return self._task
 
     def write(self, batch: Batch) -> None:
-        """Files and fields of the task first; then all events, in one piece."""
-        task, of = self._to.id, self._events
-        assert of is not None
+        """Write files and fields of the task first, then all events in one request."""
+        task, writer = self._open_task.id, self._events
+        assert writer is not None
         events: list[values.Event] = []
         names: dict[str, tuple[str, str]] = {}
-        for at, record in enumerate(batch):
+        for index, record in enumerate(batch):
             try:
                 with translated(record=True):
                     if isinstance(record, Scalar):
                         name = names.get(record.tag) or names.setdefault(record.tag, values.title_series(record.tag))
                         events.append(values.scalar_event(task, record, name))
                     else:
-                        events += of.record(record)
+                        events += writer.write(record)
             except (BackendUnavailable, RecordRejected) as error:
-                self._send(events, batch.last - len(batch) + at)
-                error.written = at
+                self._send(events, batch.last - len(batch) + index)
+                error.written = index
                 raise
         self._send(events, batch.last)
 
     def _send(self, events: list[values.Event], last: int) -> None:
         with translated():
-            if self._store is None:
+            if self._session_file is None:
                 assert self._connection is not None
                 self._connection.send_events(events)
             elif events:
                 with self._lock:
-                    self._store.append(events, last)
-            elif last > self._store.last:
-                self._store.advance(last)
-
-    # What is held, and the end.
+                    self._session_file.append(events, last)
+            elif last > self._session_file.last:
+                self._session_file.advance(last)
 
     def durable_seq(self) -> int | None:
-        """What stands in the session's file, or what the server has acknowledged."""
-        if self._written is None and self._store is not None:
-            return self._store.last
+        """Return the last record in the session's file, or the last one that the server has acknowledged."""
+        if self._written is None and self._session_file is not None:
+            return self._session_file.last
         return self._written
 
     @classmethod
     def pending_upload(cls, folder: Path) -> str | None:
-        """An offline session that no server has got yet, or not all of it."""
+        """Return the folder of an offline session that is not completely on a server."""
         note = NoteFile(folder / NOTE).read()
-        return note.folder if note is not None and note.waits else None
+        return note.folder if note is not None and note.is_pending else None
 
     def upload_offline(self, run: RunInfo, deadline: float) -> None:
-        """Have ClearML import the offline session to the server. What a first attempt sent before it broke off is sent
-        again: a server keeps a point, a medium and an artifact once, but not the lines of the console."""
+        """Make ClearML import the offline session to the server.
+
+        After an interrupted import, everything is sent again. A server stores a point, a medium and an artifact once,
+        but lines of the console twice.
+        """
         notes = NoteFile(Path(run.folder) / NOTE)
         note = notes.read()
-        if note is None or not note.waits:
+        if note is None or not note.is_pending:
             return
-        with process_hooks.as_before():
+        with process_hooks.restored_process():
             clearml = _import()
             with translated():
-                HandOver(clearml, self.config.server, Path(run.folder), notes, note, deadline).run()
+                OfflineUpload(clearml, self.config.server, Path(run.folder), notes, note, deadline).run()
 
     def secrets(self) -> Iterable[str]:
-        yield from told.secrets(self.config)
+        yield from secrets(self.config)
         if self._connection is not None:
             yield from self._connection.secrets()
 
     def close(self, status: Status, exit_code: int) -> None:
-        """End the task if it was begun here; the program's own goes on."""
+        """End the task if tracelet created it; the program's own task stays open."""
         if self._task is None:
             return
         task, self._task = self._task, None
@@ -170,13 +208,13 @@ class ClearmlBackend(Backend):
                 task.close(status, exit_code)
 
     def attach(self) -> None:
-        """From now on the program's `Task.init` gives this task, and its TensorBoard capture is ours alone."""
-        if self._program is not None:
-            self._program.attach()
+        """Make the program's `Task.init` return this task, and switch off its TensorBoard capture."""
+        if self._shared_task is not None:
+            self._shared_task.attach()
 
     def detach(self) -> None:
-        if self._program is not None:
-            self._program.detach()
+        if self._shared_task is not None:
+            self._shared_task.detach()
 
     @property
     def native(self) -> Any:
@@ -193,11 +231,11 @@ class ClearmlBackend(Backend):
 
     @classmethod
     def probe(cls, config: Any = None) -> Probe:
-        """Whether a task could be begun here and now."""
+        """Check whether a task can be created now."""
         if importlib.util.find_spec("clearml") is None:
             return Probe(False, _NOT_INSTALLED)
         config = config or ClearmlConfig()
-        with process_hooks.as_before():
+        with process_hooks.restored_process():
             clearml = _import()
             if environment.wants_offline(clearml, config.mode):
                 return Probe(True, "offline sessions: nothing is sent")
@@ -215,12 +253,12 @@ def _import() -> Any:
 
 @contextlib.contextmanager
 def _locked(native: Any, lock: threading.Lock) -> Iterator[None]:
-    """The task's own writer of events to a session's file waits while we write, and we for it."""
+    """Make the task's own writer of a session's event file hold `lock`, as tracelet's writer does."""
     manager = native._reporter._metrics
     original, pid = manager._do_write_events, os.getpid()
 
     def write(*args: Any, **options: Any) -> Any:
-        if os.getpid() != pid:  # a forked child has a copy of the lock, which may be held for ever
+        if os.getpid() != pid:  # a forked child has a copy of the lock, possibly held for ever
             return original(*args, **options)
         with lock:
             return original(*args, **options)

@@ -1,4 +1,4 @@
-"""What `config` may say, and which of it is secret."""
+"""The keys of `config`, and the credentials among them."""
 
 from __future__ import annotations
 
@@ -10,24 +10,23 @@ from typing import Any, Literal
 
 import msgspec
 
-from tracelet.backends.addresses import redacted
 from tracelet.backends.clearml.environment import HOST_NAMES, Server
-from tracelet.redaction import of_url
+from tracelet.redaction import passwords_in_url, redacted_url
 
 _SECRET = ("api_key", "access_key", "secret_key")
-_ADDRESSES = ("backend_url", "web_url", "files_url", "output_uri")
+_URLS = ("backend_url", "web_url", "files_url", "output_uri")
 _VARIABLES = tuple(
     f"{vendor}_{name}"
     for vendor in ("CLEARML", "TRAINS")
     for name in ("API_ACCESS_KEY", "API_SECRET_KEY", "AUTH_TOKEN")
 )
-# In clearml.conf, of ClearML's own server and of the storages.
+# In clearml.conf: keys of ClearML's own server and of storages.
 _CONF_KEYS = re.compile(r"""\b(?:access_key|secret_key|secret|account_key|token)"?\s*[:=]\s*"?([^"\s,}$]+)""")
-_CONF_ADDRESSES = re.compile(r"""https?://[^"\s]+""")
+_CONF_URLS = re.compile(r"""https?://[^"\s]+""")
 
 
 class ClearmlConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What `Task.init` should be given beyond the run itself, and how the server is reached."""
+    """Arguments of `Task.init`, and the URLs and keys of the server."""
 
     task_name: str | None = None
     project: str | None = None
@@ -52,15 +51,15 @@ class ClearmlConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         frameworks = self.auto_connect_frameworks
         if isinstance(frameworks, dict) and frameworks.get("tensorboard"):
             raise ValueError(
-                "auto_connect_frameworks: 'tensorboard' stays off, since every record would arrive twice. "
-                "tracelet carries what TensorBoard is told"
+                "auto_connect_frameworks must not contain 'tensorboard': every record would arrive twice. Remove the key; "
+                "tracelet already captures TensorBoard"
             )
         if self.api_key is not None and not all(self.api_key.partition(":")):
-            raise ValueError("api_key: ClearML has two keys; give them as '<access key>:<secret key>'")
+            raise ValueError("api_key must be '<access key>:<secret key>': ClearML has two keys")
 
     def __repr__(self) -> str:
-        shown = {name: getattr(self, name) for name in KEPT}
-        shown |= {name: redacted(shown[name]) for name in _ADDRESSES if isinstance(shown[name], str)}
+        shown = {name: getattr(self, name) for name in PERSISTENT_KEYS}
+        shown |= {name: redacted_url(shown[name]) for name in _URLS if isinstance(shown[name], str)}
         shown |= {name: "***" for name in _SECRET if getattr(self, name) is not None}
         return f"ClearmlConfig({', '.join(f'{name}={value!r}' for name, value in shown.items() if value is not None)})"
 
@@ -74,21 +73,21 @@ class ClearmlConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         return Server(self.backend_url, self.web_url, self.files_url, *keys)
 
 
-KEPT = tuple(name for name in ClearmlConfig.__struct_fields__ if name not in _SECRET)
+PERSISTENT_KEYS = tuple(name for name in ClearmlConfig.__struct_fields__ if name not in _SECRET)
 
 
 def secrets(config: ClearmlConfig) -> Iterator[str]:
-    """The keys that this backend could use, clearml not imported: given, in the environment, in clearml.conf."""
+    """Yield the credentials in the config, the environment and clearml.conf, without importing clearml."""
     yield from filter(None, config.server[3:])
     yield from filter(None, map(os.environ.get, _VARIABLES))
-    addresses = (getattr(config, name) for name in _ADDRESSES)
-    for address in (*addresses, *map(os.environ.get, HOST_NAMES)):
-        yield from of_url(address if isinstance(address, str) else None)
-    place = os.environ.get("CLEARML_CONFIG_FILE") or os.environ.get("TRAINS_CONFIG_FILE") or "~/clearml.conf"
+    urls = (getattr(config, name) for name in _URLS)
+    for url in (*urls, *map(os.environ.get, HOST_NAMES)):
+        yield from passwords_in_url(url if isinstance(url, str) else None)
+    path = os.environ.get("CLEARML_CONFIG_FILE") or os.environ.get("TRAINS_CONFIG_FILE") or "~/clearml.conf"
     try:
-        text = Path(place).expanduser().read_text(encoding="utf-8", errors="replace")
+        text = Path(path).expanduser().read_text(encoding="utf-8", errors="replace")
         yield from _CONF_KEYS.findall(text)
-        for address in _CONF_ADDRESSES.findall(text):
-            yield from of_url(address)
-    except (OSError, RuntimeError):  # RuntimeError: nobody's home
+        for url in _CONF_URLS.findall(text):
+            yield from passwords_in_url(url)
+    except (OSError, RuntimeError):  # RuntimeError: no home directory
         return

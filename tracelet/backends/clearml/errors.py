@@ -1,4 +1,4 @@
-"""The two errors of a backend, for everything that ClearML and those below it raise."""
+"""Translate the exceptions of ClearML and of its libraries to the two errors of a backend."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from tracelet.backends.addresses import redacted
 from tracelet.backends.clearml.http_sessions import login_error
 from tracelet.errors import BackendUnavailable, RecordRejected
+from tracelet.redaction import redacted_url
 
 
 @contextlib.contextmanager
 def translated(*, record: bool = False) -> Iterator[None]:
-    """The two errors of a backend. `record`: one record can be at fault."""
+    """Raise the two errors of a backend in a `with` block. `record`: the block writes one record, which may be invalid."""
     from clearml.backend_interface.session import SendError
     from clearml.errors import UsageError
     from requests import RequestException
@@ -23,10 +23,10 @@ def translated(*, record: bool = False) -> Iterator[None]:
     except SendError as error:
         code = error.result.meta.result_code
         if record and code in (400, 413, 422):
-            raise RecordRejected(f"clearml: the server refuses it: {error.result.meta.result_msg}") from error
-        raise BackendUnavailable(f"clearml: {redacted(str(error.result.meta.result_msg))}") from error
+            raise RecordRejected(f"clearml: the server rejected the record: {error.result.meta.result_msg}") from error
+        raise BackendUnavailable(f"clearml: {redacted_url(str(error.result.meta.result_msg))}") from error
     except (RequestException, UsageError, login_error()) as error:
-        raise BackendUnavailable(f"clearml: {redacted(str(error))}") from error
+        raise BackendUnavailable(f"clearml: {redacted_url(str(error))}") from error
     except FileNotFoundError as error:
         raise (RecordRejected if record else BackendUnavailable)(f"clearml: {error}") from error
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What a record besides a scalar is to ClearML: events, and files and fields of the task that are stored on the way."""
+"""Convert records other than scalars to events, and store their files and fields in the task."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from tracelet.backends.clearml import plots, values
 from tracelet.backends.clearml.task import OpenTask
-from tracelet.backends.presentation import alert_page, content, entries, files
+from tracelet.backends.presentation import alert_page, artifact_files, read_payload, record_files
 from tracelet.errors import RecordRejected
 from tracelet.records import (
     Alert,
@@ -37,33 +37,33 @@ _ALERTS = "alerts/"
 
 
 class Events:
-    """Of one task."""
+    """Convert the records of one task."""
 
     def __init__(self, task: OpenTask) -> None:
         self._task = task
 
-    def record(self, record: Record) -> list[values.Event]:
-        """What a record besides a scalar is to ClearML; its files, and what is a field of the task, are stored now."""
+    def write(self, record: Record) -> list[values.Event]:
+        """Store the files and fields of a record now, and return its events. The record is not a scalar."""
         step = shown_step(getattr(record, "step", 0))
-        if not values.fits(step):
-            raise RecordRejected(f"clearml: step {step} is beyond 64 bits, which no server takes")
+        if not values.is_valid_step(step):
+            raise RecordRejected(f"clearml: step {step} does not fit 64 bits, which a server requires")
         match record:
             case Params(params):
                 self._task.set_params(params)
                 return []
-            case Summary(figures):
-                self._task.set_summary(figures)
-                return values.figure_events(self._task.id, record)
+            case Summary(metrics):
+                self._task.set_summary(metrics)
+                return values.summary_events(self._task.id, record)
             case Tags(tags):
                 self._task.add_tags(tags)
                 return []
             case Alert(title=title, wall_time=wall_time):
-                # Not a line of the console: a batch that is told to a server again would double it.
+                # Not a line of the console: a batch that is sent again would duplicate it.
                 page = Text(_ALERTS + title, alert_page(record), None, wall_time)
                 return [self._medium(page, page.text.encode("utf-8", "backslashreplace"), ".md")]
             case Artifact():
-                for path, data in entries(record).items():
-                    self._task.upload_artifact(path, data, _facts(record))
+                for path, data in artifact_files(record).items():
+                    self._task.upload_artifact(path, data, _metadata(record))
                 return []
             case Image(data=data, format=form) | Audio(data=data, format=form) | Video(data=data, format=form):
                 return [self._medium(record, data, values.suffix(form))]
@@ -88,22 +88,22 @@ class Events:
         return values.event(self._task.id, _IMAGE, record, (title, series + label), **fields)
 
     def _table(self, record: Table, data: Payload) -> list[values.Event]:
-        text = content(data).decode()
+        text = read_payload(data).decode()
         events = [self._plot(record, plots.table_plot(record, text))]
-        if len(text) > plots.MOST_EXACT:
+        if len(text) > plots.MAX_EXACT:
             events.append(self._medium(record, data, ".json", " [table]"))
         return events
 
     def _as_files(self, record: Any) -> list[values.Event]:
-        """A record that ClearML draws nothing of: its files as media, and what else it says as JSON beside them."""
-        payloads, facts = files(record)
+        """Write a record that ClearML cannot draw: its files as media, and its other fields as a JSON file."""
+        payloads, facts = record_files(record)
         label = f" [{kind(record)}]"
         media = {
-            name: self._medium(record, data, Path(name).suffix or ".bin", f"{label} {values.visible(name)}")
+            name: self._medium(record, data, Path(name).suffix or ".bin", f"{label} {values.escape(name)}")
             for name, data in payloads.items()
         }
-        told = {"kind": kind(record), **facts, "files": {name: event["key"] for name, event in media.items()}}
-        page = json.dumps(told, default=str).encode()
+        fields = {"kind": kind(record), **facts, "files": {name: event["key"] for name, event in media.items()}}
+        page = json.dumps(fields, default=str).encode()
         return [*media.values(), self._medium(record, page, ".json", label)]
 
 
@@ -111,5 +111,5 @@ def _digest(data: Payload) -> str:
     return data.digest if isinstance(data, File) else hashlib.sha256(data).hexdigest()
 
 
-def _facts(record: Artifact) -> Mapping[str, Any]:
+def _metadata(record: Artifact) -> Mapping[str, Any]:
     return dict(record.metadata) | ({} if record.type == "file" else {"type": record.type})

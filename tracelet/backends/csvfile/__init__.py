@@ -1,4 +1,4 @@
-"""Plain files: csv, JSON lines, and what is neither as it is."""
+"""Write plain files: CSV, JSON lines, and media in their own formats."""
 
 from tracelet.backends.csvfile.adapter import CsvBackend, CsvConfig
 

@@ -1,4 +1,4 @@
-"""A folder that needs no program to read: CSV for numbers, JSON for words and settings, files for everything else."""
+"""Write a run to a folder of plain files: CSV for numbers, JSON for texts and parameters, files for other records."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from tracelet.backends.base import Backend, Batch, Status
 from tracelet.backends.csvfile.commit_log import CommitLog, claim, replace
 from tracelet.backends.csvfile.file_names import FileNames, copy, safe_path
 from tracelet.backends.csvfile.pivot import write_wide
-from tracelet.backends.csvfile.places import PLACES
 from tracelet.backends.csvfile.rows import read_lines, read_rows, write_table
 from tracelet.errors import BackendUnavailable, RecordRejected
 from tracelet.records import (
@@ -58,123 +57,140 @@ _FILES = {
     _ALERTS: "",
     **dict.fromkeys(_LINES.values(), ""),
 }
-# What a medium's row in the index says elsewhere, or what lies in its file.
+# Fields that are no details in the index of media: they have a column, or they are in the file.
 _NOT_DETAILS = frozenset(("tag", "data", "parts", "names", "layout", "config", "step", "wall_time", "writer"))
 
 _OneFile = Image | Video | Audio | Tensor | RawSummary
 
+_SHOWN_AS: dict[type[Record], str] = {
+    Scalar: "`scalars.csv`, `metrics.csv`",
+    Params: "`config.json`",
+    Histogram: "`histograms.jsonl`",
+    Text: "`texts.jsonl`",
+    Table: "`tables/<tag>.csv`",
+    PRCurve: "`pr_curves.jsonl`",
+    Artifact: "`artifacts/`",
+    Summary: "`summary.json`",
+    Tags: "`run.json`",
+    Alert: "`alerts.jsonl`",
+    **dict.fromkeys(
+        (Image, Video, Audio, Tensor, Mesh, Embedding, Graph, Layout, RawSummary), "`media/`, listed in `media.csv`"
+    ),
+}
+
 
 class CsvConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`dir`: the folder to write into; default: the folder `csv` of the run. Where another run lies in it already,
-    the folder `<run id>` inside it.
+    """`dir` is the folder to write to; default: the folder `csv` in the run's folder.
+
+    If `dir` holds another run, its subfolder `<run id>` is used.
     """
 
     dir: str | None = None
 
 
 class CsvBackend(Backend):
-    """Write a run to a folder of plain files. What is written is held: a kill of the process costs nothing.
+    """Write a run to a folder of plain files. Written records survive a kill of the process.
 
-    One batch is in the files once or not at all, also when the process is killed or the disk is full in the middle of
-    it; `durable_seq` after `open` says how far the folder is.
+    The files hold each batch once or not at all, also if the process is killed or the disk is full in the middle of
+    it. After `open`, `durable_seq` is the last record in the folder.
     """
 
     name = "csv"
     Config = CsvConfig
     persistent_keys = ("dir",)
-    shown_as = PLACES
+    shown_as = _SHOWN_AS
 
     def __init__(self, config: Any = None) -> None:
         super().__init__(config)
-        # Taken now: the program may change its working directory before the run is opened.
-        self._wanted = None if self.config.dir is None else Path(self.config.dir).expanduser().absolute()
-        self._ledger: CommitLog | None = None
-        self._whole = True
+        # Resolved now: the program may change its working directory before `open`.
+        self._dir = None if self.config.dir is None else Path(self.config.dir).expanduser().absolute()
+        self._log: CommitLog | None = None
+        self._is_consistent = True
 
     def persistent_config(self) -> dict[str, Any]:
-        """The folder, as it was meant."""
-        return {"dir": None if self._wanted is None else str(self._wanted)}
+        """Return the absolute folder."""
+        return {"dir": None if self._dir is None else str(self._dir)}
 
     def open(self, run: RunInfo) -> None:
         with _translated():
-            if self._wanted is None:
+            if self._dir is None:
                 self.folder, owner = Path(run.folder, "csv").absolute(), run.run_id
                 self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             else:
-                # Ranks may share a run id, each with a journal and so with sequence numbers of its own.
+                # Ranks may share a run id. Each has its own journal, and so its own sequence numbers.
                 owner = f"{run.run_id} {os.path.realpath(run.folder)}"
-                self.folder = claim(self._wanted, owner, run.run_id, _FILES)
-            self._ledger = CommitLog(self.folder, owner, _FILES)
-            self._recall(self._ledger)
+                self.folder = claim(self._dir, owner, run.run_id, _FILES)
+            self._log = CommitLog(self.folder, owner, _FILES)
+            self._read_folder(self._log)
             self._run = msgspec.to_builtins(run) | {"status": "running", "exit_code": None}
-            self._add_tags(self._read_json(_RUN).get("tags", ()))  # those of an earlier process
+            self._add_tags(self._read_json(_RUN).get("tags", ()))  # from an earlier process
             self._write_json(_RUN, self._run)
 
     def write(self, batch: Batch) -> None:
         with _translated():
-            ledger = self._restored()
-            self._whole = False
+            log = self._consistent_log()
+            self._is_consistent = False
             merged: dict[str, dict[str, Any]] = {}
             for record in batch:
                 if type(record) is Scalar:
                     self._scalar_row((record.tag, shown_step(record.step), record.wall_time, float(record.value)))
                 else:
-                    self._write_one(ledger, record)
+                    self._write_record(log, record)
                     merged |= self._merge(record)
             for name, values in merged.items():
                 self._write_json(name, values)
-            ledger.commit(batch.last)
-            self._whole = True
+            log.commit(batch.last)
+            self._is_consistent = True
 
     def durable_seq(self) -> int | None:
-        """What the operating system has; a kill of the process does not lose it."""
-        if self._ledger is None:
+        """Return the last sequence number that the operating system has; a kill of the process does not lose it."""
+        if self._log is None:
             return self._written
-        return max(self._ledger.last, self._written or 0)
+        return max(self._log.last, self._written or 0)
 
     def flush(self) -> None:
-        """Onto the disk itself, so that a power failure does not lose it either."""
-        if self._ledger is not None:
+        """Flush to the disk, so that records also survive a power failure."""
+        if self._log is not None:
             with _translated():
-                self._ledger.sync()
+                self._log.sync()
 
     def close(self, status: Status, exit_code: int) -> None:
-        if self._ledger is None:
+        if self._log is None:
             return
         with _translated():
-            ledger = self._restored()
-            ledger.sync()
-            ledger.close()
+            log = self._consistent_log()
+            log.sync()
+            log.close()
             self._write_json(_RUN, self._run | {"status": status, "exit_code": exit_code})
             if (self.folder / _SCALARS).exists():
                 write_wide(self.folder / _SCALARS, self.folder / "metrics.csv")
-        self._written, self._ledger = self.durable_seq(), None
+        self._written, self._log = self.durable_seq(), None
 
     @property
     def url(self) -> str | None:
-        return None if self._ledger is None else str(self.folder)
+        return None if self._log is None else str(self.folder)
 
-    def _restored(self) -> CommitLog:
-        """The ledger, without anything of a batch that was not finished."""
-        if self._ledger is None:
+    def _consistent_log(self) -> CommitLog:
+        """Return the open log, after removing a partial batch from the files."""
+        if self._log is None:
             raise BackendUnavailable("csv: not open")
-        if not self._whole:
-            self._ledger.restore()
-            self._recall(self._ledger)
-            self._whole = True
-        return self._ledger
+        if not self._is_consistent:
+            self._log.restore()
+            self._read_folder(self._log)
+            self._is_consistent = True
+        return self._log
 
-    def _recall(self, ledger: CommitLog) -> None:
-        """Learn from the folder which names are taken, and what was in its merged files."""
-        self._scalar_row = csv.writer(ledger.pending[_SCALARS]).writerow
-        self._media_row = csv.writer(ledger.pending[_MEDIA]).writerow
+    def _read_folder(self, log: CommitLog) -> None:
+        """Read the names in use, and the content of the merged files, from the folder."""
+        self._scalar_row = csv.writer(log.pending[_SCALARS]).writerow
+        self._media_row = csv.writer(log.pending[_MEDIA]).writerow
         self._params, self._summary = self._read_json(_PARAMS), self._read_json(_SUMMARY)
         self._tables = FileNames(self.folder / "tables", ".csv")
         self._artifacts = FileNames(self.folder / "artifacts")
-        self._media = 0
-        for what, tag, *_ in read_rows(self.folder / _MEDIA):
-            self._media += 1
-            if what == "table":
+        self._media_count = 0
+        for media_kind, tag, *_ in read_rows(self.folder / _MEDIA):
+            self._media_count += 1
+            if media_kind == "table":
                 self._tables.claim(tag)
         for line in read_lines(self.folder / _ARTIFACTS):
             for file in json.loads(line)["files"]:
@@ -188,11 +204,11 @@ class CsvBackend(Backend):
             return {}
         except (ValueError, TypeError) as error:
             raise BackendUnavailable(
-                f"csv: {path} was changed and cannot be read ({error}); mend or move it"
+                f"csv: {path} was changed and is not valid JSON ({error}). Repair or move it"
             ) from error
 
     def _merge(self, record: Record) -> dict[str, dict[str, Any]]:
-        """Take what has no line of its own: the file to write, and what is in it from now on."""
+        """Merge a record that has no line of its own. Return the file to write, with its new content."""
         match record:
             case Params(values):
                 self._params.update(values)
@@ -208,34 +224,34 @@ class CsvBackend(Backend):
     def _add_tags(self, tags: Iterable[str]) -> None:
         self._run["tags"] = list(dict.fromkeys([*self._run["tags"], *tags]))
 
-    def _write_one(self, ledger: CommitLog, record: Record) -> None:
+    def _write_record(self, log: CommitLog, record: Record) -> None:
         match record:
             case Text() | Histogram() | PRCurve():
                 line = msgspec.structs.asdict(record) | {"step": shown_step(record.step)}
                 del line["writer"]
-                _write_line(ledger, _LINES[type(record)], line)
+                _write_line(log, _LINES[type(record)], line)
             case Alert():
-                _write_line(ledger, _ALERTS, msgspec.structs.asdict(record))
+                _write_line(log, _ALERTS, msgspec.structs.asdict(record))
             case Table():
                 draft = self.folder / ".new"
-                write_table(record, _path(record.data), draft)
-                self._index(record, f"tables/{self._tables.put(record.tag, draft)}")
+                write_table(record, _payload_path(record.data), draft)
+                self._add_to_index(record, f"tables/{self._tables.put(record.tag, draft)}")
             case Artifact():
-                self._write_artifact(ledger, record)
+                self._write_artifact(log, record)
             case Image() | Video() | Audio() | Tensor() | RawSummary():
-                place = self._place(record, _suffix(record))
-                copy(_path(record.data), self.folder / place)
-                self._index(record, place)
+                path = self._create_path(record, _suffix(record))
+                copy(_payload_path(record.data), self.folder / path)
+                self._add_to_index(record, path)
             case Layout():
-                place = self._place(record, ".json")
-                (self.folder / place).write_text(record.layout, encoding="utf-8", errors="backslashreplace")
-                self._index(record, place)
+                path = self._create_path(record, ".json")
+                (self.folder / path).write_text(record.layout, encoding="utf-8", errors="backslashreplace")
+                self._add_to_index(record, path)
             case Mesh() | Embedding() | Graph():
                 self._write_parts(record)
 
     def _write_parts(self, record: Mesh | Embedding | Graph) -> None:
-        place = self._place(record, "")
-        folder = self.folder / place
+        path = self._create_path(record, "")
+        folder = self.folder / path
         folder.mkdir(mode=0o700, exist_ok=True)
         match record:
             case Embedding(names=names):
@@ -245,38 +261,38 @@ class CsvBackend(Backend):
             case Mesh():
                 names = tuple(f"{number}.ply" for number in range(len(record.parts)))
                 (folder / "config.json").write_text(record.config, encoding="utf-8", errors="backslashreplace")
-        # A part without a name, should there be one, is not left out.
+        # Parts without a name are stored too.
         names += tuple(f"part{number}" for number in range(len(names), len(record.parts)))
         for name, part in zip(names, record.parts, strict=False):
-            copy(_path(part), folder / safe_path(name).replace("/", "_"))
-        self._index(record, place)
+            copy(_payload_path(part), folder / safe_path(name).replace("/", "_"))
+        self._add_to_index(record, path)
 
-    def _place(self, record: _OneFile | Layout | Mesh | Embedding | Graph, suffix: str) -> str:
-        """A path that no other medium has, whatever the file system thinks of case; the same one after a kill."""
-        name = f"{self._media:06d}_step{shown_step(record.step)}{suffix}"
-        place = f"media/{kind(record)}/{safe_path(record.tag)}/{name}"
-        (self.folder / place).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return place
+    def _create_path(self, record: _OneFile | Layout | Mesh | Embedding | Graph, suffix: str) -> str:
+        """Return a path that is unique on any file system, and the same after a kill."""
+        name = f"{self._media_count:06d}_step{shown_step(record.step)}{suffix}"
+        path = f"media/{kind(record)}/{safe_path(record.tag)}/{name}"
+        (self.folder / path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return path
 
-    def _index(self, record: _OneFile | Layout | Mesh | Embedding | Graph | Table, path: str) -> None:
+    def _add_to_index(self, record: _OneFile | Layout | Mesh | Embedding | Graph | Table, path: str) -> None:
         fields = msgspec.structs.asdict(record)
         details = {name: value for name, value in fields.items() if name not in _NOT_DETAILS}
         cell = json.dumps(details) if details else ""
         self._media_row((kind(record), record.tag, shown_step(record.step), record.wall_time, path, cell))
-        self._media += 1
+        self._media_count += 1
 
-    def _write_artifact(self, ledger: CommitLog, record: Artifact) -> None:
+    def _write_artifact(self, log: CommitLog, record: Artifact) -> None:
         files = []
         folder = record.name.endswith("/")
         for file in record.files:
-            # One plain file has its own path; a folder, and a vendor's artifact, hold theirs below their name.
+            # A single file has its own path. Files of a folder, or of a vendor's artifact, are below its name.
             name = record.name if record.type == "file" and not folder else f"{record.name.rstrip('/')}/{file.name}"
             draft = self.folder / ".new"
-            copy(_path(file), draft)
-            place = self._artifacts.put(name, draft)
-            files.append({"name": name, "path": f"artifacts/{place}", "size": file.size, "sha256": file.digest})
+            copy(_payload_path(file), draft)
+            path = self._artifacts.put(name, draft)
+            files.append({"name": name, "path": f"artifacts/{path}", "size": file.size, "sha256": file.digest})
         line = {"name": record.name, "type": record.type, "wall_time": record.wall_time}
-        _write_line(ledger, _ARTIFACTS, line | {"metadata": dict(record.metadata), "files": files})
+        _write_line(log, _ARTIFACTS, line | {"metadata": dict(record.metadata), "files": files})
 
     def _write_json(self, name: str, values: Mapping[str, Any]) -> None:
         text = json.dumps(values, indent=2, ensure_ascii=False, default=str)
@@ -291,14 +307,14 @@ def _translated() -> Iterator[None]:
         raise BackendUnavailable(f"csv: {error}") from error
 
 
-def _write_line(ledger: CommitLog, name: str, line: Mapping[str, Any]) -> None:
-    ledger.pending[name].write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
+def _write_line(log: CommitLog, name: str, line: Mapping[str, Any]) -> None:
+    log.pending[name].write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
 
 
-def _path(payload: Payload) -> str:
+def _payload_path(payload: Payload) -> str:
     if isinstance(payload, File):
         return payload.path
-    raise RecordRejected("csv: the payload is not in a file", whole=True)
+    raise RecordRejected("csv: the payload must be a file", whole=True)
 
 
 def _suffix(record: _OneFile) -> str:

@@ -1,7 +1,7 @@
-"""Append-only files of one folder, and a small file that says how far each of them may be believed.
+"""Append batches to the files of one folder, each batch exactly once.
 
-A batch is first appended, then the state file is replaced in one step. What a killed process, or a full disk, left
-behind the last state is cut off before anything is appended again: every batch is in the files once or not at all.
+A small state file records the valid length of each file. A batch is appended first, then the state file is replaced in
+one step. Bytes beyond that length, from a killed process or a full disk, are truncated before the next append.
 """
 
 from __future__ import annotations
@@ -15,13 +15,16 @@ from pathlib import Path
 
 import msgspec
 
+from tracelet.backends.notes import read_note
+
 _STATE = ".state.json"
 _TAIL = 1 << 20
 
 
 class _State(msgspec.Struct, kw_only=True):
-    """`last`: the sequence number up to which the files hold everything; `offsets`: the bytes of each by then.
-    `safe` and `safe_offsets`: the same when they were last put on the disk itself.
+    """The files hold all records up to sequence number `last`; `offsets` are their lengths in bytes.
+
+    `safe` and `safe_offsets` are the same values at the last `sync`.
     """
 
     owner: str
@@ -34,8 +37,8 @@ class _State(msgspec.Struct, kw_only=True):
 class CommitLog:
     """`files` maps the name of each append-only file to its first line ("" for none).
 
-    Text goes into `pending[name]` and reaches the files at `commit`. Every method may raise `OSError`; after one did,
-    `restore` must come before the next append.
+    Write text to `pending[name]`; `commit` appends it to the file. Every method may raise `OSError`. After an error,
+    call `restore` before the next append.
     """
 
     def __init__(self, folder: Path, owner: str, files: Mapping[str, str]) -> None:
@@ -48,15 +51,16 @@ class CommitLog:
 
     @property
     def last(self) -> int:
+        """The sequence number up to which the files hold all records."""
         return self._state.last
 
     def restore(self) -> None:
-        """Forget what is pending, and cut every file back to where the state says it ends."""
+        """Discard the pending text, and truncate each file to the length in the state."""
         state = _read(self._folder)
-        if state is None:  # a new folder, or a state lost in a power failure: then what is there is believed
+        if state is None:  # new folder, or the state was lost in a power failure: keep the files as they are
             state = _State(owner=self._state.owner, offsets=dict.fromkeys(self._headers, 1 << 62))
         elif any(self._size(name) < offset for name, offset in state.offsets.items()):
-            # A power failure took the end of a file: what was not on the disk by then is delivered again.
+            # A power failure truncated a file: deliver the records after the last `sync` again.
             state.last, state.offsets = state.safe, dict(state.safe_offsets)
         self.close()
         for name, buffer in self.pending.items():
@@ -66,10 +70,10 @@ class CommitLog:
         self._state = state
 
     def commit(self, last: int) -> None:
-        """Append what is pending; from here on the files hold everything up to sequence number `last`."""
+        """Append the pending text. From then on the files hold all records up to sequence number `last`."""
         for name, buffer in self.pending.items():
             if buffer.tell():
-                # A lone surrogate has no place in UTF-8; inside JSON the escape is even read back as what it was.
+                # UTF-8 cannot encode a lone surrogate. In JSON, its escape is read back as the original.
                 self._append(name, buffer.getvalue().encode("utf-8", "backslashreplace"))
                 buffer.seek(0)
                 buffer.truncate()
@@ -77,7 +81,7 @@ class CommitLog:
         replace(self._folder / _STATE, msgspec.json.encode(self._state))
 
     def sync(self) -> None:
-        """Ask the operating system to put the files on the disk itself."""
+        """Flush the files to the disk (fsync)."""
         for file in self._open.values():
             os.fsync(file.fileno())
         self._state.safe, self._state.safe_offsets = self._state.last, dict(self._state.offsets)
@@ -86,6 +90,7 @@ class CommitLog:
             os.fsync(state.fileno())
 
     def close(self) -> None:
+        """Close the files."""
         while self._open:
             self._open.popitem()[1].close()
 
@@ -98,7 +103,7 @@ class CommitLog:
     def _cut(self, name: str, offset: int) -> int:
         with contextlib.suppress(FileNotFoundError), open(self._folder / name, "rb+") as file:
             size = file.seek(0, os.SEEK_END)
-            if size < offset:  # a power failure took the end, perhaps in the middle of a line
+            if size < offset:  # a power failure truncated it, perhaps in the middle of a line
                 start = max(0, size - _TAIL)
                 file.seek(start)
                 offset = start + file.read().rfind(b"\n") + 1
@@ -113,13 +118,13 @@ class CommitLog:
         if self._state.offsets[name] == 0:
             data = self._headers[name].encode() + data
         rest = memoryview(data)
-        while rest:  # an almost full disk takes a part, and refuses the next
+        while rest:  # an almost full disk accepts a part, and rejects the next
             rest = rest[file.write(rest) :]
         self._state.offsets[name] += len(data)
 
 
 def claim(folder: Path, owner: str, run_id: str, files: Mapping[str, str]) -> Path:
-    """`folder`, or where that holds another run or a person's own files, the folder `run_id` inside it."""
+    """Create and return the run's folder: `folder`, or its subfolder `run_id` if it holds another run or user files."""
     for candidate in _candidates(folder, run_id):
         candidate.mkdir(mode=0o700, parents=True, exist_ok=True)
         state = _read(candidate)
@@ -127,24 +132,24 @@ def claim(folder: Path, owner: str, run_id: str, files: Mapping[str, str]) -> Pa
             return candidate
         if any((candidate / name).exists() for name in (_STATE, *files)):
             continue
-        with contextlib.suppress(FileExistsError):  # two ranks may come at the same moment: one of them creates it
+        with contextlib.suppress(FileExistsError):  # if two ranks arrive together, one creates it
             _create(candidate / _STATE, msgspec.json.encode(_State(owner=owner)))
             return candidate
-    raise AssertionError("unreachable: the candidates do not end")
+    raise AssertionError("unreachable: there are infinitely many candidates")
 
 
 def replace(path: Path, data: bytes) -> None:
-    """Give `path` new content in one step: a reader, or a kill, sees the old or the new."""
+    """Replace the content of `path` in one step: a reader sees the old or the new content, also after a kill."""
     temporary = path.with_name(f"{path.name}.new")
     temporary.write_bytes(data)
     os.replace(temporary, path)
 
 
 def _create(path: Path, data: bytes) -> None:
-    """Make a file that is not there, whole or not at all: half of one, on a full disk, would be nobody's for ever.
+    """Create a file completely or not at all. On a full disk, a partial one would block the folder for every run.
 
     Raises:
-        FileExistsError: it is there.
+        FileExistsError: the file exists.
     """
     draft = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:
@@ -153,7 +158,7 @@ def _create(path: Path, data: bytes) -> None:
             os.link(draft, path)
         except FileExistsError:
             raise
-        except OSError:  # a file system without links
+        except OSError:  # a file system without hard links
             with open(path, "xb", buffering=0) as file:
                 file.write(data)
     finally:
@@ -168,7 +173,4 @@ def _candidates(folder: Path, run_id: str) -> Iterator[Path]:
 
 
 def _read(folder: Path) -> _State | None:
-    try:
-        return msgspec.json.decode((folder / _STATE).read_bytes(), type=_State)
-    except (FileNotFoundError, msgspec.DecodeError):
-        return None
+    return read_note(folder / _STATE, _State)

@@ -1,4 +1,4 @@
-"""Names on disk: any text as a path that stays inside its folder, and files that never push another one out."""
+"""Convert any text to a path inside a folder, and store files without replacing others."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from tracelet.errors import RecordRejected
 
 _FORBIDDEN = re.compile(r'[<>:"|?*\\/\x00-\x1f\x7f\ud800-\udfff]')
 _DEVICE = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?$")
-# Shapes of names that we make ourselves: of an earlier version, and of one medium.
+# Names that this backend creates itself: for an earlier version of a file, and for a medium.
 _OURS = re.compile(r".*~\d+(\.[^.]*)?$|\d{6,}_step")
 _UNSAFE = re.compile(r"[^\w.\-+=@ ]")
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,10}")
-# A name of 255 bytes is the most that common file systems take; a digest and a "~12" must still fit.
+# Common file systems allow names of 255 bytes; a digest and a "~12" must still fit.
 _LONGEST_NAME, _LONGEST_PATH, _DEEPEST = 200, 800, 16
 
 
 def safe_path(name: str) -> str:
-    """A relative path for any text: the text itself where that is safe, else with eight digits of its digest."""
+    """Return a relative path for any text: the text if it is safe, else a safe one with eight digits of its digest."""
     parts = name.split("/")
     if len(parts) > _DEEPEST or len(name) * 4 > _LONGEST_PATH:
         return _hashed(name, name)
@@ -30,44 +30,43 @@ def safe_path(name: str) -> str:
 
 
 class FileNames:
-    """The files of one folder by the names they were given. The same names in the same order get the same paths.
+    """Assign paths in one folder to names. The same names in the same order get the same paths.
 
-    On a file system that does not tell "A" from "a", or where a name is a file and later a folder, the one that comes
-    second gets a digest.
+    The second name gets a digest if a file system cannot store both: "A" and "a", or a file and a folder of one name.
     """
 
     def __init__(self, folder: Path, suffix: str = "") -> None:
         self.folder = folder
         self._suffix = suffix
-        self._known: dict[str, tuple[str, int]] = {}
+        self._claimed: dict[str, tuple[str, int]] = {}
         self._files: set[str] = set()
         self._folders: set[str] = set()
 
     def claim(self, name: str) -> tuple[str, int]:
-        """The path for a file called `name`, and how many of that name came before it."""
-        path, earlier = self._known.get(name, ("", 0))
+        """Return the path for a file called `name`, and the number of earlier files of that name."""
+        path, earlier = self._claimed.get(name, ("", 0))
         if not path:
             path = self._unclaimed(name)
-        self._known[name] = (path, earlier + 1)
+        self._claimed[name] = (path, earlier + 1)
         return path, earlier
 
     def put(self, name: str, source: Path) -> str:
-        """Move `source` to the place of `name`; what was there is kept as `stem~1.suffix`, `stem~2.suffix`, ..."""
+        """Move `source` to the path of `name`. An earlier file is renamed to `stem~1.suffix`, `stem~2.suffix`, ..."""
         path, earlier = self.claim(name)
         target = self.folder / path
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if earlier:
-            kept = target.with_name(f"{target.stem}~{earlier}{target.suffix}")
-            # It is there where a killed process had come this far: then `target` is what that one put here.
-            if target.exists() and not kept.exists():
-                os.replace(target, kept)
+            renamed = target.with_name(f"{target.stem}~{earlier}{target.suffix}")
+            # It exists if a killed process came this far. Then `target` is the file of that process.
+            if target.exists() and not renamed.exists():
+                os.replace(target, renamed)
         os.replace(source, target)
         return path
 
     def _unclaimed(self, name: str) -> str:
-        *above, leaf = safe_path(name).split("/")
+        *folders, leaf = safe_path(name).split("/")
         path = ""
-        for part in above:
+        for part in folders:
             if _folded(path + part) in self._files:
                 part = _hashed(part, f"{part}/")
             path += part
@@ -81,10 +80,10 @@ class FileNames:
 
 
 def copy(source: str, target: Path) -> None:
-    """Copy a file of the spool. Never a link: a person may edit what lies in the folder, and the spool must not change.
+    """Copy a file from the spool. Never link it: a user may edit the copy, and the spool must not change.
 
     Raises:
-        RecordRejected: the file is not in the spool any more.
+        RecordRejected: the file is missing from the spool.
     """
     if not os.path.isfile(source):
         raise RecordRejected(f"csv: the file {source!r} is missing", whole=True)

@@ -1,4 +1,4 @@
-"""From one row a point to one row a step, in constant memory: the points are sorted on disk."""
+"""Convert one row per point into one row per step, in constant memory: SQLite sorts the points on disk."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-# The k-th point of a tag at a step goes to the k-th row of that step.
+# The k-th point of a tag at a step belongs to the k-th row of that step.
 _POINTS = """
 SELECT step, nth, tag, value
 FROM (SELECT step, tag, value, row_number() OVER (PARTITION BY step, tag ORDER BY rowid) AS nth FROM points)
@@ -18,21 +18,23 @@ ORDER BY step, nth
 
 
 def write_wide(scalars: Path, metrics: Path) -> None:
-    """Read `scalars` (tag, step, wall_time, value), replace `metrics`: step, then a column a tag in first-seen order.
+    """Read `scalars` (tag, step, wall_time, value), and replace `metrics`: step, then one column per tag.
+
+    Columns are in order of the first point of their tag.
 
     Raises:
         OSError, sqlite3.Error: the disk is full or cannot be read.
     """
     sorter = metrics.with_name(f".{metrics.name}.db")
     draft = metrics.with_name(f".{metrics.name}.new")
-    sorter.unlink(missing_ok=True)  # of a process that was killed at it
+    sorter.unlink(missing_ok=True)  # left by a killed process
     columns: dict[str, int] = {}
     try:
         with contextlib.closing(sqlite3.connect(sorter, isolation_level=None)) as db:
             _load(db, scalars, columns)
             with open(draft, "w", encoding="utf-8", newline="") as file:
                 out = csv.writer(file)
-                # A tag that is called "step" must not hide the steps.
+                # A tag named "step" must not replace the steps.
                 out.writerow(["step", *("step~2" if tag == "step" else tag for tag in columns)])
                 out.writerows(_rows(db, len(columns)))
         os.replace(draft, metrics)
@@ -60,7 +62,7 @@ def _points(rows: Iterator[list[str]], columns: dict[str, int]) -> Iterator[tupl
 
 
 def _sortable(step: int) -> int | str:
-    """SQLite's integers end at 2**63, and its texts sort after them."""
+    """Return a step that SQLite sorts correctly: its integers end at 2**63, and texts sort after integers."""
     return step if -(2**63) <= step < 2**63 else f"{step:040d}"
 
 

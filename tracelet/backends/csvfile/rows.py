@@ -1,4 +1,4 @@
-"""Rows and lines of text files: what the csv backend reads back of its own, and tables."""
+"""Read back the text files of the csv backend, and write tables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tracelet.records import Table
 
 
 def read_rows(path: Path) -> Iterator[list[str]]:
-    """The rows below the header, none where there is no such file."""
+    """Yield the rows below the header; none if the file is missing."""
     if path.exists():
         with open(path, encoding="utf-8", newline="") as file:
             rows = csv.reader(file)
@@ -21,17 +21,17 @@ def read_rows(path: Path) -> Iterator[list[str]]:
 
 
 def read_lines(path: Path) -> Iterator[str]:
-    """The lines, none where there is no such file."""
+    """Yield the lines; none if the file is missing."""
     if path.exists():
         with open(path, encoding="utf-8") as file:
             yield from file
 
 
 def write_table(record: Table, source: str, target: Path) -> None:
-    """The table in `source` (see `records.Table`) as CSV; a nested value becomes its JSON.
+    """Write the table in `source` (see `records.Table`) as CSV. A nested value becomes JSON.
 
     Raises:
-        RecordRejected: the file is missing, or holds no columns and rows.
+        RecordRejected: the file is missing, or has no columns and rows.
     """
     try:
         table = json.loads(Path(source).read_bytes())
@@ -39,7 +39,7 @@ def write_table(record: Table, source: str, target: Path) -> None:
     except FileNotFoundError as error:
         raise RecordRejected(f"csv: table {record.tag!r}: {error}", whole=True) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise RecordRejected(f"csv: table {record.tag!r} is not columns and rows: {error}", whole=True) from error
+        raise RecordRejected(f"csv: table {record.tag!r} must have columns and rows: {error}", whole=True) from error
     with open(target, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         out = csv.writer(file)
         out.writerow(columns)

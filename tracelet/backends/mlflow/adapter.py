@@ -1,4 +1,4 @@
-"""MLflow: scalars and parameters by `MlflowClient.log_batch`, everything else as artifacts of the run."""
+"""MLflow: write scalars and parameters with `MlflowClient.log_batch`, and other records as artifacts of the run."""
 
 from __future__ import annotations
 
@@ -8,78 +8,117 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tracelet.backends.addresses import redacted
 from tracelet.backends.base import Backend, Batch, Probe, Status
 from tracelet.backends.mlflow import credentials
 from tracelet.backends.mlflow.batch import BatchWriter
-from tracelet.backends.mlflow.config import KEPT, MlflowConfig
+from tracelet.backends.mlflow.config import PERSISTENT_KEYS, MlflowConfig
 from tracelet.backends.mlflow.errors import translated
 from tracelet.backends.mlflow.fluent import Fluent
-from tracelet.backends.mlflow.places import PLACES
 from tracelet.backends.mlflow.probe import probe
 from tracelet.backends.mlflow.requests import Access
 from tracelet.backends.mlflow.run import Target, connect
-from tracelet.backends.mlflow.store import absolute, check, look
+from tracelet.backends.mlflow.store import absolute, check, resolve
 from tracelet.errors import BackendUnavailable
-from tracelet.records import RunInfo
+from tracelet.records import (
+    Alert,
+    Artifact,
+    Audio,
+    Embedding,
+    Graph,
+    Histogram,
+    Image,
+    Layout,
+    Mesh,
+    Params,
+    PRCurve,
+    RawSummary,
+    Record,
+    RunInfo,
+    Scalar,
+    Summary,
+    Table,
+    Tags,
+    Tensor,
+    Text,
+    Video,
+)
+from tracelet.redaction import redacted_url
 
 __all__ = ["MlflowBackend", "MlflowConfig"]
 
 _STAGE = "mlflow-upload"
 
+# `Stage.put` and `BatchWriter.send` write each kind.
+_SHOWN_AS: dict[type[Record], str] = {
+    Scalar: "a metric",
+    Params: "a parameter; exactly in `tracelet/params.json`",
+    Histogram: "an image in the image view; the exact buckets under `tracelet/histogram`",
+    Image: "the image view",
+    Text: "a file under `tracelet/text`",
+    Table: "the table view",
+    PRCurve: "an image in the image view; the exact rows under `tracelet/pr_curve`",
+    Artifact: "an artifact",
+    Summary: "numbers as metrics `summary/<name>`, texts as tags; exactly in `tracelet/summary.json`",
+    Tags: "tags of the run",
+    Alert: "the tag `tracelet.alert`, and a file under `tracelet/alert`",
+    **dict.fromkeys(
+        (Video, Audio, Tensor, Mesh, Embedding, Graph, Layout, RawSummary), "files under `tracelet/<kind>`"
+    ),
+}
+
 
 class MlflowBackend(Backend):
-    """Write records to one MLflow run. What `write` handed over is in its store: a kill costs nothing."""
+    """Write records to one MLflow run. Records are in the store when `write` returns, so a kill loses none."""
 
     name: ClassVar[str] = "mlflow"
     Config = MlflowConfig
-    persistent_keys = KEPT
-    shown_as = PLACES
+    persistent_keys = PERSISTENT_KEYS
+    shown_as = _SHOWN_AS
     telemetry_off_env: ClassVar[Mapping[str, str]] = {"MLFLOW_DISABLE_TELEMETRY": "true"}
 
     def __init__(self, config: Any = None) -> None:
         super().__init__(config)
-        self._place = look(self.config)
-        self._access = Access(self._place.uri, self.config)
+        self._store = resolve(self.config)
+        self._access = Access(self._store.uri, self.config)
         self._secrets = self.config.secrets
         self._target: Target | None = None
-        self._outbox: BatchWriter | None = None
+        self._writer: BatchWriter | None = None
         self._fluent: Fluent | None = None
         self._folder = Path()
 
     def persistent_config(self) -> dict[str, Any]:
-        """With the store's own path, whatever the working directory is by then."""
-        told = super().persistent_config()
-        return told | {key: absolute(told[key]) for key in ("backend_url", "tracking_uri") if told[key]}
+        """Make the store's path absolute, because a later process has another working directory."""
+        config = super().persistent_config()
+        return config | {key: absolute(config[key]) for key in ("backend_url", "tracking_uri") if config[key]}
 
     def open(self, run: RunInfo) -> None:
-        """Use the program's own active run; otherwise begin, or go on with, the run of `run.run_id`."""
-        check(self._place)
+        """Use the program's own active run if there is one; otherwise start or resume the run for `run.run_id`."""
+        check(self._store)
         self._folder = Path(run.folder) / _STAGE
-        with contextlib.ExitStack() as undo, translated(self._secrets, wait=self._access.wait):
+        with contextlib.ExitStack() as undo, translated(self._secrets, retry_after=self._access.retry_after):
             self._access.open()
             undo.callback(self._access.close)
-            with self._access.impatient():
-                self._target = connect(self._place, run, self.config)
-                self._outbox = BatchWriter(self._target, self._access, self._secrets)
+            with self._access.fail_fast():
+                self._target = connect(self._store, run, self.config)
+                self._writer = BatchWriter(self._target, self._access, self._secrets)
             undo.pop_all()
-        # Another run than the one before has to be given everything; what it has of it changes nothing there.
+        # A different run than before needs all records. Records that it already has change nothing.
         self._written = None if self._target.known else 0
 
     def write(self, batch: Batch) -> None:
-        """Hand the records over. MLflow takes the same point and the same file again without a second copy."""
+        """Write the records. If a point or file is written again, MLflow stores no second copy."""
         with self._stage() as folder:
-            self._to.send(batch, folder)
+            self._open_writer.send(batch, folder)
 
     @property
-    def _to(self) -> BatchWriter:
-        if self._outbox is None:
+    def _open_writer(self) -> BatchWriter:
+        if self._writer is None:
             raise BackendUnavailable("mlflow: the run is not open")
-        return self._outbox
+        return self._writer
 
     @contextlib.contextmanager
     def _stage(self) -> Iterator[Path]:
-        """An empty folder, beside the spool so that its files can be linked."""
+        """Create an empty folder beside the spool, so that its files can be hard-linked."""
         with translated():
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder.mkdir(mode=0o700, parents=True)
@@ -89,20 +128,20 @@ class MlflowBackend(Backend):
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def close(self, status: Status, exit_code: int) -> None:
-        """End the run with `status` if it was begun here; the program's own goes on."""
+        """End the run with `status` if tracelet started it. The program's own run stays active."""
         if self._target is None:
             return
         self.detach()
-        with translated(self._secrets), self._access.impatient():
+        with translated(self._secrets), self._access.fail_fast():
             self._target.end(status)
-        self._target = self._outbox = None
+        self._target = self._writer = None
         self._access.close()
 
     def attach(self) -> None:
-        """Make the run the active one of this thread's `mlflow.log_...` calls."""
+        """Make the run active for this thread's `mlflow.log_...` calls."""
         if self._target is None:
             return
-        fluent = Fluent(self._place.uri, self._target, self._access)
+        fluent = Fluent(self._store.uri, self._target, self._access)
         with translated(self._secrets):
             fluent.attach()
         self._fluent = fluent
@@ -114,25 +153,25 @@ class MlflowBackend(Backend):
                 fluent.detach()
 
     def secrets(self) -> Iterable[str]:
-        return credentials.secrets(self.config, self._place.uri)
+        return credentials.secrets(self.config, self._store.uri)
 
     @property
     def native(self) -> Any:
-        """The `mlflow.entities.Run`, as it was when it was opened."""
+        """The `mlflow.entities.Run`, as read by `open`."""
         return None if self._target is None else self._target.run
 
     @property
     def url(self) -> str | None:
-        """The run's page on a server; of a database, the address that `mlflow ui --backend-store-uri` takes."""
+        """The run's page on a server; for a database, the argument of `mlflow ui --backend-store-uri`."""
         if self._target is None:
             return None
-        uri = redacted(self._place.uri).replace("***@", "")
+        uri = redacted_url(self._store.uri).replace("***@", "")
         return (
-            f"{uri}/#/experiments/{self._target.experiment_id}/runs/{self._target.id}" if self._place.is_http else uri
+            f"{uri}/#/experiments/{self._target.experiment_id}/runs/{self._target.id}" if self._store.is_http else uri
         )
 
     @classmethod
     def probe(cls, config: Any = None) -> Probe:
-        """Whether a run could be begun here and now."""
+        """Check if a run can be started now."""
         config = config or MlflowConfig()
-        return probe(look(config), config)
+        return probe(resolve(config), config)

@@ -1,59 +1,59 @@
-"""MLflow's own listening to TensorBoard (`mlflow.pytorch.autolog`), and how it leaves our run alone."""
+"""Keep MLflow's own TensorBoard capture (`mlflow.pytorch.autolog`) from writing to our run."""
 
 from __future__ import annotations
 
 import sys
 from typing import Any
 
-_LISTENER = "mlflow.pytorch._pytorch_autolog"
+_CAPTURE_MODULE = "mlflow.pytorch._pytorch_autolog"
 
 
 class AutologSilencer:
-    """From `install` to `undo`: MLflow's patches of the writers find no active run where that run is `run_id`.
+    """Hide the active run from MLflow's patched writers while it is `run_id`, from `install` to `undo`.
 
-    They ask `mlflow.active_run()` at every event, before and after `autolog()` alike, and the rest of autolog does not
-    come through this module. So the module is shown an `mlflow` of its own.
+    The patches call `mlflow.active_run()` for every event, before and after `autolog()`. No other part of autolog uses
+    this module, so the module gets its own `mlflow` object.
     """
 
     def __init__(self, run_id: str) -> None:
         self._run_id: str | None = run_id
         self._module: Any = None
-        self._before: Any = None
-        self._shown = _Shown(self)
+        self._original: Any = None
+        self._proxy = _Proxy(self)
 
     def install(self) -> None:
         from mlflow.utils.import_hooks import register_post_import_hook
 
-        if _LISTENER in sys.modules:
-            self._mute(sys.modules[_LISTENER])
-        else:  # `autolog()` may come later; importing it now would import torch
-            register_post_import_hook(self._mute, _LISTENER, overwrite=False)
+        if _CAPTURE_MODULE in sys.modules:
+            self._replace(sys.modules[_CAPTURE_MODULE])
+        else:  # `autolog()` may come later; importing the module now would import torch
+            register_post_import_hook(self._replace, _CAPTURE_MODULE, overwrite=False)
 
     def undo(self) -> None:
         self._run_id = None
         module, self._module = self._module, None
-        if module is not None and module.mlflow is self._shown:
-            module.mlflow = self._before
+        if module is not None and module.mlflow is self._proxy:
+            module.mlflow = self._original
 
-    def _mute(self, module: Any) -> None:
+    def _replace(self, module: Any) -> None:
         if self._run_id is not None and self._module is None:
-            self._module, self._before = module, module.mlflow
-            module.mlflow = self._shown
+            self._module, self._original = module, module.mlflow
+            module.mlflow = self._proxy
 
     def active_run(self) -> Any:
-        run = self._before.active_run()
+        run = self._original.active_run()
         return None if run is not None and run.info.run_id == self._run_id else run
 
-    def others(self, name: str) -> Any:
-        return getattr(self._before, name)
+    def attribute(self, name: str) -> Any:
+        return getattr(self._original, name)
 
 
-class _Shown:
-    """`mlflow`, but for `active_run`."""
+class _Proxy:
+    """`mlflow` with another `active_run`."""
 
-    def __init__(self, muted: AutologSilencer) -> None:
-        self._muted = muted
-        self.active_run = muted.active_run
+    def __init__(self, silencer: AutologSilencer) -> None:
+        self._silencer = silencer
+        self.active_run = silencer.active_run
 
     def __getattr__(self, name: str) -> Any:
-        return self._muted.others(name)
+        return self._silencer.attribute(name)

@@ -1,16 +1,16 @@
-"""What `config` may say, and what of it is secret."""
+"""Configuration of the MLflow backend."""
 
 from __future__ import annotations
 
 import msgspec
 
-from tracelet.backends.addresses import redacted
+from tracelet.redaction import redacted_url
 
-_SECRET = ("api_key", "password", "headers")
+_SECRET_KEYS = ("api_key", "password", "headers")
 
 
 class MlflowConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What MLflow should be told beyond the run itself; a key left out keeps MLflow's own meaning (MLFLOW_...)."""
+    """Settings of MLflow beside the run itself. If a key is omitted, MLflow's own default (MLFLOW_...) applies."""
 
     backend_url: str | None = None
     tracking_uri: str | None = None
@@ -28,9 +28,9 @@ class MlflowConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     timeout: float = 10.0
 
     def __repr__(self) -> str:
-        shown = {name: getattr(self, name) for name in self.__struct_fields__ if name not in _SECRET}
-        shown |= {name: redacted(shown[name]) for name in ("backend_url", "tracking_uri") if shown[name]}
-        shown |= {name: "***" for name in _SECRET if getattr(self, name) is not None}
+        shown = {name: getattr(self, name) for name in self.__struct_fields__ if name not in _SECRET_KEYS}
+        shown |= {name: redacted_url(shown[name]) for name in ("backend_url", "tracking_uri") if shown[name]}
+        shown |= {name: "***" for name in _SECRET_KEYS if getattr(self, name) is not None}
         return f"MlflowConfig({', '.join(f'{name}={value!r}' for name, value in shown.items() if value)})"
 
     def __rich_repr__(self) -> list[tuple[str, str]]:
@@ -38,9 +38,9 @@ class MlflowConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     @property
     def secrets(self) -> list[str]:
-        """Words that may stand in no text that is shown."""
-        told = [self.api_key, self.password, *(self.headers or {}).values()]
-        return [word for word in told if word]
+        """Values that must not appear in any displayed text."""
+        values = [self.api_key, self.password, *(self.headers or {}).values()]
+        return [value for value in values if value]
 
 
-KEPT = tuple(name for name in MlflowConfig.__struct_fields__ if name not in _SECRET)
+PERSISTENT_KEYS = tuple(name for name in MlflowConfig.__struct_fields__ if name not in _SECRET_KEYS)

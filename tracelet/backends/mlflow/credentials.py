@@ -1,4 +1,4 @@
-"""The credentials that MLflow could use here, mlflow not imported: no text of ours may hold one."""
+"""Find the credentials that MLflow may use, without importing it, so that they can be redacted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 from tracelet.backends import environment
 from tracelet.backends.mlflow.config import MlflowConfig
 
-# MLflow's own, and those of the stores that it hands artifacts to.
+# MLflow's own variables, and those of artifact stores.
 _VARIABLES = (
     "MLFLOW_TRACKING_TOKEN",
     "MLFLOW_TRACKING_PASSWORD",
@@ -27,37 +27,36 @@ _FILE = Path("~/.mlflow/credentials")
 
 
 def secrets(config: MlflowConfig, uri: str) -> Iterator[str]:
-    """Given, in the environment, in an address, in MLflow's file, in ~/.netrc for the server at `uri`."""
-    for word in config.secrets:
-        yield word
-        yield word.rpartition(" ")[2]  # "Bearer ..."
+    """Yield secrets from the config, the environment, URLs, MLflow's credentials file, and ~/.netrc for `uri`."""
+    for value in config.secrets:
+        yield value
+        yield value.rpartition(" ")[2]  # "Bearer ..."
     yield from filter(None, map(os.environ.get, _VARIABLES))
-    for address in (uri, config.artifact_location, environment.before("MLFLOW_TRACKING_URI")):
-        password = _parts(address)[1]
+    for url in (uri, config.artifact_location, environment.original("MLFLOW_TRACKING_URI")):
+        password = _host_and_password(url)[1]
         if password:
             yield from (password, unquote(password))
-    yield from _in_files(_parts(uri)[0])
+    yield from _from_files(_host_and_password(uri)[0])
 
 
-def _parts(address: str | None) -> tuple[str | None, str | None]:
-    """The host of an address, and the password in it."""
+def _host_and_password(url: str | None) -> tuple[str | None, str | None]:
     try:
-        parts = urlsplit(address or "")
+        parts = urlsplit(url or "")
         return parts.hostname, parts.password
     except ValueError:
         return None, None
 
 
-def _in_files(host: str | None) -> Iterator[str]:
+def _from_files(host: str | None) -> Iterator[str]:
     parser = configparser.ConfigParser(interpolation=None)
     try:
         parser.read(_FILE.expanduser(), encoding="utf-8")
         yield from filter(None, [parser.get("mlflow", "mlflow_tracking_password", fallback=None)])
-    except (configparser.Error, UnicodeDecodeError, RuntimeError):  # RuntimeError: nobody's home
+    except (configparser.Error, UnicodeDecodeError, RuntimeError):  # RuntimeError: there is no home directory
         pass
     try:
-        found = netrc.netrc(os.environ.get("NETRC")).authenticators(host or "")
+        entry = netrc.netrc(os.environ.get("NETRC")).authenticators(host or "")
     except (OSError, netrc.NetrcParseError):
         return
-    if found is not None and found[2]:
-        yield found[2]
+    if entry is not None and entry[2]:
+        yield entry[2]

@@ -1,4 +1,4 @@
-"""The two errors of a backend, for everything that MLflow and those below it raise."""
+"""Translate the exceptions of MLflow and its libraries into `BackendUnavailable`, `RecordRejected` and `Rejected`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
-from tracelet.backends.addresses import redacted
 from tracelet.backends.http import THROTTLED, retry_after_seconds
 from tracelet.errors import BackendUnavailable, RecordRejected
+from tracelet.redaction import redacted_url
 
-# Those whose libraries store artifacts; asked for only where they are loaded anyway.
-_CLOUDS = (
+# Exceptions of artifact stores, used only if their modules are loaded.
+_ARTIFACT_STORE_ERRORS = (
     ("botocore.exceptions", "BotoCoreError"),
     ("botocore.exceptions", "ClientError"),
     ("boto3.exceptions", "Boto3Error"),
@@ -20,87 +20,98 @@ _CLOUDS = (
     ("google.auth.exceptions", "GoogleAuthError"),
     ("paramiko.ssh_exception", "SSHException"),
 )
-_REFUSED = (400, 413, 422)
-_SIGN_IN = (401, 403)
+_REJECTION_STATUSES = (400, 413, 422)
+_AUTH_STATUSES = (401, 403)
 _DELETED = "must be in the 'active' state"
-_LONGEST = 500
+_MAX_LENGTH = 500
 
-Wait = Callable[[], "float | None"]
-
-
-class Refused(Exception):
-    """The server answered that it will not take this, in one piece at least."""
+RetryAfter = Callable[[], "float | None"]
 
 
-def _no_wait() -> None:
+class Rejected(Exception):
+    """The server rejected a request. It may accept a smaller part of it."""
+
+
+def _unknown() -> None:
     return None
 
 
 @contextlib.contextmanager
-def translated(secrets: Sequence[str] = (), *, refusals: bool = False, wait: Wait = _no_wait) -> Iterator[None]:
-    """`refusals`: what the server calls wrong in itself is `Refused`; elsewhere that too is an outage. `wait`: asks a
-    server that throttles for how long, where the error does not say it."""
+def translated(
+    secrets: Sequence[str] = (), *, rejections: bool = False, retry_after: RetryAfter = _unknown
+) -> Iterator[None]:
+    """Raise only the errors of a backend, without `secrets` in their text.
+
+    `rejections`: raise `Rejected` if the server rejects the request; otherwise that is an outage too. `retry_after`:
+    called for the seconds to pause if the server throttles and the error does not contain them.
+    """
     try:
         yield
     except (BackendUnavailable, RecordRejected):
         raise
-    except _names() as error:
+    except _error_classes() as error:
         text = _text(error, secrets)
-        if refusals and _status(error) in _REFUSED and _DELETED not in text:
-            raise Refused(text) from error
-        raise BackendUnavailable(f"mlflow: {_advice(error)}{text}", retry_after=_asked(error, wait)) from error
+        if rejections and _status(error) in _REJECTION_STATUSES and _DELETED not in text:
+            raise Rejected(text) from error
+        pause = _retry_after(error, retry_after)
+        raise BackendUnavailable(f"mlflow: {_advice(error)}{text}", retry_after=pause) from error
 
 
-def _names() -> tuple[type[Exception], ...]:
-    """MLflow's own, and what it lets through. OSError holds all of requests'; ImportError: a database's driver."""
+def _error_classes() -> tuple[type[Exception], ...]:
+    """Return MLflow's exceptions and those of its libraries.
+
+    OSError includes all of requests. ImportError means a missing database driver.
+    """
     from mlflow.exceptions import MlflowException
 
-    clouds = ((sys.modules[module], name) for module, name in _CLOUDS if module in sys.modules)
+    stores = ((sys.modules[module], name) for module, name in _ARTIFACT_STORE_ERRORS if module in sys.modules)
     databases = [sys.modules["sqlalchemy.exc"].SQLAlchemyError] if "sqlalchemy.exc" in sys.modules else []
-    return (MlflowException, OSError, ImportError, *databases, *(getattr(module, name) for module, name in clouds))
+    return (MlflowException, OSError, ImportError, *databases, *(getattr(module, name) for module, name in stores))
 
 
 def _status(error: Exception) -> int:
-    """The HTTP status that an error stands for; 0 where it stands for none."""
+    """Return the HTTP status of an error; 0 if it has none."""
     response = getattr(error, "response", None)
     if response is not None:
         return int(getattr(response, "status_code", 0) or 0)
-    asked = getattr(error, "get_http_status_code", None)
-    return int(asked()) if asked is not None else 0
+    method = getattr(error, "get_http_status_code", None)
+    return int(method()) if method is not None else 0
 
 
-def _asked(error: Exception, wait: Wait) -> float | None:
-    """The seconds that the server wants to be left alone. MLflow's error for an answer that it would have tried again
-    tells its number alone."""
+def _retry_after(error: Exception, probe: RetryAfter) -> float | None:
+    """Return the seconds to pause.
+
+    If MLflow would retry a response, its error contains only the status, so `probe` is called instead.
+    """
     if _status(error) in THROTTLED:
         headers = getattr(getattr(error, "response", None), "headers", {})
-        return retry_after_seconds(headers.get("Retry-After")) or wait()
-    return wait() if any(f"too many {code} error responses" in str(error) for code in THROTTLED) else None
+        return retry_after_seconds(headers.get("Retry-After")) or probe()
+    return probe() if any(f"too many {code} error responses" in str(error) for code in THROTTLED) else None
 
 
-def asks_to_sign_in(error: BaseException | None) -> bool:
-    """Whether an error of MLflow's stands for a server that does not know who asks."""
-    return isinstance(error, Exception) and _status(error) in _SIGN_IN
+def is_auth_error(error: BaseException | None) -> bool:
+    """Check if the server rejected the credentials, or needs some."""
+    return isinstance(error, Exception) and _status(error) in _AUTH_STATUSES
 
 
 def is_missing(error: Exception) -> bool:
-    """Whether an MLflow error says that a run or experiment is not there."""
+    """Check if an MLflow error means that a run or experiment does not exist."""
     return getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST"
 
 
 def _advice(error: Exception) -> str:
-    if _status(error) in _SIGN_IN:
-        return "the server wants to be signed in to (api_key, username and password, headers, or MLFLOW_TRACKING_...): "
+    if _status(error) in _AUTH_STATUSES:
+        return "the server needs credentials (api_key, username and password, headers, or MLFLOW_TRACKING_...): "
     if "filesystem tracking backend" in str(error):
-        return "MLflow has given up its file store; use sqlite:///mlflow.db, or a server: "
+        return "MLflow no longer supports its file store; use sqlite:///mlflow.db, or a server: "
     if _DELETED in str(error):
-        return "the run was deleted in MLflow (MlflowClient().restore_run brings it back): "
+        return "the run was deleted in MLflow (restore it with MlflowClient().restore_run): "
     return ""
 
 
 def _text(error: Exception, secrets: Sequence[str]) -> str:
-    text = redacted(str(error) or type(error).__name__)
-    for word in secrets:
-        text = text.replace(word, "***")
+    text = redacted_url(str(error) or type(error).__name__)
+    for secret in secrets:
+        text = text.replace(secret, "***")
     text = " ".join(text.split())
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+    return text if len(text) <= _MAX_LENGTH else f"{text[:_MAX_LENGTH]}…"

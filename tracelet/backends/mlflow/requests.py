@@ -1,9 +1,9 @@
-"""How our requests reach the tracking server: signed in, and given up after seconds instead of minutes.
+"""Sign in our requests to the tracking server, and make them fail after seconds instead of minutes.
 
-MLflow's own door for both is its request auth provider: it is asked for each request, in the thread that makes it, and
-sees where it goes. So credentials reach our server only. And MLflow reads its retries and timeouts (245 s for a closed
-port, 1207 s for a silent one) from the environment at the beginning of each request: our values stand there for that
-moment alone, so that a call of the program, which has MLflow's patience, does not meet them.
+Both use MLflow's request auth provider. MLflow calls it for each request, in the thread of the request, and passes the
+URL, so only our server receives the credentials. MLflow reads its retries and timeouts (245 s for a closed port, 1207 s
+for a silent one) from the environment at the start of each request. Our values are set only for that moment, so the
+program's own calls keep MLflow's values.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from tracelet.backends import environment
 from tracelet.backends.mlflow.config import MlflowConfig
-from tracelet.backends.mlflow.store import knock
+from tracelet.backends.mlflow.store import ping
 from tracelet.errors import BackendUnavailable
 
 _AUTH = "MLFLOW_TRACKING_AUTH"
@@ -25,7 +25,7 @@ _QUIET = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true", "MLFLOW_ENABLE_ARTIF
 
 
 class Access:
-    """From `open` to `close`, for the server at `uri`; a database or a folder has nothing to do with it."""
+    """Control requests to the server at `uri` from `open` to `close`. Does nothing for a database or a folder."""
 
     def __init__(self, uri: str, config: MlflowConfig, timeout: float | None = None) -> None:
         self._base = urlsplit(uri)
@@ -52,42 +52,43 @@ class Access:
 
     @contextlib.contextmanager
     def for_program(self) -> Iterator[None]:
-        """The program's own calls to our server carry the credentials of our `config`, where it has any."""
-        with environment.borrowed(_AUTH, self._name) if self._headers else contextlib.nullcontext():
+        """Sign in the program's own calls to our server with the credentials of our `config`, if it has any."""
+        with environment.overridden(_AUTH, self._name) if self._headers else contextlib.nullcontext():
             yield
 
     @contextlib.contextmanager
-    def impatient(self, size: int = 0) -> Iterator[None]:
-        """Requests of this thread inside the block are tried once; `size`: the bytes of the largest upload."""
+    def fail_fast(self, size: int = 0) -> Iterator[None]:
+        """Send requests of this thread without retries. `size`: the bytes of the largest upload."""
         with contextlib.ExitStack() as undo:
             for name, value in _QUIET.items():
-                if environment.before(name) is None:
-                    undo.enter_context(environment.borrowed(name, value))
+                if environment.original(name) is None:
+                    undo.enter_context(environment.overridden(name, value))
             if self.is_http and not hasattr(self._calling, "window"):
-                self._calling.window = _Window(self._wanted(size))
+                self._calling.window = _Window(self._variables(size))
                 undo.callback(self._leave)
                 self._calling.window.open()
             yield
 
-    def wait(self) -> float | None:
-        """For how long a server that throttles wants to be left alone."""
+    def retry_after(self) -> float | None:
+        """Return the seconds to pause if the server throttles; else None."""
         try:
-            knock(self._base.geturl())
+            ping(self._base.geturl())
         except BackendUnavailable as error:
             return error.retry_after
         return None
 
-    def _wanted(self, size: int) -> dict[str, str]:
-        timeout = max(1, round(self._timeout + size / 1e6))  # a megabyte a second is slow
-        wanted = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(timeout)}
-        return {name: value for name, value in wanted.items() if environment.before(name) is None} | {_AUTH: self._name}
+    def _variables(self, size: int) -> dict[str, str]:
+        timeout = max(1, round(self._timeout + size / 1e6))  # assumes at least a megabyte per second
+        limits = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(timeout)}
+        unset = {name: value for name, value in limits.items() if environment.original(name) is None}
+        return unset | {_AUTH: self._name}
 
     def _leave(self) -> None:
         self._calling.window.close()
         del self._calling.window
 
     def __call__(self, request: Any) -> Any:
-        """Sign a request; by now MLflow has read its environment, and reads it again for the next one."""
+        """Sign a request. MLflow has read the environment, and reads it again for the next request."""
         window = getattr(self._calling, "window", None)
         if window is not None:
             window.close()
@@ -95,7 +96,7 @@ class Access:
         if self._headers and self._is_ours(request.url):
             request.headers.update(self._headers)
             return request
-        return _as_before(request)
+        return _default_auth(request)
 
     def _is_ours(self, url: str) -> bool:
         parts, path = urlsplit(url), self._base.path.rstrip("/") + "/"
@@ -103,7 +104,7 @@ class Access:
 
 
 class _Provider:
-    """What MLflow's registry keeps."""
+    """The entry in MLflow's registry of auth providers."""
 
     def __init__(self, name: str, access: Access) -> None:
         self._name, self._access = name, access
@@ -116,7 +117,7 @@ class _Provider:
 
 
 class _Window:
-    """The moment in which MLflow reads our values from the environment."""
+    """Set our values in the environment while MLflow reads it."""
 
     def __init__(self, values: Mapping[str, str]) -> None:
         self._values, self._is_open = values, False
@@ -124,13 +125,13 @@ class _Window:
     def open(self) -> None:
         if not self._is_open:
             for name, value in self._values.items():
-                environment.borrow(name, value)
+                environment.override(name, value)
         self._is_open = True
 
     def close(self) -> None:
         if self._is_open:
             for name in self._values:
-                environment.give_back(name)
+                environment.restore(name)
         self._is_open = False
 
 
@@ -148,18 +149,18 @@ def _host(parts: Any) -> tuple[str | None, int]:
     return parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
 
 
-def _as_before(request: Any) -> Any:
-    """What would have happened to the request without us: the user's own provider, the address's user, or .netrc."""
+def _default_auth(request: Any) -> Any:
+    """Sign a request as without tracelet: by the user's own provider, the user in the URL, or .netrc."""
     from requests.auth import HTTPBasicAuth
     from requests.utils import get_auth_from_url, get_netrc_auth
 
-    theirs = environment.before(_AUTH)
-    if theirs:
+    provider = environment.original(_AUTH)
+    if provider:
         from mlflow.tracking.request_auth.registry import fetch_auth
 
-        auth = fetch_auth(theirs)
+        auth = fetch_auth(provider)
         auth = HTTPBasicAuth(*auth) if isinstance(auth, tuple) else auth
         return auth(request) if auth is not None else request
-    told = get_auth_from_url(request.url)
-    pair = told if any(told) else get_netrc_auth(request.url)
+    from_url = get_auth_from_url(request.url)
+    pair = from_url if any(from_url) else get_netrc_auth(request.url)
     return HTTPBasicAuth(*pair)(request) if pair else request

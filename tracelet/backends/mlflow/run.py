@@ -1,4 +1,4 @@
-"""The MLflow run that the records go to: found or begun, and how it ends."""
+"""Find, create and end the MLflow run for the records."""
 
 from __future__ import annotations
 
@@ -10,23 +10,36 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from tracelet.backends.base import Status
 from tracelet.backends.mlflow.config import MlflowConfig
 from tracelet.backends.mlflow.errors import is_missing
 from tracelet.backends.mlflow.store import Store, artifacts_beside, prepare
 from tracelet.backends.mlflow.values import clean, file_key, key_of, name_tags
+from tracelet.backends.notes import read_note, write_note
 from tracelet.errors import BackendUnavailable
 from tracelet.records import RunInfo
 
 _RUN_TAG = "tracelet.run_id"
 _NOTE = "mlflow.json"
 _STATUS: Mapping[Status, str] = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
-_TALKATIVE = ("alembic", "mlflow", None)
+_LOGGERS = ("alembic", "mlflow", None)
+
+
+class _Note(msgspec.Struct):
+    """The content of `mlflow.json` in the run's folder."""
+
+    run_id: str
+    owned: bool
 
 
 class Target:
-    """A client and a run. `owned`: begun by us, now or in an earlier session, and so ours to end. `known`: it is the
-    one that an earlier session wrote to."""
+    """A client and a run.
+
+    `owned`: tracelet started the run, now or in an earlier session, so tracelet ends it. `known`: an earlier session
+    wrote to the same run.
+    """
 
     def __init__(self, client: Any, run: Any, *, owned: bool, known: bool) -> None:
         self.client, self.run, self.owned, self.known = client, run, owned, known
@@ -38,140 +51,135 @@ class Target:
             self.client.set_terminated(self.id, _STATUS[status])
 
 
-def connect(place: Store, info: RunInfo, config: MlflowConfig) -> Target:
-    """The program's own active run; else the run of an earlier session; else a new one. MLflow's own errors leave."""
+def connect(store: Store, info: RunInfo, config: MlflowConfig) -> Target:
+    """Use the program's own active run, the run of an earlier session, or a new one. Raises MLflow's own errors."""
     from mlflow import MlflowClient
 
-    with _silence():  # a new store tells of each of its forty migrations
-        prepare(place)
-        client = MlflowClient(tracking_uri=place.uri)
-    told, known = _recall(Path(info.folder)), True
-    if told is None and place.run_id and not config.nested:
-        run = client.get_run(place.run_id)
-        owned = not place.active and run.info.status != "RUNNING"  # `mlflow run` ends what it began
+    with _silence():  # a new store logs each of its forty migrations
+        prepare(store)
+        client = MlflowClient(tracking_uri=store.uri)
+    note, known = read_note(Path(info.folder) / _NOTE, _Note), True
+    if note is None and store.run_id and not config.nested:
+        run = client.get_run(store.run_id)
+        owned = not store.active and run.info.status != "RUNNING"  # `mlflow run` ends its own run
     else:
-        run, owned = _earlier(client, told), True if told is None else told["owned"]
+        run, owned = _earlier_run(client, note), True if note is None else note.owned
         if run is None:
-            run, known = _find_or_create(client, place, info, config)
-            known = known and told is None
+            run, known = _find_or_create(client, store, info, config)
+            known = known and note is None
     if owned and run.info.status != "RUNNING":
         client.update_run(run.info.run_id, status="RUNNING")
-    _remember(Path(info.folder), run.info.run_id, owned)
+    _save_note(Path(info.folder), run.info.run_id, owned)
     return Target(client, run, owned=owned, known=known)
 
 
-def _earlier(client: Any, told: Mapping[str, Any] | None) -> Any:
+def _earlier_run(client: Any, note: _Note | None) -> Any:
     from mlflow.exceptions import MlflowException
 
-    if told is None:
+    if note is None:
         return None
     try:
-        return client.get_run(told["run_id"])
+        return client.get_run(note.run_id)
     except MlflowException as error:
-        if is_missing(error):  # another server by now
+        if is_missing(error):  # the server is another one than before
             return None
         raise
 
 
-def _find_or_create(client: Any, place: Store, info: RunInfo, config: MlflowConfig) -> tuple[Any, bool]:
-    """The run, and whether it was there."""
-    experiment_id = _experiment(client, place, info, config)
-    # A run that was begun, and the answer of which, or the note, was lost.
+def _find_or_create(client: Any, store: Store, info: RunInfo, config: MlflowConfig) -> tuple[Any, bool]:
+    """Return the run, and True if it existed."""
+    experiment_id = _experiment(client, store, info, config)
+    # The run exists already if an earlier session lost the server's answer, or its note.
     query = f"tags.`{_RUN_TAG}` = '{info.run_id}'"
     for run in client.search_runs([experiment_id], query, max_results=1):
         return run, True
-    tags = _tags(place, info, config)
-    begun = round(info.created * 1000) if info.created else None
-    made = client.create_run(experiment_id, start_time=begun, tags=tags, run_name=config.run_name or info.name)
-    return made, False
+    tags = _tags(store, info, config)
+    start_time = round(info.created * 1000) if info.created else None
+    run = client.create_run(experiment_id, start_time=start_time, tags=tags, run_name=config.run_name or info.name)
+    return run, False
 
 
-def _experiment(client: Any, place: Store, info: RunInfo, config: MlflowConfig) -> str:
+def _experiment(client: Any, store: Store, info: RunInfo, config: MlflowConfig) -> str:
     from mlflow.exceptions import MlflowException
 
     name = config.experiment_name or info.project
     if name is None:
-        if place.experiment_name is None:
-            return place.experiment_id or "0"
-        name = place.experiment_name
-    found = client.get_experiment_by_name(name)
-    if found is None:
+        if store.experiment_name is None:
+            return store.experiment_id or "0"
+        name = store.experiment_name
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
         try:
-            return str(client.create_experiment(name, artifact_location=_location(place, name, config)))
+            return str(client.create_experiment(name, artifact_location=_location(store, name, config)))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another rank was faster
                 raise
-            found = client.get_experiment_by_name(name)
-    if found.lifecycle_stage != "active":
-        advice = f"MlflowClient().restore_experiment({found.experiment_id!r}) brings it back"
+            experiment = client.get_experiment_by_name(name)
+    if experiment.lifecycle_stage != "active":
+        advice = f"restore it with MlflowClient().restore_experiment({experiment.experiment_id!r})"
         raise BackendUnavailable(f"mlflow: the experiment {name!r} was deleted; {advice}, or choose another name")
-    return str(found.experiment_id)
+    return str(experiment.experiment_id)
 
 
-def _location(place: Store, name: str, config: MlflowConfig) -> str | None:
-    """Beside a SQLite file: MLflow's own default is wherever the program stands just then."""
-    if config.artifact_location is not None or place.database is None:
+def _location(store: Store, name: str, config: MlflowConfig) -> str | None:
+    """Return a folder beside a SQLite file. MLflow's own default is relative to the current working directory."""
+    if config.artifact_location is not None or store.database is None:
         return config.artifact_location
-    return (artifacts_beside(place.database) / file_key(name).replace("/", "_")).as_uri()
+    return (artifacts_beside(store.database) / file_key(name).replace("/", "_")).as_uri()
 
 
-def _tags(place: Store, info: RunInfo, config: MlflowConfig) -> dict[str, str]:
-    """MLflow's own about user, source and git, and what the user said about the run."""
+def _tags(store: Store, info: RunInfo, config: MlflowConfig) -> dict[str, str]:
+    """Return MLflow's own tags (user, source, git) and the user's settings for the run."""
     from mlflow.tracking.context.registry import resolve_tags
 
-    given = config.tags
-    words = _split(info.tags) | (given if isinstance(given, dict) else _split(given or ()))
+    configured = config.tags if isinstance(config.tags, dict) else _split(config.tags or ())
+    values = _split(info.tags) | configured
     if info.group:
-        words["group"] = info.group
-    made = _named(words)
-    note = config.description or info.notes
-    parent = config.parent_run_id or (place.run_id if config.nested else None)
-    own = {"mlflow.note.content": note, "mlflow.parentRunId": parent, _RUN_TAG: info.run_id}
-    return dict(resolve_tags(made | {key: clean(value) for key, value in own.items() if value}))
+        values["group"] = info.group
+    tags = _named(values)
+    description = config.description or info.notes
+    parent = config.parent_run_id or (store.run_id if config.nested else None)
+    own = {"mlflow.note.content": description, "mlflow.parentRunId": parent, _RUN_TAG: info.run_id}
+    return dict(resolve_tags(tags | {key: clean(value) for key, value in own.items() if value}))
 
 
-def word_tags(words: Iterable[str]) -> dict[str, str]:
-    """The run tags of words: `word=value` is the tag `word`, a word alone is `true`."""
-    return _named(_split(words))
+def run_tags(tags: Iterable[str]) -> dict[str, str]:
+    """Convert tags to MLflow's: `name=value` becomes the tag `name`; a name alone has the value `true`."""
+    return _named(_split(tags))
 
 
-def _split(words: Iterable[str]) -> dict[str, str]:
-    return dict(word.partition("=")[::2] for word in words)
+def _split(tags: Iterable[str]) -> dict[str, str]:
+    return dict(tag.partition("=")[::2] for tag in tags)
 
 
-def _named(words: Mapping[str, str]) -> dict[str, str]:
-    made: dict[str, str] = {}
-    for word, value in words.items():
-        key = key_of(word)
-        made[key] = clean(value or "true")
-        made |= dict(name_tags(key, word)) if key != word else {}
-    return made
+def _named(values: Mapping[str, str]) -> dict[str, str]:
+    tags: dict[str, str] = {}
+    for name, value in values.items():
+        key = key_of(name)
+        tags[key] = clean(value or "true")
+        tags |= dict(name_tags(key, name)) if key != name else {}
+    return tags
 
 
-def _remember(folder: Path, run_id: str, owned: bool) -> None:
-    """For whoever delivers the rest of the journal."""
+def _save_note(folder: Path, run_id: str, owned: bool) -> None:
+    """Save the run id for a later delivery of the journal."""
     if folder.is_dir():
-        (folder / _NOTE).write_text(json.dumps({"run_id": run_id, "owned": owned}), encoding="utf-8")
-
-
-def _recall(folder: Path) -> dict[str, Any] | None:
-    note = folder / _NOTE
-    return dict(json.loads(note.read_text(encoding="utf-8"))) if note.exists() else None
+        write_note(folder / _NOTE, json.dumps({"run_id": run_id, "owned": owned}).encode())
 
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """No INFO lines of this thread, wherever the program's logging would show them."""
+    """Suppress INFO lines of this thread in the handlers of the program's logging."""
     thread = threading.get_ident()
 
-    def quiet(record: logging.LogRecord) -> bool:
+    def accepts(record: logging.LogRecord) -> bool:
         return record.thread != thread or record.levelno > logging.INFO
 
-    handlers = [handler for name in _TALKATIVE for handler in logging.getLogger(name).handlers]
+    handlers = [handler for name in _LOGGERS for handler in logging.getLogger(name).handlers]
     for handler in handlers:
-        handler.addFilter(quiet)
+        handler.addFilter(accepts)
     try:
         yield
     finally:
         for handler in handlers:
-            handler.removeFilter(quiet)
+            handler.removeFilter(accepts)

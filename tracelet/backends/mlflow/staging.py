@@ -1,6 +1,6 @@
-"""What a record that is no number becomes in a run's artifacts. No MLflow import.
+"""Convert records that are no numbers to artifact files, without importing MLflow.
 
-`images/` is MLflow's own image view; everything else of ours lies below `tracelet/<kind>/<tag>/`.
+`images/` is for MLflow's image view; other files are below `tracelet/<kind>/<tag>/`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import msgspec
 from tracelet.backends.mlflow.values import artifact_path, digest, file_key, image_stem, stem, strict
 from tracelet.backends.presentation import (
     alert_page,
-    content,
+    artifact_files,
     curve_png,
-    entries,
-    files,
     histogram_facts,
     histogram_png,
+    read_payload,
+    record_files,
 )
 from tracelet.records import (
     Alert,
@@ -39,13 +39,13 @@ from tracelet.records import (
     shown_step,
 )
 
-_VIEWED = ("png", "webp")
-_THUMBNAIL = 256
-_SMALL = 32 * 1024
+_VIEW_FORMATS = ("png", "webp")
+_THUMBNAIL_SIZE = 256
+_SMALL_BYTES = 32 * 1024
 
 
 class Stage:
-    """A folder with what is to be uploaded, under the paths that it will have."""
+    """A folder of files to upload, with their paths in the run."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -54,33 +54,33 @@ class Stage:
         self.largest = 0
 
     def put(self, record: Record) -> list[str]:
-        """Lay out the files of a record; gives the tags whose file keys were made.
+        """Write the files of a record, and return its tag if the file key differs.
 
         Raises:
-            OSError, ValueError: a payload is gone, or is not what it should be.
+            OSError, ValueError: a payload is missing or invalid.
         """
         match record:
             case Artifact():
                 self._artifact(record)
                 return []
             case Alert():
-                place = f"tracelet/alert/{stem(record.title, 0, record.wall_time, record.level, record.text)}"
-                self._link(f"{place}.md", alert_page(record).encode("utf-8", "backslashreplace"))
-                self._write(f"{place}.facts.json", msgspec.structs.asdict(record))
-            case Image(data=data, format=form) if form in _VIEWED:
-                self._view(file_key(record.tag), record, form, content(data))
+                path = f"tracelet/alert/{stem(record.title, 0, record.wall_time, record.level, record.text)}"
+                self._link(f"{path}.md", alert_page(record).encode("utf-8", "backslashreplace"))
+                self._write(f"{path}.facts.json", msgspec.structs.asdict(record))
+            case Image(data=data, format=form) if form in _VIEW_FORMATS:
+                self._view(file_key(record.tag), record, form, read_payload(data))
             case Image(data=data):
                 self._files(record)
-                self._view(file_key(record.tag), record, "png", _as_png(content(data)))
+                self._view(file_key(record.tag), record, "png", _as_png(read_payload(data)))
             case Histogram():
-                self._picture(record, "histograms", histogram_png(record))
-                self._write(self._place(record) + ".json", histogram_facts(record, shown_step(record.step)))
+                self._chart(record, "histograms", histogram_png(record))
+                self._write(self._path(record) + ".json", histogram_facts(record, shown_step(record.step)))
             case PRCurve():
-                self._picture(record, "pr_curves", curve_png(record))
-                self._write(self._place(record) + ".json", _facts(record))
+                self._chart(record, "pr_curves", curve_png(record))
+                self._write(self._path(record) + ".json", _facts(record))
             case Text(text=text):
-                self._link(self._place(record) + ".md", text.encode("utf-8", "backslashreplace"))
-                self._write(self._place(record) + ".facts.json", _facts(record))
+                self._link(self._path(record) + ".md", text.encode("utf-8", "backslashreplace"))
+                self._write(self._path(record) + ".facts.json", _facts(record))
             case Table():
                 self._table(record)
             case _:
@@ -97,45 +97,45 @@ class Stage:
     def is_empty(self) -> bool:
         return not any(self.folder.iterdir())
 
-    def _place(self, record: Any) -> str:
+    def _path(self, record: Any) -> str:
         step = shown_step(record.step)
-        mark = digest(json.dumps(msgspec.to_builtins(record), default=str, sort_keys=True))
-        return f"tracelet/{kind(record)}/{file_key(record.tag)}/{stem(record.tag, step, record.wall_time, mark)}"
+        identity = digest(json.dumps(msgspec.to_builtins(record), default=str, sort_keys=True))
+        return f"tracelet/{kind(record)}/{file_key(record.tag)}/{stem(record.tag, step, record.wall_time, identity)}"
 
     def _view(self, key: str, record: Any, form: str, data: bytes) -> None:
-        """A picture, and the small copy without which the view shows nothing."""
+        """Write an image and a small copy, without which the image view is empty."""
         self.images = True
         name = image_stem(key, shown_step(record.step), record.wall_time, digest(f"{record.tag} {data!r}"))
         self._link(f"images/{name}.{form}", data)
-        small, small_form = (data, form) if len(data) <= _SMALL else (_thumbnail(data), "webp")
+        small, small_form = (data, form) if len(data) <= _SMALL_BYTES else (_thumbnail(data), "webp")
         self._link(f"images/{name}+compressed.{small_form}", small)
 
-    def _picture(self, record: Any, group: str, data: bytes) -> None:
+    def _chart(self, record: Any, group: str, data: bytes) -> None:
         self._view(f"{group}/{file_key(record.tag)}", record, "png", data)
 
     def _table(self, record: Table) -> None:
-        """As `mlflow.load_table` and the table view read it; where that loses a NaN, the exact rows beside it."""
-        told = json.loads(content(record.data))
-        place = self._place(record)
-        rows = {"columns": [str(name) for name in told["columns"]], "data": [list(row) for row in told["rows"]]}
+        """Write a table for `mlflow.load_table` and the table view. If that loses a NaN, the facts have exact rows."""
+        table = json.loads(read_payload(record.data))
+        path = self._path(record)
+        rows = {"columns": [str(name) for name in table["columns"]], "data": [list(row) for row in table["rows"]]}
         readable = strict(rows)
-        self._write(f"{place}.json", readable)
-        self._write(f"{place}.facts.json", _facts(record) | ({} if readable == rows else {"rows": rows["data"]}))
-        self.tables.append(f"{place}.json")
+        self._write(f"{path}.json", readable)
+        self._write(f"{path}.facts.json", _facts(record) | ({} if readable == rows else {"rows": rows["data"]}))
+        self.tables.append(f"{path}.json")
 
     def _files(self, record: Any) -> None:
-        payloads, facts = files(record)
-        place, stored = self._place(record), {}
-        for at, (name, data) in enumerate(payloads.items()):
+        payloads, facts = record_files(record)
+        base, stored = self._path(record), {}
+        for index, (name, data) in enumerate(payloads.items()):
             suffix = Path(name).suffix or _suffix(record)
-            path = f"{place}{suffix}" if len(payloads) == 1 else f"{place}/{artifact_path(f'{at}-{Path(name).name}')}"
+            path = f"{base}{suffix}" if len(payloads) == 1 else f"{base}/{artifact_path(f'{index}-{Path(name).name}')}"
             self._link(path, data)
             stored[path.rpartition("/")[2]] = name
-        self._write(f"{place}.facts.json", facts | {"kind": kind(record), "files": stored})
+        self._write(f"{base}.facts.json", facts | {"kind": kind(record), "files": stored})
 
     def _artifact(self, artifact: Artifact) -> None:
         stored = {}
-        for name, data in entries(artifact).items():
+        for name, data in artifact_files(artifact).items():
             path = artifact_path(name)
             self._link(path, data)
             stored[path] = name
@@ -150,22 +150,22 @@ class Stage:
         self._link(path, json.dumps(value, indent=1, default=str).encode())
 
     def _link(self, path: str, data: Payload) -> None:
-        place = self.folder / path
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.unlink(missing_ok=True)
+        file = self.folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.unlink(missing_ok=True)
         if isinstance(data, bytes):
-            place.write_bytes(data)
+            file.write_bytes(data)
         else:
             try:
-                os.link(data.path, place)  # a large model need not be copied a second time
+                os.link(data.path, file)  # avoids a second copy of a large model
             except OSError:
-                shutil.copyfile(data.path, place)
-        self.largest = max(self.largest, place.stat().st_size)
+                shutil.copyfile(data.path, file)
+        self.largest = max(self.largest, file.stat().st_size)
 
 
 def _facts(record: Any) -> dict[str, Any]:
-    told: Mapping[str, Any] = msgspec.structs.asdict(record)
-    return {name: value for name, value in told.items() if name != "data"} | {"step": shown_step(record.step)}
+    fields: Mapping[str, Any] = msgspec.structs.asdict(record)
+    return {name: value for name, value in fields.items() if name != "data"} | {"step": shown_step(record.step)}
 
 
 def _suffix(record: Any) -> str:
@@ -174,16 +174,16 @@ def _suffix(record: Any) -> str:
 
 
 def _thumbnail(data: bytes) -> bytes:
-    image = _opened(data)
-    image.thumbnail((_THUMBNAIL, _THUMBNAIL))
-    return _saved(image, "WEBP")
+    image = _decode(data)
+    image.thumbnail((_THUMBNAIL_SIZE, _THUMBNAIL_SIZE))
+    return _encode(image, "WEBP")
 
 
 def _as_png(data: bytes) -> bytes:
-    return _saved(_opened(data), "PNG")
+    return _encode(_decode(data), "PNG")
 
 
-def _opened(data: bytes) -> Any:
+def _decode(data: bytes) -> Any:
     from PIL import Image as Pillow
 
     image = Pillow.open(io.BytesIO(data))
@@ -191,7 +191,7 @@ def _opened(data: bytes) -> Any:
     return image
 
 
-def _saved(image: Any, form: str) -> bytes:
-    out = io.BytesIO()
-    image.convert("RGBA" if image.mode in ("RGBA", "LA", "P", "PA") else "RGB").save(out, form)
-    return out.getvalue()
+def _encode(image: Any, form: str) -> bytes:
+    buffer = io.BytesIO()
+    image.convert("RGBA" if image.mode in ("RGBA", "LA", "P", "PA") else "RGB").save(buffer, form)
+    return buffer.getvalue()

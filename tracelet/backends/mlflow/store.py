@@ -1,4 +1,4 @@
-"""Which store, and what the program's own MLflow stood at when the backend was made."""
+"""Find the tracking store, and read the state of the program's own MLflow when the backend is created."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import importlib.util
 import os
 import re
-import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,10 @@ from urllib.parse import urlsplit
 import msgspec
 
 from tracelet.backends import environment
-from tracelet.backends.addresses import redacted
-from tracelet.backends.http import THROTTLED, retry_after_seconds
+from tracelet.backends.http import THROTTLED, request
 from tracelet.backends.mlflow.config import MlflowConfig
 from tracelet.errors import BackendUnavailable
+from tracelet.redaction import redacted_url
 
 NOT_INSTALLED = 'not installed: pip install "tracelet[mlflow]"'
 _NO_SQL = (
@@ -30,8 +29,10 @@ _DATABASES = ("sqlite", "mysql", "postgresql", "mssql")
 
 
 class Store(msgspec.Struct, frozen=True, kw_only=True):
-    """`uri` is absolute. `run_id`: the run that the program had begun (`active`), or that MLFLOW_RUN_ID names;
-    `experiment_id`, `experiment_name`: the experiment that it had chosen.
+    """A tracking store and the program's own choices in it. `uri` is absolute.
+
+    `run_id` is the program's running run (`active`), or the run in MLFLOW_RUN_ID. `experiment_id` and
+    `experiment_name` are the program's experiment.
     """
 
     uri: str
@@ -46,33 +47,33 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def database(self) -> Path | None:
-        """The file of a SQLite store."""
-        found = _SQLITE.fullmatch(self.uri)
-        return Path(found[2]) if found and found[2].startswith("/") else None
+        """The file of a SQLite store; None for any other."""
+        match = _SQLITE.fullmatch(self.uri)
+        return Path(match[2]) if match and match[2].startswith("/") else None
 
 
-def look(config: MlflowConfig) -> Store:
-    """Taken when the backend is made: the program may change its working directory before the run is opened."""
+def resolve(config: MlflowConfig) -> Store:
+    """Return the store. Call it early, because the program may change its working directory before the run opens."""
     default = absolute("sqlite:///mlflow.db")
-    env = environment.before("MLFLOW_TRACKING_URI")
+    env = environment.original("MLFLOW_TRACKING_URI")
     mlflow: Any = sys.modules.get("mlflow")
-    if mlflow is not None and hasattr(mlflow, "active_run"):  # not one that another thread is importing
+    if mlflow is not None and hasattr(mlflow, "active_run"):  # otherwise another thread is still importing it
         active, experiment = mlflow.active_run(), mlflow.tracking.fluent._active_experiment_id
-        # Where nobody chose one, older MLflow has its file store: not for us, unless the program's run is in it.
-        chosen = mlflow.is_tracking_uri_set() or active is not None
-        current = absolute(mlflow.get_tracking_uri()) if chosen else default
+        # If no URI is set, older releases use their file store. Ignore it unless the program's run is in it.
+        is_set = mlflow.is_tracking_uri_set() or active is not None
+        current = absolute(mlflow.get_tracking_uri()) if is_set else default
     else:
         current, active, experiment = absolute(env) if env else default, None, None
-    wanted = config.backend_url or config.tracking_uri
-    uri = absolute(wanted) if wanted else current
-    if uri != current:  # what the program had chosen is in another store
+    configured = config.backend_url or config.tracking_uri
+    uri = absolute(configured) if configured else current
+    if uri != current:  # the program's run and experiment are in another store
         return Store(uri=uri)
     return Store(
         uri=uri,
-        run_id=active.info.run_id if active else environment.before("MLFLOW_RUN_ID"),
+        run_id=active.info.run_id if active else environment.original("MLFLOW_RUN_ID"),
         active=active is not None,
-        experiment_id=experiment or environment.before("MLFLOW_EXPERIMENT_ID"),
-        experiment_name=None if experiment else environment.before("MLFLOW_EXPERIMENT_NAME"),
+        experiment_id=experiment or environment.original("MLFLOW_EXPERIMENT_ID"),
+        experiment_name=None if experiment else environment.original("MLFLOW_EXPERIMENT_NAME"),
     )
 
 
@@ -80,64 +81,61 @@ _SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///)([^?]+)(\?.*)?")
 
 
 def absolute(uri: str) -> str:
-    """A tracking URI that means the same from every working directory."""
-    found = _SQLITE.fullmatch(uri)
-    if found:
-        return f"{found[1]}{Path(found[2]).absolute() if found[2] != ':memory:' else found[2]}{found[3] or ''}"
+    """Make the path in a tracking URI absolute."""
+    match = _SQLITE.fullmatch(uri)
+    if match:
+        return f"{match[1]}{Path(match[2]).absolute() if match[2] != ':memory:' else match[2]}{match[3] or ''}"
     if "://" in uri or uri.startswith(("file:", "databricks", "uc")) or not uri:
         return uri.rstrip("/") if uri.startswith("http") else uri
     return str(Path(uri).absolute())
 
 
-def check(place: Store) -> None:
-    """Whether there is anything to connect to: MLflow itself would ask a dead host for minutes.
+def check(store: Store) -> None:
+    """Check packages and the server first, because MLflow itself would retry a dead host for minutes.
 
     Raises:
-        BackendUnavailable: what is missing, and what to do.
+        BackendUnavailable: a package is missing, or the server does not answer.
     """
     if importlib.util.find_spec("mlflow") is None:
         raise BackendUnavailable(f"mlflow: {NOT_INSTALLED}")
-    if place.uri.split(":")[0].split("+")[0] in _DATABASES and importlib.util.find_spec("sqlalchemy") is None:
+    if store.uri.split(":")[0].split("+")[0] in _DATABASES and importlib.util.find_spec("sqlalchemy") is None:
         raise BackendUnavailable(f"mlflow: {_NO_SQL}")
-    if place.is_http:
-        knock(place.uri)
+    if store.is_http:
+        ping(store.uri)
 
 
-def knock(uri: str) -> None:
-    """Ask the server whether it is there; any answer will do, but one that wants to be left alone.
+def ping(uri: str) -> None:
+    """Check that the server answers, with any status except a throttling one.
 
     Raises:
-        BackendUnavailable: it is not, and what is wrong with it.
+        BackendUnavailable: the server does not answer, or throttles.
     """
-    import urllib.error  # here: an HTTP client takes as long to import as the rest of the backend
-    import urllib.request
+    import urllib.error  # here: loads slowly
 
     parts = urlsplit(uri)
     port = f":{parts.port}" if parts.port else ""
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    trouble, wait = None, None
+    reason, retry_after = None, None
     try:
-        with urllib.request.urlopen(f"{parts.scheme}://{host}{port}{parts.path}/health", timeout=_PROBE_TIMEOUT):
-            return
-    except urllib.error.HTTPError as error:
-        with error:
-            if error.code in THROTTLED:
-                trouble, wait = f"{error.code} {error.reason}", retry_after_seconds(error.headers.get("Retry-After"))
+        response = request(f"{parts.scheme}://{host}{port}{parts.path}/health", _PROBE_TIMEOUT)
+        if response.status in THROTTLED:
+            reason, retry_after = f"{response.status} {response.reason}", response.retry_after
     except urllib.error.URLError as error:
-        # A certificate is MLflow's to judge (MLFLOW_TRACKING_INSECURE_TLS, ...).
-        trouble = None if "CERTIFICATE" in str(error.reason) else str(error.reason)
+        # MLflow checks certificates itself (MLFLOW_TRACKING_INSECURE_TLS, ...).
+        reason = None if "CERTIFICATE" in str(error.reason) else str(error.reason)
     except (OSError, ValueError) as error:
-        trouble = "no answer in time" if isinstance(error, socket.timeout) else str(error)
-    if trouble is not None:
-        raise BackendUnavailable(f"mlflow: {redacted(uri)} does not answer: {trouble}", retry_after=wait)
+        reason = "no answer in time" if isinstance(error, TimeoutError) else str(error)
+    if reason is not None:
+        raise BackendUnavailable(f"mlflow: {redacted_url(uri)} does not answer: {reason}", retry_after=retry_after)
 
 
-def prepare(place: Store) -> None:
-    """Make a new SQLite store, the artifacts of its default experiment beside it and not where the program stands.
+def prepare(store: Store) -> None:
+    """Create a missing SQLite store, with the artifacts of its default experiment beside it.
 
-    Aside, and put in place in one step: a kill in the middle leaves no half-made tables, and of several ranks one wins.
+    MLflow's default is the working directory. The file is linked to its path in one step: a kill leaves no incomplete
+    tables, and only one of several ranks creates it.
     """
-    path = place.database
+    path = store.database
     if path is None or path.exists():
         return
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
@@ -145,13 +143,13 @@ def prepare(place: Store) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
-        store = SqlAlchemyStore(f"sqlite:///{draft}", str(artifacts_beside(path)))
-        store.engine.dispose()
+        tables = SqlAlchemyStore(f"sqlite:///{draft}", str(artifacts_beside(path)))
+        tables.engine.dispose()
         with contextlib.suppress(FileExistsError):
             os.link(draft, path)
     finally:
-        for made in path.parent.glob(f"{draft.name}*"):
-            made.unlink()
+        for leftover in path.parent.glob(f"{draft.name}*"):
+            leftover.unlink()
 
 
 def artifacts_beside(database: Path) -> Path:

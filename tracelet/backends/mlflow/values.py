@@ -1,4 +1,4 @@
-"""How names, numbers and plain values look in MLflow. Pure functions, no MLflow import."""
+"""Convert names, numbers and plain values for MLflow. Pure functions, without importing MLflow."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 NAME_TAG = "tracelet.name."
 PARAM_TAG = "tracelet.param."
 MAX_KEY = 250
-_MAX_MADE = 200
+_MAX_HASHED = 200
 _MAX_FILE_KEY = 100
 _MAX_PART_BYTES = 200
 _TAG_PIECE = 4000
@@ -23,41 +23,44 @@ _LAST_MS = 253402300799000  # the end of the year 9999
 
 _KEY = re.compile(r"[\w\-.:/ ]+")
 _FILE_KEY = re.compile(r"[A-Za-z0-9_\-./ ]+")
-# How a made name ends; a tag that ends like that by itself is changed too, so that no two tags share a name.
-_MADE = re.compile(r".*-[0-9a-f]{10}", re.DOTALL)
-_PICTURED = ("histograms/", "pr_curves/")
+# The end of a hashed name. If a tag has such an end itself, it is hashed too, so different tags have different names.
+_HASHED = re.compile(r".*-[0-9a-f]{10}", re.DOTALL)
+_CHART_PREFIXES = ("histograms/", "pr_curves/")
 
 
 def key_of(tag: str) -> str:
-    """The name of a metric, a parameter or a tag: as it is where MLflow takes it, else made good with a hash behind.
+    """Return the name of a metric, parameter or tag. If MLflow rejects it, replace characters and append a hash.
 
-    No two tags share a key. A made key is at most 200 characters; the way back is `name_tags`.
+    Different tags have different keys. A hashed key has at most 200 characters; `name_tags` contain the original.
     """
-    if len(tag) <= MAX_KEY and _KEY.fullmatch(tag) and _is_settled(tag):
+    if len(tag) <= MAX_KEY and _KEY.fullmatch(tag) and _is_stable(tag):
         return tag
-    return _made(tag, re.sub(r"[^\w\-.:/ ]", "_", tag), _MAX_MADE)
+    return _hashed(tag, re.sub(r"[^\w\-.:/ ]", "_", tag), _MAX_HASHED)
 
 
 def file_key(tag: str) -> str:
-    """The same for the paths of files, in the letters that MLflow's own image view knows."""
-    if len(tag) <= _MAX_FILE_KEY and _FILE_KEY.fullmatch(tag) and _is_settled(tag) and not tag.startswith(_PICTURED):
+    """Return a file path for a tag, in the characters that MLflow's image view supports. Hash it like `key_of`."""
+    valid = len(tag) <= _MAX_FILE_KEY and _FILE_KEY.fullmatch(tag) and _is_stable(tag)
+    if valid and not tag.startswith(_CHART_PREFIXES):
         return tag
-    return _made(tag, re.sub(r"[^A-Za-z0-9_\-./ ]", "_", tag), _MAX_FILE_KEY)
+    return _hashed(tag, re.sub(r"[^A-Za-z0-9_\-./ ]", "_", tag), _MAX_FILE_KEY)
 
 
-def _is_settled(tag: str) -> bool:
-    """Whether MLflow leaves the name alone: it refuses what a path would simplify, and some of its databases compare
-    without regard to spaces at the end.
+def _is_stable(tag: str) -> bool:
+    """Check if MLflow stores the name unchanged.
+
+    It rejects names that path normalization would change, and some of its databases ignore spaces at the end.
     """
     norm = posixpath.normpath(tag)
     parts = tag.split("/")
-    odd = any(part != part.strip() or part.endswith(".") for part in parts)
-    return norm == tag and not norm.startswith(("..", "/")) and norm != "." and not odd and not _MADE.fullmatch(tag)
+    trimmed = any(part != part.strip() or part.endswith(".") for part in parts)
+    normal = norm == tag and not norm.startswith(("..", "/")) and norm != "."
+    return normal and not trimmed and not _HASHED.fullmatch(tag)
 
 
-def _made(tag: str, letters: str, most: int) -> str:
-    parts = (part.strip(" .") for part in letters.split("/"))
-    text = "/".join(part for part in parts if part)[:most].rstrip(" ./")
+def _hashed(tag: str, readable: str, max_length: int) -> str:
+    parts = (part.strip(" .") for part in readable.split("/"))
+    text = "/".join(part for part in parts if part)[:max_length].rstrip(" ./")
     return f"{text or '_'}-{digest(tag)}"
 
 
@@ -66,89 +69,89 @@ def digest(text: str) -> str:
 
 
 def name_tags(key: str, tag: str) -> Iterator[tuple[str, str]]:
-    """The run tags that tell which tag stands behind a made key: its JSON, in pieces that every server takes."""
+    """Yield run tags with the original of a hashed key: its JSON, in pieces that every server accepts."""
     text = json.dumps(tag)
-    for number, at in enumerate(range(0, len(text), _TAG_PIECE), 1):
-        piece = "" if number == 1 else f".{number}"
-        yield f"{NAME_TAG}{key}{piece}", text[at : at + _TAG_PIECE]
+    for number, start in enumerate(range(0, len(text), _TAG_PIECE), 1):
+        suffix = "" if number == 1 else f".{number}"
+        yield f"{NAME_TAG}{key}{suffix}", text[start : start + _TAG_PIECE]
 
 
 def param_tag(key: str) -> str:
-    """The run tag that holds the value of a parameter that changed."""
+    """Return the run tag for the new value of a parameter."""
     name = PARAM_TAG + key
-    return name if len(name) <= MAX_KEY else f"{name[:_MAX_MADE]}-{digest(key)}"
+    return name if len(name) <= MAX_KEY else f"{name[:_MAX_HASHED]}-{digest(key)}"
 
 
 def weight(text: str) -> int:
-    """The bytes of a text in the JSON of a request."""
+    """Return the maximum bytes of a text in the JSON of a request."""
     return len(text) if text.isascii() and text.isprintable() else 12 * len(text)
 
 
 def clean(text: str) -> str:
-    """A text that every database takes: no NUL, no lone surrogate."""
+    """Escape NUL and lone surrogates, which some databases reject."""
     return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()
 
 
-def param_text(value: Any, most: int) -> str:
-    """A parameter as MLflow shows it, which is `str` of it, in at most `most` characters."""
+def param_text(value: Any, max_length: int) -> str:
+    """Return the text of a parameter like MLflow, by `str`, with at most `max_length` characters."""
     text = clean(str(value))
-    return text if len(text) <= most else text[: most - 1] + "…"
+    return text if len(text) <= max_length else text[: max_length - 1] + "…"
 
 
 def milliseconds(wall_time: float) -> int:
-    """A wall time as MLflow takes it; one that it cannot hold becomes the nearest that it can."""
+    """Convert a wall time for MLflow, limited to its range."""
     if not wall_time > 0:
         return 0
     return _LAST_MS if wall_time * 1000 > _LAST_MS else round(wall_time * 1000)
 
 
 def int64(step: int) -> int:
-    """A step as MLflow takes it; one beyond 64 bits becomes the nearest."""
+    """Limit a step to 64 bits."""
     return min(max(step, _STEPS[0]), _STEPS[1])
 
 
-def is_held(value: float, step: int, wall_time: float) -> bool:
-    """Whether MLflow's SQL stores hold the point as it is, but for parts of a millisecond."""
+def is_exact(value: float, step: int, wall_time: float) -> bool:
+    """Check if MLflow's SQL stores keep the point unchanged, except for fractions of a millisecond."""
     if math.isinf(value) or (value == 0 and math.copysign(1, value) < 0):
         return False
     return _STEPS[0] <= step <= _STEPS[1] and 0 <= wall_time * 1000 <= _LAST_MS
 
 
 def stem(tag: str, step: int, wall_time: float, *more: str) -> str:
-    """The beginning of a file's name: the same for the same record, another for any other."""
-    mark = digest(json.dumps([tag, step, repr(wall_time), *more]))
-    return f"step_{int64(step)}_{milliseconds(wall_time)}_{mark}"
+    """Return the start of a file name. It is the same only for the same record."""
+    identity = digest(json.dumps([tag, step, repr(wall_time), *more]))
+    return f"step_{int64(step)}_{milliseconds(wall_time)}_{identity}"
 
 
-def image_stem(key: str, step: int, wall_time: float, mark: str) -> str:
-    """A file's name as MLflow's image view parses it: key, step, time and a UUID between plus signs."""
-    hexadecimal = hashlib.sha256(f"{key} {step} {wall_time!r} {mark}".encode()).hexdigest()
+def image_stem(key: str, step: int, wall_time: float, identity: str) -> str:
+    """Return a file name that MLflow's image view can parse: key, step, time and a UUID between plus signs."""
+    hexadecimal = hashlib.sha256(f"{key} {step} {wall_time!r} {identity}".encode()).hexdigest()
     uuid = "-".join((hexadecimal[:8], hexadecimal[8:12], hexadecimal[12:16], hexadecimal[16:20], hexadecimal[20:32]))
     return f"{key.replace('/', '~')}+step+{int64(step)}+timestamp+{milliseconds(wall_time)}+{uuid}"
 
 
 def artifact_path(path: str) -> str:
-    """The path of a program's file in the run: as it is where that is safe, else made good with a hash behind.
+    """Return the path of a program's file in the run. If it is not safe, replace characters and append a hash.
 
-    `tracelet/` is ours, and one foreign file right in `images/` would empty MLflow's image view.
+    `tracelet/` is reserved, and one other file directly in `images/` would make MLflow's image view empty.
     """
     parts = PurePosixPath(path.lstrip("/")).parts
-    ours = parts[:1] == ("tracelet",) or (parts[:1] == ("images",) and len(parts) == 2)
-    made = [_part(part, force=ours and at == 0) for at, part in enumerate(parts)]
-    return "/".join(made) or _part(path, force=True)
+    reserved = parts[:1] == ("tracelet",) or (parts[:1] == ("images",) and len(parts) == 2)
+    safe = [_part(part, force=reserved and index == 0) for index, part in enumerate(parts)]
+    return "/".join(safe) or _part(path, force=True)
 
 
 def _part(part: str, *, force: bool) -> str:
-    """One folder's or file's name: "#", "?" and "%" would end or change the path of a request."""
-    bad = re.search(r"[#?%\\\x00-\x1f\x7f\ud800-\udfff]", part) or len(part.encode()) > _MAX_PART_BYTES
-    if not (bad or force or part in ("..", ".")):
+    """Return a safe name of a folder or file: "#", "?" and "%" would end or change the path of a request."""
+    unsafe = re.search(r"[#?%\\\x00-\x1f\x7f\ud800-\udfff]", part) or len(part.encode()) > _MAX_PART_BYTES
+    if not (unsafe or force or part in ("..", ".")):
         return part
     name = PurePosixPath(re.sub(r"[^\w\-. ]", "_", part, flags=re.ASCII)[-_MAX_PART_BYTES + 20 :])
     return f"{name.stem.strip('.') or '_'}-{digest(part)}{name.suffix}"
 
 
 def strict(value: Any) -> Any:
-    """A value for JSON that a browser reads: NaN and the infinities become null."""
+    """Convert a value to JSON that browsers can read: NaN and infinities become null."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):

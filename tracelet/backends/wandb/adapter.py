@@ -1,4 +1,4 @@
-"""Weights & Biases: one record, one row of the run's history (or its config, or an artifact)."""
+"""Weights & Biases: each record becomes a row of the run's history, config, or an artifact."""
 
 from __future__ import annotations
 
@@ -14,28 +14,26 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from tracelet.backends.base import AdoptedArtifact, Backend, Batch, Probe, Status
-from tracelet.backends.wandb.config import KEPT, WandbConfig
+from tracelet.backends.wandb.config import PERSISTENT_KEYS, WandbConfig
 from tracelet.backends.wandb.connect import FLUSH_INTERVAL, Connection, exit_hooks_restorer
 from tracelet.backends.wandb.durability import AlreadyWritten, Durability, Fingerprint, Pending
-from tracelet.backends.wandb.errors import dead_service, end_service, imported, translated
+from tracelet.backends.wandb.errors import dead_service, end_service, import_wandb, translated
 from tracelet.backends.wandb.offline_files import Note, Recording, active_files
-from tracelet.backends.wandb.offline_upload import HandOver
-from tracelet.backends.wandb.places import PLACES
-from tracelet.backends.wandb.probe import adopt, native_capture, probe
+from tracelet.backends.wandb.probe import adopt, native_capture, probe, warn_of_native_capture
 from tracelet.backends.wandb.row_buffer import ROW_SPAN, OpenRows
-from tracelet.backends.wandb.run import OpenRun, is_up
-from tracelet.backends.wandb.server import OFFLINE, secrets
-from tracelet.backends.wandb.transaction_log import TransactionLog, row_count
-from tracelet.backends.wandb.values import tag_word
+from tracelet.backends.wandb.run import SHOWN_AS, OpenRun, is_uploaded
+from tracelet.backends.wandb.server import secrets, wants_offline
+from tracelet.backends.wandb.transaction_log import row_count
+from tracelet.backends.wandb.values import run_tag
 from tracelet.errors import BackendUnavailable
 from tracelet.records import Record, RunInfo, Scalar, Tags, shown_step
-from tracelet.redaction import of_url
+from tracelet.redaction import passwords_in_url
 
 _logger = logging.getLogger("tracelet")
 
-_FLUSH_DEADLINE = 3.0
+_FLUSH_TIMEOUT = 3.0
 _READ_INTERVAL = 1.0
-_LAST_PROBE = 1.0
+_LAST_PROBE_TIMEOUT = 1.0
 
 
 class WandbBackend(Backend):
@@ -43,8 +41,8 @@ class WandbBackend(Backend):
 
     name: ClassVar[str] = "wandb"
     Config = WandbConfig
-    persistent_keys = KEPT
-    shown_as = PLACES
+    persistent_keys = PERSISTENT_KEYS
+    shown_as = SHOWN_AS
     parent_env = ("WANDB_SERVICE",)
     telemetry_off_env: ClassVar[Mapping[str, str]] = {"WANDB_ERROR_REPORTING": "false"}
 
@@ -57,167 +55,158 @@ class WandbBackend(Backend):
         self._folder = Path()
         self._connection: Connection | None = None
         self._recording: Recording | None = None
-        self._known: int | None = None
-        self._after: int | None = None
-        self._ledger = Durability()
-        self._rows = OpenRows(self._ledger.add, self._hand_over, self._send_row)
+        self._recorded_seq: int | None = None
+        self._final_seq: int | None = None
+        self._durability = Durability()
+        self._rows = OpenRows(self._durability.add, self._send_pending, self._send_row)
         self._renamed: dict[str, str] = {}
-        self._read_at = 0.0
+        self._last_read = 0.0
         self._warned = False
 
     def persistent_config(self) -> dict[str, Any]:
-        """With the folder's own path, whatever the working directory is by then."""
-        told = super().persistent_config()
-        return told | {"dir": os.path.abspath(told["dir"]) if told["dir"] else None}
+        """Make `dir` absolute, because a later process has another working directory."""
+        config = super().persistent_config()
+        return config | {"dir": os.path.abspath(config["dir"]) if config["dir"] else None}
 
     def open(self, run: RunInfo) -> None:
-        """Use the program's own run if there is one; otherwise begin, or go on with, the run of `run.run_id`."""
-        self._wandb = wandb = imported()
+        """Use the program's own run if there is one; otherwise start or resume the run for `run.run_id`."""
+        self._wandb = wandb = import_wandb()
         self._folder = Path(run.folder)
         note = Note.load(self._folder)
         note.wait_until_quiet()
-        self._known = note.held() if note.recordings else None
-        known = AlreadyWritten(_beyond(note))
+        self._recorded_seq = note.recorded_seq() if note.recordings else None
+        written = AlreadyWritten(note.unconfirmed_records())
         self._connection = connection = Connection(wandb, self.config, note, lambda: note.save(self._folder))
         with contextlib.ExitStack() as undo, translated():
             undo.callback(exit_hooks_restorer())
-            self._watch_exit(undo)
+            self._register_exit(undo)
             active = wandb.run or wandb.sdk.wandb_setup.singleton().most_recent_active_run
-            native = active or connection.begin(run)
-            self._watch_exit(undo)
+            native = active or connection.start(run)
+            self._register_exit(undo)
             self._owned = active is None
-            self._warn_of_own_capture()
-            self._recording = connection.record(native, begun_here=self._owned)
+            self._warned = self._warned or warn_of_native_capture(wandb)
+            self._recording = connection.record(native, owned=self._owned)
             self._claim(undo)
-            self._run = self._opened(native, known, shared=True)
+            self._run = self._open_run(native, written, shared=True)
             self._undo = undo.pop_all()
 
-    def _warn_of_own_capture(self) -> None:
-        """What wandb itself reads of TensorBoard lands in whatever run there is: only the program can leave it out."""
-        if getattr(self._wandb, "patched", {}).get("tensorboard") and not self._warned:
-            self._warned = True
-            _logger.warning(
-                "tracelet: wandb's own capture of TensorBoard is on: each point arrives twice in this run. "
-                "Leave sync_tensorboard=True and wandb.tensorboard.patch() out"
-            )
-
-    def _opened(self, native: Any, known: AlreadyWritten, *, shared: bool) -> OpenRun:
-        return OpenRun(self._wandb, native, self._renamed, known, self._check, shared=shared)
+    def _open_run(self, native: Any, written: AlreadyWritten, *, shared: bool) -> OpenRun:
+        return OpenRun(self._wandb, native, self._renamed, written, self._check_server, shared=shared)
 
     def _claim(self, undo: contextlib.ExitStack) -> None:
         if self._recording is not None:
             active_files.add(self._recording.file)
             undo.callback(active_files.discard, self._recording.file)
 
-    def _check(self) -> None:
+    def _check_server(self) -> None:
         if self._owned and self._connection is not None:
-            self._connection.server().check(_FLUSH_DEADLINE)
+            self._connection.server().check(_FLUSH_TIMEOUT)
 
-    def _watch_exit(self, undo: contextlib.ExitStack) -> None:
-        """Exit callbacks run last in, first out: ours goes before that of wandb's service, which waits without end."""
+    def _register_exit(self, undo: contextlib.ExitStack) -> None:
+        """Register `_abandon` after wandb's own exit callback, so that it runs first. wandb's waits without a limit."""
         self._wandb.setup().ensure_service()
         atexit.unregister(self._abandon)
         atexit.register(self._abandon)
         undo.callback(atexit.unregister, self._abandon)
 
     def _abandon(self) -> None:
-        """The program is over and this backend still at work: what is not uploaded stays in the run's file."""
-        if self._connection is not None and self._connection.handover is not None:
-            self._connection.handover.stop()
+        """Stop uploads if the program exits while this backend is open. The run's file keeps the rest."""
+        if self._connection is not None and self._connection.uploader is not None:
+            self._connection.uploader.stop()
         if self._owned or self._run is None:
             end_service(self._wandb)
 
     def _reopen(self) -> None:
-        """Go on with the same run id: the program finished the run, or wandb's service process died."""
-        old, finished, known = self._to.native, self._to.finished, self._to.known
+        """Resume the run if the program finished it, or if wandb's service process died."""
+        old, finished, written = self._opened.native, self._opened.finished, self._opened.written
         assert self._connection is not None
         with translated():
             if finished:
                 self._wait_for_end()
             self._read()
-            self._ledger.begin_file()
-            self._to.close()
+            self._durability.start_file()
+            self._opened.close()
             if not finished:
-                _logger.warning("wandb: its service process ended; run %s goes on in a new one", old.id)
+                _logger.warning("wandb: the service process died; resuming run %s in a new one", old.id)
                 with contextlib.suppress(*dead_service()):
                     self._wandb.teardown()
             elif self._recording is not None and self._recording.online:
                 with contextlib.suppress(BackendUnavailable):
-                    self._uploaded(self._recording)
-            run = self._connection.again(old, finished=finished)
-            self._recording = self._connection.record(run, begun_here=True)
+                    self._confirm_upload(self._recording)
+            run = self._connection.resume(old, finished=finished)
+            self._recording = self._connection.record(run, owned=True)
             self._claim(self._undo)
-            self._run, self._owned = self._opened(run, known, shared=not finished), True
-        for piece in self._ledger.unsettled():
-            self._ledger.send(piece)
+            self._run, self._owned = self._open_run(run, written, shared=not finished), True
+        for item in self._durability.unconfirmed():
+            self._durability.send(item)
 
     @property
-    def _to(self) -> OpenRun:
-        """Where records go."""
+    def _opened(self) -> OpenRun:
         if self._run is None:
             raise BackendUnavailable("wandb: the run is not open")
         return self._run
 
     @property
     def offline_reason(self) -> str | None:
-        """Why the run is in wandb's own offline mode though it was meant to be online."""
+        """The outage because of which the run is in wandb's offline mode, although it should be online."""
         return self._connection.offline_reason if self._run is not None and self._connection is not None else None
 
     def write(self, batch: Batch) -> None:
-        """Hand records over in order; scalars of one writer and step wait for each other."""
-        if self._to.native.disabled:
+        """Send records in order. Scalars of one writer and step are collected into one row first."""
+        if self._opened.native.disabled:
             return
         with translated(written=0):
             self._rows.send_old()
-        for at, record in enumerate(batch):
-            with translated(written=at):
+        for index, record in enumerate(batch):
+            with translated(written=index):
                 if isinstance(record, Scalar):
-                    self._join(record)
+                    self._add_to_row(record)
                 else:
                     self._rows.send([getattr(record, "writer", "")])
-                    self._hand_over(Pending(partial(self._send, record)))
+                    self._send_pending(Pending(partial(self._send_record, record)))
 
-    def _join(self, scalar: Scalar) -> None:
-        key = self._to.key(scalar.tag)
+    def _add_to_row(self, scalar: Scalar) -> None:
+        key = self._opened.key(scalar.tag)
         step = shown_step(scalar.step)
-        if self._to.known.has_point(step, key, scalar.value, scalar.wall_time, within=ROW_SPAN):
+        if self._opened.written.has_point(step, key, scalar.value, scalar.wall_time, within=ROW_SPAN):
             return
-        self._rows.join(key, scalar)
+        self._rows.add(key, scalar)
 
     def on_written(self, batch: Batch) -> None:
-        """Remember which pieces hold the records up to `batch.last`."""
-        self._ledger.mark(batch.last)
+        """Record which items contain the records up to `batch.last`."""
+        self._durability.mark(batch.last)
 
     def resume_after(self) -> int | None:
-        """What earlier processes left in the run's files, also where the server lacks it."""
-        return self._known
+        """Return the last sequence number in the run's files, even if the server lacks it."""
+        return self._recorded_seq
 
     def durable_seq(self) -> int | None:
-        """What stands in the run's `.wandb` file, and for online artifacts: what the server has.
+        """Return the last sequence number in the run's `.wandb` file; artifacts of an online run must be uploaded.
 
-        On a detour, and where the upload did not end: what the server has.
+        If there is an `offline_reason`, or the upload is incomplete, only records at the server count.
         """
         if self._run is None:
-            return self._after
+            return self._final_seq
         with translated():
             self._rows.send_old()
-        if time.monotonic() - self._read_at >= _READ_INTERVAL:
+        if time.monotonic() - self._last_read >= _READ_INTERVAL:
             self._read()
-        self._mark()
-        if self.offline_reason is not None:
-            return self._delivered()
-        return self._known if self._ledger.confirmed is None else self._ledger.confirmed
+        self._update_recording()
+        return self._delivered_seq() if self.offline_reason is not None else self._confirmed_seq()
 
-    def _delivered(self) -> int:
+    def _confirmed_seq(self) -> int | None:
+        return self._recorded_seq if self._durability.confirmed is None else self._durability.confirmed
+
+    def _delivered_seq(self) -> int:
         assert self._connection is not None
-        return self._connection.note.delivered()
+        return self._connection.note.delivered_seq()
 
-    def _mark(self) -> None:
-        """Note how far the file is known to hold the journal, for a process that comes after this one."""
-        held, recording = self._ledger.confirmed, self._recording
-        if recording is None or held is None or held == recording.held:
+    def _update_recording(self) -> None:
+        """Note the last sequence number in the file, for a later process."""
+        confirmed, recording = self._durability.confirmed, self._recording
+        if recording is None or confirmed is None or confirmed == recording.held:
             return
-        recording.held, recording.at = held, self._ledger.at
+        recording.held, recording.at = confirmed, self._durability.offset
         self._save()
 
     def _save(self) -> None:
@@ -226,171 +215,157 @@ class WandbBackend(Backend):
             self._connection.note.save(self._folder)
 
     def flush(self) -> None:
-        """Send the open rows, and wait a few seconds until wandb wrote them to its file."""
+        """Send the open rows, and wait up to three seconds until they are in wandb's file."""
         if self._run is None:
             return
         with translated():
             self._rows.send_all()
-        interval = getattr(self._to.native.settings, "x_transaction_log_flush_interval", math.inf)
-        self._wait_for(self._read, deadline=_FLUSH_DEADLINE if interval <= _FLUSH_DEADLINE else 0)
+        interval = getattr(self._opened.native.settings, "x_transaction_log_flush_interval", math.inf)
+        self._wait_for(self._read, timeout=_FLUSH_TIMEOUT if interval <= _FLUSH_TIMEOUT else 0)
 
     def close(self, status: Status, exit_code: int) -> None:
-        """Finish the run if it was begun here; the program's own run goes on."""
+        """Finish the run if tracelet started it. The program's own run stays open."""
         if self._run is None:
             return
         code = exit_code or {"finished": 0, "failed": 1, "killed": 255}[status]
         ended = False
         try:
             with self._undo, contextlib.ExitStack() as undo, translated():
-                undo.callback(lambda: self._to.close())
+                undo.callback(lambda: self._opened.close())
                 self._rows.send_all()
-                if self._owned or self._to.finished:
+                if self._owned or self._opened.finished:
                     self._finish(code)
                 else:
-                    self._to.close()
+                    self._opened.close()
                     self.flush()
                 ended = True
-                self._end()
+                self._end_recording()
         finally:
             if ended:
                 self._run = None
 
-    def _end(self) -> None:
-        """Settle what the end of the run means for what it holds; BackendUnavailable where the server lacks some."""
-        recording, native, connection = self._recording, self._to.native, self._connection
+    def _end_recording(self) -> None:
+        """Update the recording after the end of the run; raise BackendUnavailable if the server lacks records."""
+        recording, native, connection = self._recording, self._opened.native, self._connection
         if recording is not None:
             active_files.discard(recording.file)
         if recording is None or connection is None:
-            self._ledger.settle()
-            self._after = self._ledger.confirmed
+            self._durability.confirm_sent()
+            self._final_seq = self._durability.confirmed
             return
-        self._mark()
+        self._update_recording()
         try:
             if not native.offline:
                 if self._owned:
-                    self._after = self._delivered()
-                    self._uploaded(recording)
+                    self._final_seq = self._delivered_seq()
+                    self._confirm_upload(recording)
                 recording.done = True
-            self._ledger.settle()
-            self._mark()
+            self._durability.confirm_sent()
+            self._update_recording()
             if native.offline and connection.note.recordings[:-1] and row_count(Path(recording.file)) == 0:
-                recording.done = True  # opened to see what is held, and nothing more
+                recording.done = True  # it was opened only to check for written records
             if self.offline_reason is not None:
-                self._after = self._delivered()
-                self._go_back()
-            self._after = self._known if self._ledger.confirmed is None else self._ledger.confirmed
+                self._final_seq = self._delivered_seq()
+                uploader = connection.uploader_if_up(_LAST_PROBE_TIMEOUT)
+                uploader.run(time.monotonic() + self.config.finish_timeout)
+            self._final_seq = self._confirmed_seq()
         finally:
             self._save()
 
-    def _uploaded(self, recording: Recording) -> None:
-        """See that the server has a finished online run; what it lacks waits for `upload_offline`."""
+    def _confirm_upload(self, recording: Recording) -> None:
         assert self._connection is not None
-        where = f"; what is missing there waits in {Path(recording.file).parent}"
-        if getattr(self._to.native, "_finish_timed_out", False):
-            raise BackendUnavailable(f"wandb: the upload took longer than finish_timeout{where}")
-        handover = self._connection.handover
-        if self._ledger.unsettled() or (handover is not None and not handover.verify(recording)):
-            raise BackendUnavailable(f"wandb: the server did not take all of the run{where}")
-        recording.done = True
-
-    def _go_back(self) -> None:
-        """The run was to be online: deliver what it recorded, if the server answers by now."""
-        assert self._connection is not None
-        server = self._connection.server()
-        server.check(_LAST_PROBE)
-        self._connection.handover = handover = HandOver(self._connection.note, server, self._save)
-        handover.run(time.monotonic() + self.config.finish_timeout)
+        complete = not self._durability.unconfirmed()
+        self._connection.confirm_upload(self._opened.native, recording, complete=complete)
 
     @classmethod
     def pending_upload(cls, folder: Path) -> str | None:
-        """The folder of the oldest recording that waits; none does where the environment wants wandb offline."""
-        waiting = [] if _wants_offline() else Note.load(folder).waiting()
-        return os.path.dirname(waiting[0].file) if waiting else None
+        """Return the folder of the oldest pending recording; None if the environment sets wandb offline."""
+        pending = [] if wants_offline() else Note.load(folder).pending()
+        return os.path.dirname(pending[0].file) if pending else None
 
     @classmethod
     def offline_seq(cls, folder: Path) -> int:
-        """By the note in the run's folder."""
-        return Note.load(folder).held()
+        """Read the sequence number from the note in the run's folder."""
+        return Note.load(folder).recorded_seq()
 
     def upload_offline(self, run: RunInfo, deadline: float) -> None:
-        """Deliver by `wandb sync` what wandb recorded offline, or could not upload."""
+        """Upload offline and incomplete recordings with `wandb sync`."""
         folder = Path(run.folder)
         note = Note.load(folder)
-        if _wants_offline() or not note.waiting():
+        if wants_offline() or not note.pending():
             return
         note.wait_until_quiet()
-        connection = Connection(imported(), self.config, note, lambda: note.save(folder))
+        connection = Connection(import_wandb(), self.config, note, lambda: note.save(folder))
         with translated():
-            server = connection.server()
-            server.check(max(0.1, min(_FLUSH_DEADLINE, deadline - time.monotonic())))
-            HandOver(note, server, lambda: note.save(folder)).run(deadline)
+            timeout = max(0.1, min(_FLUSH_TIMEOUT, deadline - time.monotonic()))
+            connection.uploader_if_up(timeout).run(deadline)
 
     def secrets(self) -> Iterable[str]:
-        """The API keys that this backend could use, and the passwords in addresses."""
-        known = {*secrets(self.config, dict(os.environ))}
-        if self._wandb is not None:  # by now it has read its settings files
-            known.update(of_url(str(self._wandb.sdk.wandb_setup.singleton().settings.base_url)))
-        return known
+        """Return the API keys that this backend may use, and passwords in URLs."""
+        values = {*secrets(self.config, dict(os.environ))}
+        if self._wandb is not None:  # wandb has read its settings files
+            values.update(passwords_in_url(str(self._wandb.sdk.wandb_setup.singleton().settings.base_url)))
+        return values
 
     def _finish(self, code: int) -> None:
         try:
-            self._to.close()
-            self._to.native.finish(code)
+            self._opened.close()
+            self._opened.native.finish(code)
         except dead_service():
             self._reopen()
-            self._to.close()
-            self._to.native.finish(code)
+            self._opened.close()
+            self._opened.native.finish(code)
         self._wait_for_end()
         if not self._read(uploads=False):
-            # The program's own `finish` came between our rows and wandb's file.
+            # The program called `finish` before our rows were in wandb's file.
             self._reopen()
-            self._to.close()
-            self._to.native.finish(code)
+            self._opened.close()
+            self._opened.native.finish(code)
             self._wait_for_end()
 
     def _wait_for_end(self) -> None:
-        """wandb's `finish` returns a moment before the last rows and the end stand in the file."""
+        """Wait for the last rows and the end record in the file: `finish` returns a moment before they are written."""
 
         def ended() -> bool:
             self._read(uploads=False)
-            return self._to.file is None or self._to.file.ended
+            return self._opened.file is None or self._opened.file.ended
 
         self._wait_for(ended)
 
-    def _wait_for(self, done: Callable[[], bool], *, deadline: float = _FLUSH_DEADLINE) -> None:
-        end = time.monotonic() + deadline
+    def _wait_for(self, done: Callable[[], bool], *, timeout: float = _FLUSH_TIMEOUT) -> None:
+        end = time.monotonic() + timeout
         while not done() and time.monotonic() < end:
             time.sleep(FLUSH_INTERVAL / 50)
 
     def _read(self, *, uploads: bool = True) -> bool:
-        """Look at the file, and ask after uploads; whether everything handed over is held."""
-        self._read_at = time.monotonic()
-        if self._to.file is None:
-            self._ledger.settle()
+        """Read the file and check uploads; return True if everything sent is durable."""
+        self._last_read = time.monotonic()
+        if self._opened.file is None:
+            self._durability.confirm_sent()
         else:
-            self._ledger.absorb(self._to.file)
-            self._ledger.uploaded(is_up)
-        return not self._ledger.unsettled(uploads=uploads)
+            self._durability.read(self._opened.file)
+            self._durability.check_uploads(is_uploaded)
+        return not self._durability.unconfirmed(uploads=uploads)
 
-    def _hand_over(self, piece: Pending) -> None:
-        """Send; if the run was lost meanwhile, reopen it and send once more."""
+    def _send_pending(self, item: Pending) -> None:
+        """Send an item. If the run was lost, reopen it and retry once."""
         try:
-            self._ledger.send(piece)
+            self._durability.send(item)
         except (*dead_service(), self._wandb.errors.UsageError) as error:
-            if isinstance(error, self._wandb.errors.UsageError) and not self._to.finished:
+            if isinstance(error, self._wandb.errors.UsageError) and not self._opened.finished:
                 raise
             self._reopen()
-            self._ledger.send(piece)
+            self._durability.send(item)
 
-    def _send(self, record: Record) -> Fingerprint:
+    def _send_record(self, record: Record) -> Fingerprint:
         if isinstance(record, Tags) and self._connection is not None:
             note = self._connection.note
-            note.tags = list(dict.fromkeys([*note.tags, *map(tag_word, record.tags)]))
+            note.tags = list(dict.fromkeys([*note.tags, *map(run_tag, record.tags)]))
             self._save()
-        return self._to.send(record)  # where records go by then: the run may have been reopened
+        return self._opened.send(record)  # read `_opened` now: the run may have been reopened
 
     def _send_row(self, values: dict[str, float], step: int, wall_time: float) -> Fingerprint:
-        return self._to.send_row(values, step, wall_time)
+        return self._opened.send_row(values, step, wall_time)
 
     @property
     def native(self) -> Any:
@@ -399,32 +374,20 @@ class WandbBackend(Backend):
 
     @property
     def url(self) -> str | None:
-        """The run's page; an offline run has none, and wandb says so each time that it is asked."""
+        """The run's page; None if the run is offline, because wandb would log a message at each access."""
         return None if self._run is None or self._run.native.offline else self._run.native.url or None
 
     @classmethod
     def probe(cls, config: Any = None) -> Probe:
-        """Whether a run could be begun here and now."""
+        """Check if a run can be started now."""
         return probe(config or WandbConfig())
 
     @classmethod
     def native_capture(cls) -> str | None:
-        """`WANDB_SYNC_TENSORBOARD`."""
+        """Return the value of `WANDB_SYNC_TENSORBOARD` if it is set."""
         return native_capture()
 
     @classmethod
     def adopt(cls, obj: Any) -> AdoptedArtifact | None:
-        """A `wandb.Artifact` with its local files; references stay in the metadata."""
+        """Convert a `wandb.Artifact` and its local files. The metadata contains its references."""
         return adopt(obj)
-
-
-def _wants_offline() -> bool:
-    return os.environ.get("WANDB_MODE") in OFFLINE
-
-
-def _beyond(note: Note) -> Iterable[Any]:
-    """What the run's files hold beyond the last known mark: read back, and not sent again."""
-    held = note.held()
-    for recording in note.recordings:
-        if recording.held >= held and os.path.exists(recording.file):
-            yield from TransactionLog(Path(recording.file), recording.at).records()

@@ -1,4 +1,4 @@
-"""What a user may say to this backend."""
+"""Configuration of the wandb backend."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from tracelet.backends.addresses import redacted
+from tracelet.redaction import redacted_url
 
 
 class WandbConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What `wandb.init` should be given beyond the run itself; a key left out keeps wandb's own meaning (WANDB_...)."""
+    """Arguments of `wandb.init` beside the run itself. If a key is omitted, wandb's own default (WANDB_...) applies."""
 
     entity: str | None = None
     name: str | None = None
@@ -28,15 +28,15 @@ class WandbConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     settings: dict[str, Any] | None = None
 
     def __repr__(self) -> str:
-        shown = {name: getattr(self, name) for name in KEPT}
-        shown["backend_url"] = self.backend_url and redacted(self.backend_url)
-        shown |= {name: "***" for name in _UNTOLD if getattr(self, name) is not None}
+        shown = {name: getattr(self, name) for name in PERSISTENT_KEYS}
+        shown["backend_url"] = self.backend_url and redacted_url(self.backend_url)
+        shown |= {name: "***" for name in _SECRET_KEYS if getattr(self, name) is not None}
         return f"WandbConfig({', '.join(f'{name}={value!r}' for name, value in shown.items() if value is not None)})"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         return [("", repr(self))]
 
 
-# `settings` may hold a key or a header with one.
-_UNTOLD = ("api_key", "settings")
-KEPT = tuple(name for name in WandbConfig.__struct_fields__ if name not in _UNTOLD)
+# `settings` may contain an API key, or a header with one.
+_SECRET_KEYS = ("api_key", "settings")
+PERSISTENT_KEYS = tuple(name for name in WandbConfig.__struct_fields__ if name not in _SECRET_KEYS)

@@ -1,4 +1,4 @@
-"""Beginning a wandb run: online where the server answers in time, else in wandb's own offline mode."""
+"""Start a wandb run: online if the server answers in time, else in wandb's own offline mode."""
 
 from __future__ import annotations
 
@@ -7,48 +7,49 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from tracelet.backends.wandb.config import WandbConfig
 from tracelet.backends.wandb.errors import dead_service, end_service, translated
 from tracelet.backends.wandb.offline_files import Note, Recording
-from tracelet.backends.wandb.offline_upload import HandOver
-from tracelet.backends.wandb.server import OFFLINE, Server, the_server
+from tracelet.backends.wandb.offline_upload import Uploader
+from tracelet.backends.wandb.server import OFFLINE_MODES, Server, server_of
 from tracelet.errors import BackendUnavailable
 from tracelet.records import RunInfo
 
 FLUSH_INTERVAL = 0.5
-"""Seconds between wandb's own writes to the run's file; what is younger dies with a kill of the whole process group."""
-# `start_logging` waits ten seconds: the offline run must be there by then.
+"""Seconds between two writes of wandb to the run's file. If the whole process group is killed, later data is lost."""
+# `start_logging` waits ten seconds, and the offline run must exist by then.
 _CONNECT_TIMEOUT = 6.0
 _PROBE_TIMEOUT = 2.5
-_INIT_LEAST = 3.0
-_HAND_OVER_MORE = 1.5
+_MIN_INIT_TIMEOUT = 3.0
+_EXTRA_UPLOAD_TIME = 1.5
 _AGENTS = ("WANDB_SWEEP_ID", "WANDB_LAUNCH")
-_NO_RECORDING = ("disabled", "shared")
+_UNRECORDED_MODES = ("disabled", "shared")
 
 
 class Connection:
-    """How runs of one backend object are begun, and where what they leave behind is noted."""
+    """Start and resume the runs of one backend object, and note their recordings."""
 
     def __init__(self, wandb: Any, config: WandbConfig, note: Note, save: Callable[[], None]) -> None:
         self._wandb, self._config, self.note, self._save = wandb, config, note, save
         self.offline_reason: str | None = None
-        """Why the run is in wandb's offline mode though it was meant to be online."""
-        self.handover: HandOver | None = None
+        """The outage because of which the run is offline, although it should be online."""
+        self.uploader: Uploader | None = None
         self._rows: int | None = None
         self._program: str | None = None
 
-    def begin(self, run: RunInfo) -> Any:
-        """`wandb.init` with what the user gave, and nothing else."""
+    def start(self, run: RunInfo) -> Any:
+        """Call `wandb.init` with the user's settings only."""
         config, note = self._config, self.note
         self._program = run.program
-        wanted = config.tags if config.tags is not None else run.tags
-        given = {
+        tags = config.tags if config.tags is not None else run.tags
+        arguments = {
             "entity": note.entity or config.entity,
             "project": note.project or run.project,
             "name": config.name or run.name,
-            "tags": list(dict.fromkeys([*wanted, *note.tags])) if wanted or note.tags else config.tags,
+            "tags": list(dict.fromkeys([*tags, *note.tags])) if tags or note.tags else config.tags,
             "notes": config.notes if config.notes is not None else run.notes,
             "group": config.group or run.group,
             "job_type": config.job_type,
@@ -56,87 +57,110 @@ class Connection:
             "save_code": config.save_code,
             "dir": config.dir,
             "id": note.id or run.run_id,
-            # "auto" is wandb's word for what our own run id does already.
+            # "auto" means the same as our own run id.
             "resume": "allow" if note.id or config.resume in (None, True, "auto") else config.resume,
         }
         agent = any(name in os.environ for name in _AGENTS)
-        if not note.id and (agent or "WANDB_RUN_ID" in os.environ):  # that run is ours
-            given |= {"id": None, "resume": config.resume}
-            # wandb would warn about a project of our own and ignore it.
-            given |= {"project": None, "entity": None} if agent else {}
-        return self._start(given)
+        if not note.id and (agent or "WANDB_RUN_ID" in os.environ):  # use the run from the environment
+            arguments |= {"id": None, "resume": config.resume}
+            # wandb would ignore a project of our own, with a warning.
+            arguments |= {"project": None, "entity": None} if agent else {}
+        return self._init_or_offline(arguments)
 
-    def again(self, old: Any, *, finished: bool) -> Any:
-        """Go on with a run whose object is of no use any more."""
+    def resume(self, old: Any, *, finished: bool) -> Any:
+        """Resume a run whose object is no longer usable."""
         settings = old.settings
-        given = {"id": old.id, "project": old.project, "entity": old.entity, "name": settings.run_name}
-        given |= {"dir": settings.root_dir, "mode": settings.mode, "group": settings.run_group}
-        given |= {"job_type": settings.run_job_type, "tags": settings.run_tags, "resume": "allow"}
-        if finished:  # it stays finished for the program, whose next `wandb.init` must not be given ours
-            given["reinit"] = "create_new"
-        run = self._start({name: value or None for name, value in given.items()})
+        arguments = {"id": old.id, "project": old.project, "entity": old.entity, "name": settings.run_name}
+        arguments |= {"dir": settings.root_dir, "mode": settings.mode, "group": settings.run_group}
+        arguments |= {"job_type": settings.run_job_type, "tags": settings.run_tags, "resume": "allow"}
+        if finished:  # for the program it stays finished: its next `wandb.init` must not return our run
+            arguments["reinit"] = "create_new"
+        run = self._init_or_offline({name: value or None for name, value in arguments.items()})
         if finished:
             self._wandb.setup().remove_active_run(run)
         return run
 
-    def _start(self, given: dict[str, Any]) -> Any:
-        mode = given["mode"] or self._wandb.sdk.wandb_setup.singleton().settings.mode
-        if mode in (*OFFLINE, *_NO_RECORDING):
+    def _init_or_offline(self, arguments: dict[str, Any]) -> Any:
+        mode = arguments["mode"] or self._wandb.sdk.wandb_setup.singleton().settings.mode
+        if mode in (*OFFLINE_MODES, *_UNRECORDED_MODES):
             if mode == "shared":
-                the_server(self._wandb, self._config)  # or wandb would ask for the key
-            return self._init(given)
-        end, tried = time.monotonic() + _CONNECT_TIMEOUT, False
+                server_of(self._wandb, self._config)  # otherwise wandb would prompt for the key
+            return self._init(arguments)
+        end, connected = time.monotonic() + _CONNECT_TIMEOUT, False
         try:
-            self.connect(end, given)
-            tried = True
+            self._connect(end, arguments)
+            connected = True
             with translated():
-                return self._init(given, max(_INIT_LEAST, end - time.monotonic()))
+                return self._init(arguments, max(_MIN_INIT_TIMEOUT, end - time.monotonic()))
         except BackendUnavailable as error:
             if not _is_outage(error):
                 raise
-            self.offline_reason = _sentence(error)
-        if tried:
-            # The service keeps the run id that it could not begin, and goes on trying.
+            self.offline_reason = _first_line(error)
+        if connected:
+            # The service still retries the run id that it could not start.
             end_service(self._wandb)
             with contextlib.suppress(*dead_service()):
                 self._wandb.teardown()
-        return self._init({**given, "mode": "offline"})
+        return self._init({**arguments, "mode": "offline"})
 
-    def connect(self, deadline: float, given: Mapping[str, Any]) -> None:
-        """See that the server answers and has all that was recorded before; BackendUnavailable says why not."""
+    def _connect(self, deadline: float, arguments: Mapping[str, Any]) -> None:
+        """Check the server, and upload pending recordings; raise BackendUnavailable if either fails."""
         server = self.server()
         server.check(min(_PROBE_TIMEOUT, deadline - time.monotonic()))
-        self.handover = HandOver(self.note, server, self._save)
-        if self.note.waiting():
-            self.handover.run(deadline + _HAND_OVER_MORE)
-        left = max(1.0, deadline - time.monotonic())
-        self._rows = server.rows(given.get("project"), given.get("entity"), given["id"], left) if given["id"] else 0
+        self.uploader = Uploader(self.note, server, self._save)
+        if self.note.pending():
+            self.uploader.run(deadline + _EXTRA_UPLOAD_TIME)
+        timeout = max(1.0, deadline - time.monotonic())
+        run_id = arguments["id"]
+        self._rows = server.rows(arguments.get("project"), arguments.get("entity"), run_id, timeout) if run_id else 0
 
     def server(self) -> Server:
-        return the_server(self._wandb, self._config)
+        return server_of(self._wandb, self._config)
 
-    def _init(self, given: Mapping[str, Any], timeout: float = _CONNECT_TIMEOUT) -> Any:
-        ours: dict[str, Any] = {"x_transaction_log_flush_interval": FLUSH_INTERVAL, "init_timeout": timeout}
-        ours |= {"finish_timeout": self._config.finish_timeout}
+    def uploader_if_up(self, timeout: float) -> Uploader:
+        """Return an uploader for the pending recordings; raise BackendUnavailable if the server does not answer."""
+        server = self.server()
+        server.check(timeout)
+        self.uploader = Uploader(self.note, server, self._save)
+        return self.uploader
+
+    def confirm_upload(self, native: Any, recording: Recording, *, complete: bool) -> None:
+        """Mark a finished online run as uploaded. `complete`: nothing that was sent is unconfirmed.
+
+        Raises:
+            BackendUnavailable: the server lacks records; `upload_offline` will send them.
+        """
+        advice = f". The recording is in {Path(recording.file).parent}; upload it with: tracelet sync"
+        if getattr(native, "_finish_timed_out", False):
+            raise BackendUnavailable(f"wandb: the upload took longer than finish_timeout{advice}")
+        if not complete or (self.uploader is not None and not self.uploader.verify(recording)):
+            raise BackendUnavailable(f"wandb: the server did not receive all of the run{advice}")
+        recording.done = True
+
+    def _init(self, arguments: Mapping[str, Any], timeout: float = _CONNECT_TIMEOUT) -> Any:
+        defaults: dict[str, Any] = {"x_transaction_log_flush_interval": FLUSH_INTERVAL, "init_timeout": timeout}
+        defaults |= {"finish_timeout": self._config.finish_timeout}
         if self._program not in (None, "", "-c") and _has_no_main_file():
-            ours |= {"program": self._program}
-        known = self._wandb.Settings.model_fields  # releases before 0.31 lack one or two of ours
+            defaults |= {"program": self._program}
+        known = self._wandb.Settings.model_fields  # releases before 0.31 lack one or two of these
         settings = {
-            name: value for name, value in ours.items() if name in known and f"WANDB_{name.upper()}" not in os.environ
+            name: value
+            for name, value in defaults.items()
+            if name in known and f"WANDB_{name.upper()}" not in os.environ
         }
-        settings |= {"sync_tensorboard": False}  # or every scalar would arrive twice
-        # Not `wandb.login`: that writes the key to ~/.netrc.
-        settings |= _given({"api_key": self._config.api_key, "base_url": self._config.backend_url})
-        wanted = _settings(self._wandb, settings | (self._config.settings or {}))
+        settings |= {"sync_tensorboard": False}  # otherwise every scalar would arrive twice
+        # Not `wandb.login`, because that writes the key to ~/.netrc.
+        settings |= _without_none({"api_key": self._config.api_key, "base_url": self._config.backend_url})
+        wandb_settings = _settings(self._wandb, settings | (self._config.settings or {}))
         try:
-            return self._wandb.init(**_given(given), settings=wanted)
-        except dead_service():  # a service that an earlier run left dead behind it
+            return self._wandb.init(**_without_none(arguments), settings=wandb_settings)
+        except dead_service():  # an earlier run left a dead service
             with contextlib.suppress(*dead_service()):
                 self._wandb.teardown()
-            return self._wandb.init(**_given(given), settings=wanted)
+            return self._wandb.init(**_without_none(arguments), settings=wandb_settings)
 
-    def record(self, native: Any, *, begun_here: bool) -> Recording | None:
-        """Note where the run that was begun is recorded; None where wandb keeps no file."""
+    def record(self, native: Any, *, owned: bool) -> Recording | None:
+        """Note the run's file; None if wandb writes none. `owned`: tracelet started the run."""
         note, settings = self.note, native.settings
         if native.disabled:
             return None
@@ -144,10 +168,10 @@ class Connection:
         if settings.x_skip_transaction_log or settings.mode == "shared":
             self._save()
             return None
-        before = self._rows if begun_here else getattr(native, "starting_step", 0)
-        start = None if native.offline else before or 0
+        rows = self._rows if owned else getattr(native, "starting_step", 0)
+        start = None if native.offline else rows or 0
         file = os.path.abspath(settings.sync_file)
-        recording = next((one for one in note.recordings if one.file == file), None)
+        recording = next((recording for recording in note.recordings if recording.file == file), None)
         if recording is None:
             recording = Recording(file=file, online=not native.offline, start=start)
             note.recordings.append(recording)
@@ -156,12 +180,12 @@ class Connection:
 
 
 def _has_no_main_file() -> bool:
-    """Whether this process is not the program itself, but delivers for it; in a notebook wandb knows better."""
+    """Check if this process is a delivery process instead of the program. In a notebook, wandb's own name is better."""
     return not hasattr(sys.modules["__main__"], "__file__") and "IPython" not in sys.modules
 
 
 def _is_outage(error: BackendUnavailable) -> bool:
-    """Whether the server was not to be had; anything else (a run that must not exist, a bad setting) stays an error."""
+    """Check if the server is unavailable. Any other error (an existing run, an invalid setting) must be raised."""
     import wandb
 
     cause = error.__cause__
@@ -170,9 +194,9 @@ def _is_outage(error: BackendUnavailable) -> bool:
     )
 
 
-def _sentence(error: BackendUnavailable) -> str:
-    first = error.reason.partition("\n")[0].removeprefix("wandb: ")
-    return first if "<no message>" not in first else "the server refuses the run"
+def _first_line(error: BackendUnavailable) -> str:
+    line = error.reason.partition("\n")[0].removeprefix("wandb: ")
+    return line if "<no message>" not in line else "the server rejected the run"
 
 
 def _settings(wandb: Any, values: dict[str, Any]) -> Any:
@@ -180,24 +204,24 @@ def _settings(wandb: Any, values: dict[str, Any]) -> Any:
         return wandb.Settings(**values)
     except ValueError:
         names = ", ".join(sorted(values))
-        # Its text holds the values, an API key among them.
-        raise BackendUnavailable(f"wandb: wandb.Settings does not take one of: {names}") from None
+        # wandb's own message contains the values, for example an API key.
+        raise BackendUnavailable(f"wandb: wandb.Settings rejected the value of one of: {names}") from None
 
 
-def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
 def exit_hooks_restorer() -> Callable[[], None]:
-    """Undo what wandb's service does to `sys`, where nobody else came after it."""
-    exit_before, hook_before = sys.exit, sys.excepthook
+    """Return a function that removes the hooks of wandb's service from `sys`, if nobody else has replaced them."""
+    original_exit, original_hook = sys.exit, sys.excepthook
 
     def restore() -> None:
         from wandb.sdk.lib.exit_hooks import ExitHooks
 
         if isinstance(getattr(sys.exit, "__self__", None), ExitHooks):
-            sys.exit = exit_before
+            sys.exit = original_exit
         if isinstance(getattr(sys.excepthook, "__self__", None), ExitHooks):
-            sys.excepthook = hook_before
+            sys.excepthook = original_hook
 
     return restore

@@ -1,4 +1,4 @@
-"""wandb's exceptions in the two words of a backend."""
+"""Translate wandb's exceptions into `BackendUnavailable` and `RecordRejected`."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import errno
 from collections.abc import Iterator
 from typing import Any
 
-from tracelet.backends.addresses import redacted
 from tracelet.errors import BackendUnavailable, RecordRejected
+from tracelet.redaction import redacted_url
 
 NOT_INSTALLED = 'not installed: pip install "tracelet[wandb]"'
 
 
-def imported() -> Any:
+def import_wandb() -> Any:
+    """Return the wandb module; raise BackendUnavailable if it is not installed."""
     try:
         import wandb
     except ImportError as error:
@@ -22,14 +23,14 @@ def imported() -> Any:
 
 
 def dead_service() -> tuple[type[Exception], ...]:
-    """What wandb raises when its service process is gone."""
+    """Return the exceptions that wandb raises if its service process has died."""
     from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
 
     return ConnectionError, HandleAbandonedError, MailboxClosedError
 
 
 def end_service(wandb: Any) -> None:
-    """End wandb's service process, and with it all that it still tries; its exit hook has nothing to wait for."""
+    """Kill wandb's service process and its retries. Its exit hook then has nothing to wait for."""
     connection = wandb.setup()._connection
     process = None if connection is None else connection._proc
     if process is not None:
@@ -40,7 +41,10 @@ def end_service(wandb: Any) -> None:
 
 @contextlib.contextmanager
 def translated(*, written: int | None = None) -> Iterator[None]:
-    """The two errors of a backend. `written`: in the middle of a batch, where one record can be at fault."""
+    """Raise only the two errors of a backend.
+
+    `written`: the records of the batch that are written. If it is set, a single record can be rejected.
+    """
     import wandb
 
     try:
@@ -49,21 +53,21 @@ def translated(*, written: int | None = None) -> Iterator[None]:
         error.written = written or 0
         raise
     except (*dead_service(), wandb.errors.CommError, TimeoutError) as error:
-        raise BackendUnavailable(f"wandb: {_shown(error)}", written=written or 0) from error
-    except (wandb.Error, TypeError, ValueError, OSError, *_refusals()) as error:
+        raise BackendUnavailable(f"wandb: {_text(error)}", written=written or 0) from error
+    except (wandb.Error, TypeError, ValueError, OSError, *_service_errors()) as error:
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
         if written is None or full:
-            raise BackendUnavailable(f"wandb: {_shown(error)}", written=written or 0) from error
+            raise BackendUnavailable(f"wandb: {_text(error)}", written=written or 0) from error
         raise RecordRejected(f"wandb: {error}", written=written) from error
 
 
-def _shown(error: Exception) -> str:
-    return redacted(str(error) or type(error).__name__)
+def _text(error: Exception) -> str:
+    return redacted_url(str(error) or type(error).__name__)
 
 
-def _refusals() -> tuple[type[Exception], ...]:
-    """What wandb's service says no with; releases before 0.31 have no class for it."""
+def _service_errors() -> tuple[type[Exception], ...]:
+    """Return the exception for a rejection by wandb's service; empty if wandb is older than 0.31."""
     from wandb.sdk.mailbox import mailbox_handle
 
-    refusal = getattr(mailbox_handle, "ServerResponseError", None)
-    return () if refusal is None else (refusal,)
+    rejection = getattr(mailbox_handle, "ServerResponseError", None)
+    return () if rejection is None else (rejection,)

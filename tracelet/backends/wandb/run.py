@@ -1,4 +1,4 @@
-"""One open wandb run: what a record becomes there."""
+"""Write records to one open wandb run."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from typing import Any
 
 from tracelet.backends.presentation import (
     CURVE_COLUMNS,
-    bars,
-    content,
+    artifact_files,
     curve_rows,
-    entries,
-    files,
+    histogram_bars,
     histogram_facts,
+    read_payload,
+    record_files,
     text_html,
 )
-from tracelet.backends.wandb.durability import KNOWN, AlreadyWritten, Fingerprint
+from tracelet.backends.wandb.durability import SKIPPED, AlreadyWritten, Fingerprint
 from tracelet.backends.wandb.errors import dead_service
 from tracelet.backends.wandb.shared_run import SharedRun, environment
 from tracelet.backends.wandb.transaction_log import TransactionLog
@@ -31,30 +31,37 @@ from tracelet.backends.wandb.values import (
     AXIS,
     LEVELS,
     MAX_BINS,
-    alert_words,
+    alert_fields,
     artifact_name,
     artifact_type,
     file_name,
     metric_name,
     param_name,
     plain,
+    run_tag,
     strict,
-    tag_word,
 )
 from tracelet.records import (
     Alert,
     Artifact,
     Audio,
+    Embedding,
     File,
+    Graph,
     Histogram,
     Image,
+    Layout,
+    Mesh,
     Params,
     Payload,
     PRCurve,
+    RawSummary,
     Record,
+    Scalar,
     Summary,
     Table,
     Tags,
+    Tensor,
     Text,
     Video,
     kind,
@@ -63,18 +70,36 @@ from tracelet.records import (
 
 _logger = logging.getLogger("tracelet")
 
-# The server's last word on an artifact; anything else is an outage.
-_REFUSED = re.compile(r": input: |returned error 4(?!01|03|08|29)\d\d")
-_MACHINE = "system/"
+# Errors with which the server rejects an artifact. Any other error is an outage.
+_REJECTED = re.compile(r": input: |returned error 4(?!01|03|08|29)\d\d")
+_SYSTEM_METRICS = "system/"
 _VIDEO_FORMATS = ("gif", "mp4", "webm", "ogg")
+
+# The results of `OpenRun.send`.
+SHOWN_AS: dict[type[Record], str] = {
+    Scalar: "a row of the history, over `global_step`",
+    Params: "`run.config`",
+    Histogram: "`wandb.Histogram`; the exact buckets in a file of the run",
+    Image: "a panel of images",
+    Video: "a panel of videos",
+    Audio: "a panel of sounds",
+    Text: "an HTML panel",
+    Table: "`wandb.Table`",
+    PRCurve: "a precision-recall plot",
+    Artifact: "an artifact",
+    Summary: "`run.summary`",
+    Tags: "`run.tags`",
+    Alert: "an alert of the run",
+    **dict.fromkeys((Tensor, Mesh, Embedding, Graph, Layout, RawSummary), "an artifact, named by its kind and tag"),
+}
 
 
 class OpenRun:
-    """Where records go, from the beginning (or the reopening) of a wandb run until `close`.
+    """Write records from the start (or reopening) of a wandb run until `close`.
 
-    `shared`: the program sees this run too, so that its own `log` needs care. `renamed` maps keys to the tags behind
-    them; it outlives the run object. `known`: what need not be sent again. `check` raises BackendUnavailable where the
-    server does not answer.
+    `shared`: the program can use this run too, so `SharedRun` replaces its `log`. `renamed` maps keys to tags, and is
+    shared with later objects of this run. Items in `written` are not sent again. `check` raises BackendUnavailable if
+    the server does not answer.
     """
 
     def __init__(
@@ -82,19 +107,19 @@ class OpenRun:
         wandb: Any,
         run: Any,
         renamed: dict[str, str],
-        known: AlreadyWritten,
+        written: AlreadyWritten,
         check: Callable[[], None],
         *,
         shared: bool,
     ) -> None:
-        self._wandb, self.native, self._renamed, self.known, self._check = wandb, run, renamed, known, check
+        self._wandb, self.native, self._renamed, self.written, self._check = wandb, run, renamed, written, check
         self._undo = contextlib.ExitStack()
-        self._program: SharedRun | None = None
+        self._shared: SharedRun | None = None
         self._log, self._define_metric = run.log, run.define_metric
         self._defined = {AXIS}
-        self._names_told = 0
+        self._names_written = 0
         self._step: int | None = None
-        self._machine_last = False
+        self._system_last = False
         self._histograms: Any = None
         self.file: TransactionLog | None = None
         if run.disabled:
@@ -102,65 +127,70 @@ class OpenRun:
         self._folder = Path(run.settings.sync_dir)
         if not run.settings.x_skip_transaction_log:
             self.file = TransactionLog(Path(run.settings.sync_file))
-        # wandb copies artifact files below WANDB_DATA_DIR, by default in the user's home: an offline run moved to
-        # another machine would lack them.
+        # wandb copies artifact files to WANDB_DATA_DIR, by default in the user's home. If an offline run is moved to
+        # another machine, they would be missing.
         self._undo.enter_context(environment("WANDB_DATA_DIR", str(self._folder)))
         if shared:
-            self._program = SharedRun(wandb, run, self._define)
-            self._log, self._define_metric = self._program.log, self._program.define_metric
-            self._undo.callback(self._program.undo)
+            self._shared = SharedRun(wandb, run, self._define)
+            self._log, self._define_metric = self._shared.log, self._shared.define_metric
+            self._undo.callback(self._shared.undo)
         self._define_metric(AXIS, hidden=True)
 
     @property
     def finished(self) -> bool:
-        """Whether somebody called `finish`."""
+        """True if `finish` was called."""
         return bool(self.native._is_finished)
 
     def close(self) -> None:
-        """Let go of the run object; does not finish the run."""
+        """Release the run object without finishing the run."""
         if self._histograms is not None:
             self._histograms.close()
             self._histograms = None
         with self._undo:
-            if self._program is not None and not self.finished:
+            if self._shared is not None and not self.finished:
                 with contextlib.suppress(*dead_service()):
-                    self._program.commit()
-            if self._machine_last and self._step is not None and not self.finished:
+                    self._shared.commit()
+            if self._system_last and self._step is not None and not self.finished:
                 with contextlib.suppress(*dead_service()):
                     self.native.summary.update({AXIS: self._step})
 
     def key(self, tag: str) -> str:
+        """Return the key of a tag.
+
+        Raises:
+            UnicodeEncodeError: the tag has a lone surrogate, which would break its whole row.
+        """
         key = metric_name(tag)
         if key != tag:
             self._renamed[key] = tag
-        key.encode()  # a lone surrogate would break the row it joins
+        key.encode()
         return key
 
     def _define(self, key: str) -> None:
-        """One exact definition a key and file: a glob would take the program's own metrics as well."""
+        """Define the axis of a key once per file. A glob would also match the program's own metrics."""
         if key in self._defined:
             return
         self._define_metric(key, step_metric=AXIS, step_sync=False)
         self._defined.add(key)
-        self._tell_names()
+        self._write_names()
 
-    def _tell_names(self) -> None:
-        if self._names_told < len(self._renamed):
-            self._names_told = len(self._renamed)
+    def _write_names(self) -> None:
+        if self._names_written < len(self._renamed):
+            self._names_written = len(self._renamed)
             self.native.config.update({"tracelet_names": dict(self._renamed)}, allow_val_change=True)
 
     def send_row(self, values: Mapping[str, Any], step: int, wall_time: float, key: str = "") -> Fingerprint:
         for name in [key] if key else values:
             self._define(name)
         self._log({**values, AXIS: step, "_timestamp": wall_time})
-        # The machine's figures count seconds: the summary's axis is to be where the program was.
-        self._machine_last = all(name.startswith(_MACHINE) for name in values)
-        if not self._machine_last:
+        # System metrics use seconds as their step. The axis in the summary must be the program's last step.
+        self._system_last = all(name.startswith(_SYSTEM_METRICS) for name in values)
+        if not self._system_last:
             self._step = step
         return "row", step, wall_time, key or next(iter(values))
 
     def send(self, record: Record) -> Fingerprint:
-        """Hand over any record but a scalar."""
+        """Send any record except a scalar."""
         wandb = self._wandb
         match record:
             case Image(data=data, format=form):
@@ -172,59 +202,61 @@ class OpenRun:
             case Text(text=text):
                 return self._send_value(record, wandb.Html(text_html(text), inject=False, data_is_not_path=True))
             case Histogram():
-                sign = self._send_value(record, wandb.Histogram(np_histogram=bars(record, MAX_BINS)))
-                if sign != KNOWN:
-                    self._keep_exactly(record)
-                return sign
+                value = wandb.Histogram(np_histogram=histogram_bars(record, MAX_BINS))
+                fingerprint = self._send_value(record, value)
+                if fingerprint != SKIPPED:
+                    self._append_histogram(record)
+                return fingerprint
             case Table(data=data):
-                return self._send_table(record, json.loads(content(data)))
+                return self._send_table(record, json.loads(read_payload(data)))
             case PRCurve(tag=tag):
                 table = wandb.Table(columns=list(CURVE_COLUMNS), data=curve_rows(record))
                 fields = {"x": "recall", "y": "precision", "class": "class"}
                 titles = {"title": tag, "x-axis-title": "Recall", "y-axis-title": "Precision"}
                 plot = wandb.plot_table("wandb/area-under-curve/v0", table, fields, titles, split_table=True)
                 key = self._file_key(tag)
-                shown = f"Custom Chart Tables/{key}_table"
-                return self._send_once({key: plot}, record, key=shown)
+                return self._send_once({key: plot}, record, key=f"Custom Chart Tables/{key}_table")
             case Params(values=values):
                 update = {param_name(str(name)): plain(value) for name, value in values.items()}
                 self.native.config.update(update, allow_val_change=True)
                 return "config", update
             case Summary(values=values):
-                figures = {self.key(name): plain(value) for name, value in values.items()}
-                self._tell_names()
-                self.native.summary.update(figures)
-                return "summary", figures
+                update = {self.key(name): plain(value) for name, value in values.items()}
+                self._write_names()
+                self.native.summary.update(update)
+                return "summary", update
             case Tags(tags=tags):
-                held = tuple(self.native.tags or ())
-                words = list(dict.fromkeys(map(tag_word, tags)))
-                self.native.tags = (*held, *(word for word in words if word not in held))
-                return "tags", words
+                current = tuple(self.native.tags or ())
+                new = list(dict.fromkeys(map(run_tag, tags)))
+                self.native.tags = (*current, *(tag for tag in new if tag not in current))
+                return "tags", new
             case Alert():
                 return self._send_alert(record)
             case Artifact():
                 facts = {"name": record.name, "type": record.type, "wall_time": record.wall_time}
                 if (artifact_name(record.name), artifact_type(record.type)) == (record.name, record.type):
-                    facts = {}  # the program's own wandb.Artifact keeps its own words, and no others
-                return self._send_artifact(record.name, record.type, entries(record), {**facts, **record.metadata})
+                    facts = {}  # leave the metadata of the program's own wandb.Artifact unchanged
+                return self._send_artifact(
+                    record.name, record.type, artifact_files(record), {**facts, **record.metadata}
+                )
             case _:
                 return self._send_files(record)
 
     def _send_alert(self, alert: Alert) -> Fingerprint:
-        title, text = alert_words(alert.title, alert.text)
-        sign = ("alert", title, text, LEVELS.get(alert.level, "INFO"), None)
-        if self.known.has_alert(sign):
-            return KNOWN
-        self.native.alert(title, text, sign[3])
-        return sign
+        title, text = alert_fields(alert.title, alert.text)
+        fingerprint = ("alert", title, text, LEVELS.get(alert.level, "INFO"), None)
+        if self.written.has_alert(fingerprint):
+            return SKIPPED
+        self.native.alert(title, text, fingerprint[3])
+        return fingerprint
 
     def _send_value(self, record: Any, value: Any) -> Fingerprint:
         return self._send_once({self._file_key(record.tag): value}, record)
 
     def _send_once(self, values: Mapping[str, Any], record: Any, key: str = "") -> Fingerprint:
         step = shown_step(record.step)
-        if self.known.has_row(step, record.wall_time, key or next(iter(values))):
-            return KNOWN
+        if self.written.has_row(step, record.wall_time, key or next(iter(values))):
+            return SKIPPED
         return self.send_row(values, step, record.wall_time, key)
 
     def _file_key(self, tag: str) -> str:
@@ -238,13 +270,13 @@ class OpenRun:
             try:
                 media = make(str(path))
             except (self._wandb.Error, OSError, ValueError, SyntaxError, EOFError):
-                # Pillow cannot read it, or is not there: the bytes go as an artifact.
+                # Pillow cannot read the file, or is not installed: send an artifact.
                 return self._send_files(record)
             return self._send_value(record, media)
 
     @contextlib.contextmanager
     def _with_suffix(self, data: Payload, form: str) -> Iterator[Path]:
-        """The payload as a file that ends in its format: wandb takes the type from the name, and copies the bytes."""
+        """Yield the payload as a file with a suffix, from which wandb reads the type. wandb copies the bytes."""
         suffix = f".{''.join(letter for letter in form if letter.isalnum()) or 'bin'}"
         if isinstance(data, File) and data.path.endswith(suffix):
             yield Path(data.path)
@@ -256,7 +288,7 @@ class OpenRun:
             path.unlink()
 
     def _staged(self, data: Payload, suffix: str = "") -> Path:
-        """A name of our own for the payload's bytes, inside the run's folder."""
+        """Link or copy the payload to a unique file name inside the run's folder."""
         folder = Path(os.environ.get("WANDB_DATA_DIR", self._folder)) / "artifacts" / "staging"
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"tracelet-{uuid.uuid4().hex}{suffix}"
@@ -264,23 +296,23 @@ class OpenRun:
             path.write_bytes(data)
             return path
         try:
-            os.link(data.path, path)  # a large model need not be copied a third time
+            os.link(data.path, path)  # avoids a third copy of a large model
         except OSError:
             shutil.copyfile(data.path, path)
         return path
 
     def _send_table(self, record: Table, table: dict[str, Any]) -> Fingerprint:
         wandb, rows = self._wandb, table["rows"]
-        if len(rows) > wandb.Table.MAX_ROWS:  # wandb would cut the rest off
+        if len(rows) > wandb.Table.MAX_ROWS:  # wandb would drop the remaining rows
             return self._send_files(record)
         value = wandb.Table(columns=[str(name) for name in table["columns"]], data=rows, allow_mixed_types=True)
         return self._send_value(record, value)
 
-    def _keep_exactly(self, histogram: Histogram) -> None:
-        """One line with the exact buckets in a file of the run: what is drawn has at most 512."""
+    def _append_histogram(self, histogram: Histogram) -> None:
+        """Append the exact buckets to a file of the run, because the chart has at most 512."""
         line = json.dumps(histogram_facts(histogram, shown_step(histogram.step)))
         if self._histograms is None:
-            # Another name for every folder of the run: on the server they are one, and the last file would win.
+            # The name is unique per run folder: the server merges the folders, and the last file would win.
             path = Path(self.native.dir) / "tracelet" / f"histograms-{self._folder.name}.jsonl"
             path.parent.mkdir(exist_ok=True)
             self._histograms = path.open("a", encoding="utf-8")
@@ -289,8 +321,8 @@ class OpenRun:
         self._histograms.flush()
 
     def _send_files(self, record: Any) -> Fingerprint:
-        """A record that wandb has no chart for, as an artifact with its files."""
-        payloads, facts = files(record)
+        """Send a record that wandb has no chart for as an artifact with its files."""
+        payloads, facts = record_files(record)
         return self._send_artifact(f"{kind(record)}-{record.tag}", kind(record), payloads, facts)
 
     def _send_artifact(
@@ -304,23 +336,23 @@ class OpenRun:
         )
         for entry, data in contents.items():
             artifact.add_file(str(self._staged(data)), name=entry, policy="immutable", skip_cache=True)
-        if self.native.offline and self.known.has_artifact(artifact.name, artifact.digest):
-            return KNOWN
+        if self.native.offline and self.written.has_artifact(artifact.name, artifact.digest):
+            return SKIPPED
         if not self.native.offline:
-            self._check()  # wandb asks the server here, and would wait 19 s for one that is gone
+            self._check()  # wandb queries the server here, and would wait 19 s if it is down
         self.native.log_artifact(artifact)
         return ("artifact", artifact.name, artifact.digest) if self.native.offline else ("upload", artifact)
 
 
-def is_up(artifact: Any) -> bool:
-    """Whether the server has an artifact that was logged to an online run, or has refused it for good."""
+def is_uploaded(artifact: Any) -> bool:
+    """Check if the server has received an artifact of an online run, or has rejected it permanently."""
     handle = artifact._save_handle
     while hasattr(handle, "_handle"):
         handle = handle._handle
-    if handle._response is None:  # asked this way because `artifact.wait(timeout=0)` cancels the upload
+    if handle._response is None:  # `artifact.wait(timeout=0)` would cancel the upload
         return False
     error = artifact._save_handle.wait_or(timeout=0).response.log_artifact_response.error_message
-    refused = _REFUSED.search(error)
-    if refused:
-        _logger.warning("wandb: artifact %s was refused: %s", artifact.name, error)
-    return not error or bool(refused)
+    rejected = _REJECTED.search(error)
+    if rejected:
+        _logger.warning("wandb: the server rejected artifact %s: %s", artifact.name, error)
+    return not error or bool(rejected)

@@ -1,4 +1,4 @@
-"""The program's own `wandb.log` on a run that we write to as well."""
+"""Make the program's own `wandb.log` work on a run to which tracelet writes too."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import Any
 
 from tracelet.backends.wandb.values import AXIS, definable
 
-# What a row may hold back until it is complete: later changes to the program's objects do not reach these.
-_SETTLED = (str, int, float, bool, type(None))
+# Values that an open row may hold, because the program cannot change them later.
+_IMMUTABLE = (str, int, float, bool, type(None))
 _METHODS = ("log", "finish", "define_metric")
 
 
 class SharedRun:
-    """Stands for `log` of one run object, and for `wandb.log`, until `undo`.
+    """Replace `log`, `finish` and `define_metric` of a run object and of `wandb`, until `undo`.
 
-    Our rows move wandb's own step on, so that a program's `log(..., step=e)` would be dropped. Here `e` becomes the
-    axis column instead. A row that wandb would keep open (`step=`, `commit=False`) is kept open here, because wandb
-    would mix it with our next row.
+    Our rows advance wandb's own step, so wandb would drop a program's `log(..., step=e)`. Here `e` becomes the axis
+    column instead. If wandb would hold a row open (`step=`, `commit=False`), this class holds it instead, because wandb
+    would merge it with our next row.
     """
 
     def __init__(self, wandb: Any, run: Any, define: Callable[[str], None]) -> None:
@@ -33,23 +33,23 @@ class SharedRun:
         self._lock = threading.RLock()
         self._pid = os.getpid()
         self._originals = {name: getattr(run, name) for name in _METHODS}
-        self._ours = {name: _standing_for(self._originals[name], getattr(self, f"_{name}")) for name in _METHODS}
+        self._wrappers = {name: _wrapper(self._originals[name], getattr(self, f"_{name}")) for name in _METHODS}
         self.log, self.define_metric = self._originals["log"], self._originals["define_metric"]
-        for name, ours in self._ours.items():
-            setattr(run, name, ours)
+        for name, wrapper in self._wrappers.items():
+            setattr(run, name, wrapper)
             if getattr(wandb, name) == self._originals[name]:
-                setattr(wandb, name, ours)
+                setattr(wandb, name, wrapper)
 
     def undo(self) -> None:
-        """Put back what is still ours."""
-        for name, ours in self._ours.items():
-            if vars(self._run).get(name) is ours:
+        """Restore the original methods, except those that somebody else has replaced since."""
+        for name, wrapper in self._wrappers.items():
+            if vars(self._run).get(name) is wrapper:
                 del vars(self._run)[name]
-            if getattr(self._wandb, name) is ours:
+            if getattr(self._wandb, name) is wrapper:
                 setattr(self._wandb, name, self._originals[name])
 
     def commit(self) -> None:
-        """Hand the open row to wandb."""
+        """Log the open row."""
         with self._lock:
             row, step = self._row, self._step
             self._row = self._step = None
@@ -62,22 +62,22 @@ class SharedRun:
             self.log(row)
 
     def _log(self, data: Any, step: Any = None, commit: bool | None = None) -> None:
-        readable = isinstance(data, Mapping) and all(isinstance(key, str) for key in data)
-        if not readable or self._pid != os.getpid():  # wandb's own error; a fork holds a copy of the open row
+        valid = isinstance(data, Mapping) and all(isinstance(key, str) for key in data)
+        if not valid or self._pid != os.getpid():  # wandb raises its own error; a fork has a copy of the open row
             self.log(data, step=step, commit=commit)
             return
-        wanted = None if step is None else operator.index(step)
+        row_step = None if step is None else operator.index(step)
         with self._lock:
-            if wanted is None and commit is not False and self._row is None:
+            if row_step is None and commit is not False and self._row is None:
                 self.log(data, commit=commit)
                 return
-            if self._row is not None and wanted is not None and self._step not in (None, wanted):
+            if self._row is not None and row_step is not None and self._step not in (None, row_step):
                 self.commit()
             self._row = {**(self._row or {}), **data}
-            self._step = self._step if wanted is None else wanted
-            ends = wanted is None if commit is None else commit
-            keepable = (*_SETTLED, self._wandb.data_types.WBValue)
-            if ends or not all(isinstance(value, keepable) for value in data.values()):
+            self._step = self._step if row_step is None else row_step
+            complete = row_step is None if commit is None else commit
+            holdable = (*_IMMUTABLE, self._wandb.data_types.WBValue)
+            if complete or not all(isinstance(value, holdable) for value in data.values()):
                 self.commit()
 
     def _finish(self, *args: Any, **kwargs: Any) -> Any:
@@ -89,17 +89,17 @@ class SharedRun:
         return self.define_metric(name, *args, **kwargs)
 
     def _undefined(self, key: str) -> bool:
-        """Whether the program left the axis of this key to us."""
-        told = any(key.startswith(name[:-1]) if name.endswith("*") else key == name for name in self._defined)
-        return definable(key) and not told
+        """Check if the program has not defined the axis of this key itself."""
+        defined = any(key.startswith(name[:-1]) if name.endswith("*") else key == name for name in self._defined)
+        return definable(key) and not defined
 
 
-def _standing_for(original: Any, ours: Callable[..., Any]) -> Callable[..., Any]:
+def _wrapper(original: Any, replacement: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
-    def standing(*args: Any, **kwargs: Any) -> Any:
-        return ours(*args, **kwargs)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return replacement(*args, **kwargs)
 
-    return standing
+    return wrapper
 
 
 def _leaves(row: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
@@ -112,7 +112,7 @@ def _leaves(row: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 @contextlib.contextmanager
 def environment(name: str, value: str) -> Iterator[None]:
-    """Set an environment variable that the user did not set; afterwards it is gone, unless somebody changed it."""
+    """Set an environment variable if the user has not. Remove it afterwards, unless somebody has changed it."""
     if name in os.environ:
         yield
         return

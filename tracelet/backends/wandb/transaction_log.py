@@ -1,4 +1,4 @@
-"""A `.wandb` file: a LevelDB log of protobuf records, read while wandb writes it, or copied without its beginning."""
+"""Read and copy `.wandb` files: LevelDB logs of protobuf records, which wandb may still be writing."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ _FILE_HEADER = 7
 _BLOCK = 32 * 1024
 _FRAGMENT_HEADER = struct.Struct("<IHB")  # crc, length, type
 _FULL, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
-# What becomes numbered lines on the server: those that go with the rows it has are not sent a second time.
+# Records that the server stores as numbered lines. Those before the rows that it has are not uploaded again.
 _STREAMED = ("history", "output", "output_raw", "stats")
 
 
 class TransactionLog:
-    """A `.wandb` file, read from `at` on."""
+    """Read a `.wandb` file from an offset."""
 
-    def __init__(self, path: Path, at: int = 0) -> None:
+    def __init__(self, path: Path, offset: int = 0) -> None:
         self._path = path
-        self.at = max(at, _FILE_HEADER)
-        """Up to where it was read."""
+        self.offset = max(offset, _FILE_HEADER)
+        """End of the last complete record that was read."""
         self.ended = False
-        """Whether wandb wrote the end of the run, after which nothing comes."""
+        """True if the end of the run was read. It is the last record."""
 
     def records(self) -> Iterator[Any]:
-        """The complete records that came since the last call."""
+        """Yield the complete records since the last call."""
         from wandb.proto.wandb_internal_pb2 import Record
 
         for payload in self.payloads():
@@ -37,40 +37,40 @@ class TransactionLog:
             yield record
 
     def payloads(self) -> Iterator[bytes]:
-        """The same, not decoded."""
-        if not self._path.exists():  # wandb makes it at its first flush
+        """Yield the bytes of the complete records since the last call."""
+        if not self._path.exists():  # wandb creates it at its first flush
             return
         with self._path.open("rb") as file:
-            file.seek(self.at)
-            at, parts = self.at, []
+            file.seek(self.offset)
+            offset, parts = self.offset, []
             while True:
-                room = _BLOCK - at % _BLOCK
-                if room < _FRAGMENT_HEADER.size:  # padding at a block's end
+                room = _BLOCK - offset % _BLOCK
+                if room < _FRAGMENT_HEADER.size:  # padding at the end of a block
                     file.seek(room, 1)
-                    at += room
+                    offset += room
                     continue
                 header = file.read(_FRAGMENT_HEADER.size)
                 if len(header) < _FRAGMENT_HEADER.size:
                     return
                 _, length, kind = _FRAGMENT_HEADER.unpack(header)
                 data = file.read(length)
-                if kind == 0 or len(data) < length:  # wandb is in the middle of it; from `at` again next time
+                if kind == 0 or len(data) < length:  # wandb is still writing this record: retry at the next call
                     return
-                at += _FRAGMENT_HEADER.size + length
+                offset += _FRAGMENT_HEADER.size + length
                 parts.append(data)
                 if kind in (_FULL, _LAST):
-                    self.at = at
+                    self.offset = offset
                     yield b"".join(parts)
                     parts = []
 
 
 def row_count(path: Path) -> int:
-    """How many rows of history stand in the file."""
+    """Return the number of history rows in the file."""
     return sum(record.HasField("history") for record in TransactionLog(path).records())
 
 
 def without_first_rows(path: Path, copy: Path, rows: int) -> None:
-    """Copy a file without its first `rows` rows, and without the console and system lines before them."""
+    """Copy a file without its first `rows` rows, and without the console output and system metrics before them."""
     _write(copy, path.read_bytes()[:_FILE_HEADER], _without(path, rows))
 
 

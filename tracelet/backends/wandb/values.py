@@ -1,4 +1,4 @@
-"""How names and plain values look in wandb. Pure functions, no wandb import."""
+"""Convert names and plain values for wandb. Pure functions, without importing wandb."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ AXIS = "global_step"
 MAX_BINS = 512
 MAX_TAG = 64
 LEVELS = {"info": "INFO", "warning": "WARN", "error": "ERROR"}
-# wandb 0.31 drops "", "_step" and "_runtime" from a row without a word, reads "_timestamp" as its wall time, keeps
-# its own data in "_wandb", and its service dies of a definition named "\" (index out of range).
+# wandb 0.31 silently drops "", "_step" and "_runtime" from a row, reads "_timestamp" as its wall time, and stores its
+# own data in "_wandb". A definition named "\" kills its service (index out of range).
 _RESERVED = frozenset({"", "_step", "_runtime", "_timestamp", "_wandb", AXIS, "\\"})
 _PART_BYTES = 160
 
 
 def metric_name(tag: str) -> str:
-    """The key of a tag: the tag itself, or "~" and the tag with "~" as "~0" and "*" as "~1".
+    """Return the key of a tag: the tag itself, or "~" and the tag with "~" as "~0" and "*" as "~1".
 
-    A "*" is escaped because `define_metric` makes a glob of it. No two tags share a key, and `tag_of` goes back.
+    `define_metric` would expand a "*" as a glob. Different tags have different keys; `tag_of` is the inverse.
     """
     if tag in _RESERVED or "*" in tag or tag.startswith("~"):
         return "~" + tag.replace("~", "~0").replace("*", "~1")
@@ -29,17 +29,17 @@ def metric_name(tag: str) -> str:
 
 
 def tag_of(name: str) -> str:
-    """The tag behind a key of `metric_name`."""
+    """Return the tag of a key from `metric_name`."""
     return name[1:].replace("~1", "*").replace("~0", "~") if name.startswith("~") else name
 
 
 def definable(key: str) -> bool:
-    """Whether `define_metric` takes a key of the program as it is, as an exact name."""
+    """Check if `define_metric` accepts a key of the program as an exact name."""
     return key not in _RESERVED and "*" not in key
 
 
 def file_name(name: str) -> str:
-    """A key that wandb can use as a file's name too: parts too long for a file system end in a hash, NUL goes."""
+    """Make a key usable as a file name: remove NUL, and shorten each part over 160 bytes, with a hash at its end."""
     return "/".join(_short(part) for part in name.split("/"))
 
 
@@ -55,37 +55,37 @@ def _digest(text: str) -> str:
 
 
 def artifact_name(name: str) -> str:
-    """A name of [A-Za-z0-9_.-], at most 128 characters; what had to change ends in a hash of the original."""
+    """Return a name of [A-Za-z0-9_.-], at most 128 characters; if changed, with a hash of the original at its end."""
     name = name.rstrip("/")  # a folder
     plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-")
     return plain if plain == name and len(name) <= 128 else f"{plain[:119]}-{_digest(name)}"
 
 
 def artifact_type(kind: str) -> str:
-    """A type without "/" and ":"; "job", "run_table", "code" and "wandb-..." are wandb's own."""
+    """Return a type without "/" and ":". Prefix the reserved types "job", "run_table", "code" and "wandb-..."."""
     plain = re.sub(r"[/:]", "-", kind)[:128] or "file"
     return f"tracelet-{plain}" if plain in ("job", "run_table", "code") or plain.startswith("wandb-") else plain
 
 
-def tag_word(tag: str) -> str:
-    """A tag of at most 64 characters, beyond which wandb takes none; a longer one ends in a hash."""
+def run_tag(tag: str) -> str:
+    """Shorten a run tag to 64 characters, the maximum of wandb, with a hash at its end."""
     return tag if len(tag) <= MAX_TAG else f"{tag[: MAX_TAG - 9]}~{_digest(tag)}"
 
 
-def alert_words(title: str, text: str) -> tuple[str, str]:
-    """A title of less than 64 characters, beyond which wandb sends none; a longer one stands in the text whole."""
+def alert_fields(title: str, text: str) -> tuple[str, str]:
+    """Shorten a title to 63 characters, because wandb rejects longer ones. The text then begins with the full title."""
     if len(title) < MAX_TAG:
         return title, text
     return f"{title[: MAX_TAG - 2]}…", f"{title}\n\n{text}" if text else title
 
 
 def param_name(key: str) -> str:
-    """A config key: wandb keeps its own data in "_wandb", and strips every "-" from both ends."""
+    """Return a config key. wandb reserves "_wandb", and strips "-" from both ends."""
     return "~_wandb" if key == "_wandb" else key.strip("-")
 
 
 def plain(value: Any) -> Any:
-    """A value for wandb's config: NaN becomes the string "NaN", because wandb makes null of it."""
+    """Convert a value for wandb's config. NaN becomes the string "NaN", because wandb would store null."""
     if isinstance(value, float) and math.isnan(value):
         return "NaN"
     if isinstance(value, (str, int, float)) or value is None:
@@ -98,7 +98,7 @@ def plain(value: Any) -> Any:
 
 
 def strict(value: Any) -> Any:
-    """A value for an artifact's metadata: wandb refuses the infinities there."""
+    """Convert a value for an artifact's metadata. wandb rejects infinities there, so they become strings."""
     if isinstance(value, float) and math.isinf(value):
         return "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, dict):

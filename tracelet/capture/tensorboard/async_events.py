@@ -184,7 +184,7 @@ class _Calls:
             if self._take_back(call):
                 name = call.method.__name__
                 self._guard.count(f"dropped: {name} was not yet made when the time was up")
-                self._guard.say(
+                self._guard.log_once(
                     "dropped: deferred calls",
                     "tracelet: the time was up before all deferred calls (events='async') were made: "
                     "the pictures, sounds and histograms left are in no event file and no backend",

@@ -1,6 +1,5 @@
-"""`delivery="process"`: the deliveries of a run in a process beside the program, with an interpreter of their own.
+"""Run a run's deliveries in a separate process (`delivery="process"`), with their own interpreter.
 
-It reads the journal as the threads do. Only what the program asks of it (that something be held, or the end) and what
-it has to tell (how far each backend is) goes over a socket. When the program dies it takes over the journal, and
-finishes the run.
+The process reads the journal like the delivery threads do. A socket carries only requests (flush, finish) and status
+updates. If the program dies, the process takes over the journal and finishes the run.
 """

@@ -1,4 +1,4 @@
-"""The program's side of its delivery process: starts it, asks it, listens to it, and ends it."""
+"""Control the delivery process from the program: start it, send requests, receive updates, end it."""
 
 from __future__ import annotations
 
@@ -39,10 +39,11 @@ from tracelet.settings import environment_without
 _logger = logging.getLogger("tracelet")
 
 LOG_NAME = "delivery.log"
-"""Beside the journal: what vendors print in the delivery process."""
-# A process that dies is started again after so many seconds, and then no more.
-_RESTARTS = (1.0, 10.0, 60.0)
-_LAST_WORDS = 1.0
+"""The file beside the journal with the vendors' output of the delivery process."""
+# Seconds before each restart of a process that died. After the last one it is not restarted again.
+_RESTART_PAUSES = (1.0, 10.0, 60.0)
+# Seconds that the process gets for the vendors' exit hooks, once its deliveries have ended.
+_EXIT_TIMEOUT = 1.0
 
 _PROGRAM = (
     "import sys; sys.path[:] = {path!r}; from tracelet.delivery.process.worker import main; main({channel}, {lock})"
@@ -50,46 +51,46 @@ _PROGRAM = (
 
 
 class RemoteDelivery(DeliveryHandle):
-    """One backend of the delivery process, as far as it was heard of."""
+    """Hold the last reported status of one backend in the delivery process."""
 
     def __init__(self, backend: Backend, cursor: Cursor, worker: Worker) -> None:
         super().__init__(backend.name, cursor)
         self._worker = worker
-        self._asked = 0
-        self._order: tuple[Status, int, float] | None = None
+        self._flush_to = 0
+        self._finish_args: tuple[Status, int, float] | None = None
 
     def start(self) -> None:
-        """All backends of the process begin together."""
+        """Do nothing: the process starts all backends together."""
 
     def wake(self) -> None:
-        """The process looks into the journal by itself: telling it would cost the training more."""
+        """Do nothing: the process polls the journal, which costs training less than a message."""
 
-    def ask_confirmed(self, last: int) -> None:
-        self._asked = max(self._asked, last)
+    def request_flush(self, last: int) -> None:
+        self._flush_to = max(self._flush_to, last)
         self._worker.send(Confirm(self.name, last))
 
-    def repeat(self) -> None:
-        """Ask a new process what none answered before."""
-        if self._asked > self.position:
-            self.ask_confirmed(self._asked)
-        if self._order is not None:
-            self.finish(*self._order)
+    def resend(self) -> None:
+        """Send the unanswered requests to a restarted process."""
+        if self._flush_to > self.position:
+            self.request_flush(self._flush_to)
+        if self._finish_args is not None:
+            self.finish(*self._finish_args)
 
     def finish(self, status: Status, exit_code: int, deadline: float) -> None:
-        self._order = status, exit_code, deadline
+        self._finish_args = status, exit_code, deadline
         self._worker.finish(Finish(self.name, status, exit_code, max(0.0, deadline - time.monotonic())))
 
-    def stands(self, news: StatusUpdate) -> None:
+    def apply(self, update: StatusUpdate) -> None:
         with self._changed:
-            self.cursor, self.written_seq, self.was_open = news.cursor, news.written_seq, news.was_open
-            self._state, self._trouble, self.url = news.state, news.trouble, news.url
+            self.cursor, self.written_seq, self.was_open = update.cursor, update.written_seq, update.was_open
+            self._state, self._trouble, self.url = update.state, update.trouble, update.url
             self._changed.notify_all()
-        if news.ended:
+        if update.ended:
             self._ended.set()
 
     def lost(self, reason: str, *, ended: bool) -> None:
-        """The process is gone."""
-        if not self.ended and not (ended and self._trouble):  # what kept the end from coming says more
+        """Record that the process died."""
+        if not self.ended and not (ended and self._trouble):  # an earlier reason is more precise
             self._trouble = reason
             self._set_state(f"waiting: {reason}")
         if ended:
@@ -97,7 +98,7 @@ class RemoteDelivery(DeliveryHandle):
 
 
 class RemoteBackend(Backend):
-    """A backend of the delivery process, as the program sees it."""
+    """Stand for a backend of the delivery process in the program."""
 
     name = ""
 
@@ -108,14 +109,14 @@ class RemoteBackend(Backend):
 
     @property
     def native(self) -> Any:
-        """Always raises.
+        """Raise an error: the vendor's run object is in another process.
 
         Raises:
-            NativeUnavailable: the vendor's run object is in another process.
+            NativeUnavailable: always.
         """
         raise NativeUnavailable(
-            f"delivery='process': the {self.name} run is in a process of its own, so that its run object and the "
-            "vendor's own calls are not to be had here. Use delivery='thread' for them"
+            f"delivery='process': the {self.name} run is in another process, so its run object and the vendor's own "
+            "calls are not available here. Use delivery='thread' if you need them"
         )
 
     @property
@@ -124,13 +125,13 @@ class RemoteBackend(Backend):
 
 
 class Worker:
-    """The delivery process of one run.
+    """Manage the delivery process of one run.
 
-    `report(name, cursor, rejections)` takes cursors to the journal's writer; `last()` is the journal's last number;
-    `lock` is the descriptor by which the run is locked, which the process keeps when this one dies.
+    `report(name, cursor, rejections)` passes cursors to the journal's writer. `last()` returns the journal's last
+    sequence number. `lock` is the descriptor of the run's lock; the process keeps it if this one dies.
 
     Raises:
-        ConfigurationError: a backend cannot be made in another process.
+        ConfigurationError: another process cannot create a backend.
     """
 
     def __init__(
@@ -148,66 +149,68 @@ class Worker:
     ) -> None:
         self._folder, self._info, self._last, self._lock = folder, info, last, lock
         self._report, self._guard, self._secrets = report, guard, secrets
-        self._wanted = {one.name: (_target(one), _plain_config(one)) for one in backends}
-        self._foreign = {name for one in backends for name in one.parent_env}
-        self.deliveries = {one.name: RemoteDelivery(one, cursors.get(one.name, Cursor()), self) for one in backends}
+        self._specs = {backend.name: (_target(backend), _plain_config(backend)) for backend in backends}
+        self._parent_env = {name for backend in backends for name in backend.parent_env}
+        self.deliveries = {
+            backend.name: RemoteDelivery(backend, cursors.get(backend.name, Cursor()), self) for backend in backends
+        }
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: Any = None
-        self._sending = threading.Lock()
-        self._spawning = threading.Lock()
-        self._given_up = False
-        self._began = last()
-        self._ending = threading.Event()
+        self._send_lock = threading.Lock()
+        self._spawn_lock = threading.Lock()
+        self._abandoned = False
+        self._start_seq = last()
+        self._finishing = threading.Event()
         self._listener = threading.Thread(target=self._listen, name="tracelet-deliveries", daemon=True)
 
-    def stand_ins(self) -> dict[str, Backend]:
-        """For each backend, what the program sees of it."""
+    def proxies(self) -> dict[str, Backend]:
+        """Return the program's proxy of each backend, by name."""
         return {name: RemoteBackend(delivery) for name, delivery in self.deliveries.items()}
 
     def start(self) -> None:
-        """Start the process; it imports vendors and connects behind this call. Where none can be had, records wait."""
+        """Start the process in the background. If it cannot be started, records stay pending."""
         self._listener.start()
 
-    def _spawn(self, began: int) -> None:
-        with self._spawning:
+    def _spawn(self, start_seq: int) -> None:
+        with self._spawn_lock:
             self._process = None
-            if not self._given_up:
-                self._process = self._popen(began)
+            if not self._abandoned:
+                self._process = self._popen(start_seq)
         for delivery in self.deliveries.values():
-            delivery.repeat()
+            delivery.resend()
 
-    def _popen(self, began: int) -> subprocess.Popen[bytes]:
-        from multiprocessing.connection import Connection  # here: off the program's own thread
+    def _popen(self, start_seq: int) -> subprocess.Popen[bytes]:
+        from multiprocessing.connection import Connection  # imported here, off the program's own thread
 
-        ours, theirs = socket.socketpair()
+        parent_socket, child_socket = socket.socketpair()
         lock = self._lock
-        command = _PROGRAM.format(path=sys.path, channel=theirs.fileno(), lock=lock)
-        with ours, theirs, self._log() as log:
+        command = _PROGRAM.format(path=sys.path, channel=child_socket.fileno(), lock=lock)
+        with parent_socket, child_socket, self._log() as log:
             process = subprocess.Popen(
                 [sys.executable, "-c", command],
-                env=environment_without(self._foreign),
+                env=environment_without(self._parent_env),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                pass_fds=[theirs.fileno(), *([] if lock is None else [lock])],
-                start_new_session=True,  # Ctrl-C is for the program, which then says what is to be done
+                pass_fds=[child_socket.fileno(), *([] if lock is None else [lock])],
+                start_new_session=True,  # Ctrl-C reaches the program only, which then sends requests
             )
-            with self._sending:
+            with self._send_lock:
                 if self._channel is not None:
                     self._channel.close()
-                self._channel = Connection(ours.detach())
-                with contextlib.suppress(OSError):  # its end is seen where its news are
-                    self._channel.send_bytes(messages.encode(self._begin(began)))  # before anything else
+                self._channel = Connection(parent_socket.detach())
+                with contextlib.suppress(OSError):  # the listening thread sees a dead process
+                    self._channel.send_bytes(messages.encode(self._begin(start_seq)))  # must be the first message
         return process
 
-    def _begin(self, began: int) -> Begin:
-        wanted = [
-            BackendSpec(target, config, self.deliveries[name].cursor) for name, (target, config) in self._wanted.items()
+    def _begin(self, start_seq: int) -> Begin:
+        backends = [
+            BackendSpec(target, config, self.deliveries[name].cursor) for name, (target, config) in self._specs.items()
         ]
         return Begin(
             info=self._info,
-            wanted=wanted,
-            began=began,
+            backends=backends,
+            start_seq=start_seq,
             secrets=self._secrets.values(),
             program=os.getpid(),
             argv=sys.argv,
@@ -216,60 +219,60 @@ class Worker:
     def _log(self) -> contextlib.AbstractContextManager[IO[bytes] | int]:
         try:
             return open(os.open(self._folder / LOG_NAME, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb")
-        except OSError:  # a disk that takes nothing
+        except OSError:  # a full disk
             return contextlib.nullcontext(subprocess.DEVNULL)
 
     def send(self, message: msgspec.Struct) -> None:
-        """From any thread; a process that is gone is spoken of where its end is seen."""
-        with self._sending, contextlib.suppress(OSError):
+        """Send a message from any thread. Ignore a dead process: the listening thread reports it."""
+        with self._send_lock, contextlib.suppress(OSError):
             if self._channel is not None:
                 self._channel.send_bytes(messages.encode(message))
 
-    def finish(self, order: Finish) -> None:
-        self._ending.set()
-        self.send(order)
+    def finish(self, request: Finish) -> None:
+        self._finishing.set()
+        self.send(request)
 
     def end(self) -> None:
-        """Let the process go, whose deliveries have ended or are given up; what it says until then is heard."""
-        self._ending.set()
-        with self._spawning:
-            self._given_up = True
+        """End the process, whose deliveries have ended or are abandoned. Read its updates until then."""
+        self._finishing.set()
+        with self._spawn_lock:
+            self._abandoned = True
             process = self._process
         if process is None:
-            self._listener.join(_LAST_WORDS)
+            self._listener.join(_EXIT_TIMEOUT)
             return
         try:
-            if all(one.ended for one in self.deliveries.values()):
-                process.wait(_LAST_WORDS)  # for the vendors' own exit hooks
+            if all(delivery.ended for delivery in self.deliveries.values()):
+                process.wait(_EXIT_TIMEOUT)  # for the vendors' exit hooks
         except subprocess.TimeoutExpired:
             pass
         finally:  # also when Ctrl-C ends the wait
             process.kill()
             process.wait()
-            self._listener.join(_LAST_WORDS)
+            self._listener.join(_EXIT_TIMEOUT)
             self._channel.close()
 
     # The listening thread.
 
     def _listen(self) -> None:
-        self._guard.call(self._spawn, self._began)
-        for pause in (*_RESTARTS, None):
-            while (news := self._receive()) is not None:
-                self._guard.call(self._hear, news)
+        self._guard.call(self._spawn, self._start_seq)
+        for pause in (*_RESTART_PAUSES, None):
+            while (update := self._receive()) is not None:
+                self._guard.call(self._handle, update)
             code = None if self._process is None else self._process.wait()
-            how = "could not be started" if code is None else f"ended with {code}"
-            over = self._ending.is_set() or pause is None
+            outcome = "could not be started" if code is None else f"ended with {code}"
+            ended = self._finishing.is_set() or pause is None
             for delivery in self.deliveries.values():
-                delivery.lost(f"its delivery process {how}", ended=over)
-            if over:
+                delivery.lost(f"its delivery process {outcome}", ended=ended)
+            if ended:
                 return
-            self._guard.say(
-                f"worker {how} {pause}",
-                "tracelet: the delivery process %s; it is tried again (see %s)",
-                how,
+            self._guard.log_once(
+                f"worker {outcome} {pause}",
+                "tracelet: the delivery process %s; restarting it (see %s)",
+                outcome,
                 self._folder / LOG_NAME,
             )
-            if not self._ending.wait(pause):
+            if not self._finishing.wait(pause):
                 self._guard.call(self._spawn, self._last())
 
     def _receive(self) -> bytes | None:
@@ -281,21 +284,21 @@ class Worker:
             return None
         return received
 
-    def _hear(self, packet: bytes) -> None:
-        match messages.decode_news(packet):
-            case StatusUpdate() as news:
-                delivery = self.deliveries[news.name]
-                moved = news.cursor != delivery.cursor
-                delivery.stands(news)
-                if moved or news.rejections:
-                    self._report(news.name, news.cursor, news.rejections)
+    def _handle(self, packet: bytes) -> None:
+        match messages.decode_update(packet):
+            case StatusUpdate() as update:
+                delivery = self.deliveries[update.name]
+                has_moved = update.cursor != delivery.cursor
+                delivery.apply(update)
+                if has_moved or update.rejections:
+                    self._report(update.name, update.cursor, update.rejections)
             case LogLine(level=level, text=text):
                 _logger.log(level, "%s", text)
-            case Losses(cause=cause, times=times):
-                for _ in range(times):
+            case Losses(cause=cause, count=count):
+                for _ in range(count):
                     self._guard.count(cause)
             case NewSecrets(secrets=secrets):
-                self._secrets.learn(secrets)
+                self._secrets.add(secrets)
 
 
 def _target(backend: Backend) -> str:
@@ -309,13 +312,13 @@ def _target(backend: Backend) -> str:
 
 
 def _plain_config(backend: Backend) -> dict[str, Any]:
-    config: dict[str, Any] = backend.filter.plain()
+    config: dict[str, Any] = backend.filter.to_config()
     for key in backend.config.__struct_fields__:
         value = getattr(backend.config, key)
         try:
             config[key] = msgspec.to_builtins(value)
         except TypeError as error:
             raise ConfigurationError(
-                f"delivery='process': config key {key!r} of backend {backend.name!r} is no plain data: {error}"
+                f"delivery='process': config key {key!r} of backend {backend.name!r} must be plain data: {error}"
             ) from error
     return config

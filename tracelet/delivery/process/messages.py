@@ -1,4 +1,4 @@
-"""What a program and its delivery process tell each other; MessagePack, one message a packet."""
+"""Define the messages between a program and its delivery process: MessagePack, one message per packet."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tracelet.records import RunInfo
 
 
 class BackendSpec(msgspec.Struct, frozen=True):
-    """A backend to deliver to: `module:Class`, its config, and how far it is."""
+    """Describe a backend: `module:Class`, its config, and its cursor."""
 
     target: str
     config: dict[str, Any]
@@ -20,26 +20,26 @@ class BackendSpec(msgspec.Struct, frozen=True):
 
 
 class Begin(msgspec.Struct, frozen=True, tag=True, kw_only=True):
-    """The first message. `secrets` are to be kept out of all that is said; they travel no other way."""
+    """Start the deliveries; the first message. `secrets` must be hidden in all output, and are sent only here."""
 
     info: RunInfo
-    wanted: list[BackendSpec]
-    began: int
+    backends: list[BackendSpec]
+    start_seq: int
     secrets: list[str]
     program: int
-    """Its process id."""
+    """The program's process id."""
     argv: list[str]
 
 
 class Confirm(msgspec.Struct, frozen=True, tag=True):
-    """Have backend `name` hold what is in the journal up to `last`."""
+    """Make backend `name` confirm the records up to `last`."""
 
     name: str
     last: int
 
 
 class Finish(msgspec.Struct, frozen=True, tag=True):
-    """Deliver what is left to backend `name`, and close it, within `seconds`."""
+    """Deliver the remaining records to backend `name`, and close it, within `seconds`."""
 
     name: str
     status: Status
@@ -48,7 +48,7 @@ class Finish(msgspec.Struct, frozen=True, tag=True):
 
 
 class StatusUpdate(msgspec.Struct, frozen=True, tag=True, kw_only=True):
-    """Where backend `name` stands; `rejections` are those since the last such message."""
+    """Report the status of backend `name`. `rejections` are those since the last update."""
 
     name: str
     state: str
@@ -62,26 +62,26 @@ class StatusUpdate(msgspec.Struct, frozen=True, tag=True, kw_only=True):
 
 
 class LogLine(msgspec.Struct, frozen=True, tag=True):
-    """A line for the program's log."""
+    """Send a line to the program's log."""
 
     level: int
     text: str
 
 
 class Losses(msgspec.Struct, frozen=True, tag=True):
-    """What went wrong `times` more, by its cause."""
+    """Report `count` more losses for a cause."""
 
     cause: str
-    times: int
+    count: int
 
 
 class NewSecrets(msgspec.Struct, frozen=True, tag=True):
-    """Credentials that a vendor found by itself."""
+    """Report credentials that a vendor found on its own."""
 
     secrets: list[str]
 
 
 encode = msgspec.msgpack.Encoder().encode
 decode_begin = msgspec.msgpack.Decoder(Begin).decode
-decode_order = msgspec.msgpack.Decoder(Confirm | Finish).decode
-decode_news = msgspec.msgpack.Decoder(StatusUpdate | LogLine | Losses | NewSecrets).decode
+decode_request = msgspec.msgpack.Decoder(Confirm | Finish).decode
+decode_update = msgspec.msgpack.Decoder(StatusUpdate | LogLine | Losses | NewSecrets).decode

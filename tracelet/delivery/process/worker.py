@@ -1,4 +1,4 @@
-"""The delivery process itself. Its vendors print into `delivery.log`; what we have to say goes to the program."""
+"""Run the delivery process. Vendors print to `delivery.log`; tracelet's log lines go to the program."""
 
 from __future__ import annotations
 
@@ -41,152 +41,159 @@ from tracelet.journal.store import Cursor, JournalReader, Rejection
 from tracelet.journal.writer import JournalWriter
 from tracelet.redaction import Secrets
 
-_TICK = 0.05
+# Seconds between two looks at the journal: the delay of a live view.
+_POLL_EVERY = 0.05
+# Seconds between two heartbeats, well below the timeout in `journal.store`.
 _BEAT_EVERY = 10.0
-# The program that would say how long is dead: as long as something moves, and a little longer.
-_PATIENCE = 60.0
+# Seconds without progress before deliveries are abandoned. A dead program cannot send a deadline.
+_STALL_TIMEOUT = 60.0
+# Seconds; ten years.
 _FOREVER = 10 * 365 * 86400.0
-# What vendors' own exit hooks may take.
-_EXIT = 5.0
-_LOWER = 5
-_REPEATED = 10_000
+# Seconds that the vendors' exit hooks may take.
+_EXIT_TIMEOUT = 5.0
+# Added to the niceness: if cores are scarce, training gets them.
+_NICENESS = 5
+# Rejections remembered per backend, to bound the memory.
+_MAX_REJECTIONS = 10_000
 
 
 def main(channel: int, lock: int | None) -> None:
-    """Deliver, as the first message says, until the program asks for the end, or dies and all is delivered."""
+    """Deliver as the first message describes, until the program ends the run, or dies and everything is delivered."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(OSError):
-        os.nice(_LOWER)  # where cores are scarce, they are the training's
+        os.nice(_NICENESS)
     connection = Connection(channel)
     try:
         begin = messages.decode_begin(connection.recv_bytes())
-    except (EOFError, OSError):  # the program died at once
+    except (EOFError, OSError):  # the program died immediately
         return
     sys.argv[:] = begin.argv
     Process(connection, begin, lock).run()
-    stuck = threading.Timer(_EXIT, os._exit, (0,))
-    stuck.daemon = True
-    stuck.start()
+    exit_timer = threading.Timer(_EXIT_TIMEOUT, os._exit, (0,))
+    exit_timer.daemon = True
+    exit_timer.start()
 
 
 class Process:
-    """The deliveries, and what the program is told of them."""
+    """Run the deliveries and report their status to the program."""
 
     def __init__(self, connection: Connection, begin: Begin, lock: int | None) -> None:
         self._connection, self._begin, self._lock = connection, begin, lock
         self._folder = Path(begin.info.folder)
         self._secrets = Secrets()
-        self._secrets.learn(begin.secrets)
+        self._secrets.add(begin.secrets)
         self._guard = Guard(self._secrets.hide)
-        self._deliveries = {one.name: one for one in map(self._delivery, begin.wanted)}
+        self._deliveries = {delivery.name: delivery for delivery in map(self._delivery, begin.backends)}
         self._changed = threading.Event()
-        self._sending = threading.Lock()
+        self._send_lock = threading.Lock()
         self._rejections: dict[str, list[Rejection]] = {}
-        # Told already; a program that dies may not have written them down.
-        self._earlier: dict[str, deque[Rejection]] = {one: deque(maxlen=_REPEATED) for one in self._deliveries}
-        self._told: dict[str, StatusUpdate] = {}
-        self._counted: dict[str, int] = {}
-        self._keeper: JournalWriter | None = None
-        self._ending: tuple[Status, int] | None = None
-        self._is_alone = False
+        # Already sent. A program that dies may not have stored them.
+        self._sent_rejections: dict[str, deque[Rejection]] = {
+            name: deque(maxlen=_MAX_REJECTIONS) for name in self._deliveries
+        }
+        self._sent: dict[str, StatusUpdate] = {}
+        self._sent_counts: dict[str, int] = {}
+        self._writer: JournalWriter | None = None
+        self._finish_request: tuple[Status, int] | None = None
+        self._disconnected = False
         logger = logging.getLogger("tracelet")
         logger.addHandler(_Relay(self._send))
         logger.setLevel(logging.INFO)
         logger.propagate = False
 
-    def _delivery(self, wanted: BackendSpec) -> Delivery:
-        module, _, name = wanted.target.partition(":")
+    def _delivery(self, spec: BackendSpec) -> Delivery:
+        module, _, name = spec.target.partition(":")
         cls: type[Backend] = attrgetter(name)(importlib.import_module(module))
-        backend = configured(cls, wanted.config)
+        backend = configured(cls, spec.config)
         return Delivery(
             backend,
             self._folder,
             self._begin.info,
-            wanted.cursor,
+            spec.cursor,
             OverflowBuffer(0),
-            began=self._begin.began,
+            start_seq=self._begin.start_seq,
             report=self._report,
             guard=self._guard,
-            opened=partial(self._opened, backend),
-            pace=Throttle(yields=False),
+            on_open=partial(self._on_open, backend),
+            throttle=Throttle(pauses=False),
         )
 
     def run(self) -> None:
         for delivery in self._deliveries.values():
             delivery.start()
         threading.Thread(target=self._listen, name="tracelet-orders", daemon=True).start()
-        with contextlib.closing(_Watch(self._folder)) as journal:
-            while not (self._over() or self._is_orphan()):
-                self._changed.wait(_TICK)
+        with contextlib.closing(_JournalWatch(self._folder)) as journal:
+            while not (self._all_ended() or self._is_orphaned()):
+                self._changed.wait(_POLL_EVERY)
                 self._changed.clear()
                 if journal.has_grown():
                     for delivery in self._deliveries.values():
                         delivery.wake()
-                self._tell()
-        if self._is_orphan():
+                self._send_updates()
+        if self._is_orphaned():
             self._finish_alone()
         else:
-            self._tell()
-            self._let_go()
+            self._send_updates()
+            self._release_lock()
 
-    def _is_orphan(self) -> bool:
-        # A child that the program forked may hold the channel open beyond the program's end.
-        return self._is_alone or os.getppid() != self._begin.program
+    def _is_orphaned(self) -> bool:
+        # A forked child of the program may keep the channel open after the program ended.
+        return self._disconnected or os.getppid() != self._begin.program
 
-    def _over(self) -> bool:
-        return all(one.ended for one in self._deliveries.values())
+    def _all_ended(self) -> bool:
+        return all(delivery.ended for delivery in self._deliveries.values())
 
-    def _let_go(self) -> None:
-        """The run is the program's alone again, also while vendors' exit hooks still run here."""
+    def _release_lock(self) -> None:
+        """Release the run's lock, so that the program can end while the vendors' exit hooks still run here."""
         if self._lock is not None:
             with contextlib.suppress(OSError):
                 os.close(self._lock)
 
-    # What the program asks.
+    # Requests from the program.
 
     def _listen(self) -> None:
         while True:
             try:
-                order = messages.decode_order(self._connection.recv_bytes())
+                request = messages.decode_request(self._connection.recv_bytes())
             except (EOFError, OSError):
-                self._is_alone = True
+                self._disconnected = True
                 self._changed.set()
                 return
-            delivery = self._deliveries[order.name]
-            match order:
+            delivery = self._deliveries[request.name]
+            match request:
                 case Confirm(last=last):
-                    delivery.ask_confirmed(last)
+                    delivery.request_flush(last)
                 case Finish(status=status, exit_code=exit_code, seconds=seconds):
-                    self._ending = status, exit_code
+                    self._finish_request = status, exit_code
                     delivery.finish(status, exit_code, time.monotonic() + seconds)
             self._changed.set()
 
-    # What the program is told.
+    # Updates to the program.
 
     def _report(self, name: str, cursor: Cursor, rejections: Sequence[Rejection]) -> None:
-        """On the deliveries' threads."""
-        with self._sending:
-            if self._keeper is not None:
-                self._keeper.set_cursor(name, cursor, rejections)
+        """Store a cursor. Called on the delivery threads."""
+        with self._send_lock:
+            if self._writer is not None:
+                self._writer.set_cursor(name, cursor, rejections)
             else:
                 self._rejections.setdefault(name, []).extend(rejections)
         self._changed.set()
 
-    def _opened(self, backend: Backend) -> None:
-        self._secrets.learn(self._guard.call(backend.secrets) or ())
+    def _on_open(self, backend: Backend) -> None:
+        self._secrets.add(self._guard.call(backend.secrets) or ())
         self._send(NewSecrets(self._secrets.values()))
 
-    def _tell(self) -> None:
+    def _send_updates(self) -> None:
         for name, delivery in self._deliveries.items():
-            with self._sending:
+            with self._send_lock:
                 rejections = self._rejections.pop(name, [])
-                self._earlier[name] += rejections
-            told, state = self._told.get(name), delivery.state
-            if told is not None and told.state == state:
-                url = told.url  # some vendors say a line each time that they are asked
+                self._sent_rejections[name] += rejections
+            previous, state = self._sent.get(name), delivery.state
+            if previous is not None and previous.state == state:
+                url = previous.url  # some vendors print a line at each access
             else:
                 url = self._guard.call(getattr, delivery.backend, "url")
-            news = StatusUpdate(
+            update = StatusUpdate(
                 name=name,
                 ended=delivery.ended,
                 state=state,
@@ -197,67 +204,68 @@ class Process:
                 rejections=rejections,
                 url=url,
             )
-            if news != told:
-                self._told[name] = msgspec.structs.replace(news, rejections=[])
-                self._send(news)
-        for cause, times in self._guard.counts().items():
-            if more := times - self._counted.get(cause, 0):
-                self._counted[cause] = times
-                self._send(Losses(cause, more))
+            if update != previous:
+                self._sent[name] = msgspec.structs.replace(update, rejections=[])
+                self._send(update)
+        for cause, count in self._guard.counts().items():
+            if added := count - self._sent_counts.get(cause, 0):
+                self._sent_counts[cause] = count
+                self._send(Losses(cause, added))
 
     def _send(self, message: msgspec.Struct) -> bool:
         try:
-            with self._sending:
+            with self._send_lock:
                 self._connection.send_bytes(messages.encode(message))
-        except OSError:  # the program is gone: the next turn sees it
+        except OSError:  # the program died: the main loop sees it next
             return False
         return True
 
     # Without the program.
 
     def _finish_alone(self) -> None:
-        """The program died: what it committed is delivered, and the run finished as killed."""
+        """Deliver the journal and finish the run as killed, after the program died."""
         info = msgspec.structs.replace(self._begin.info, resumed=True)
         try:
-            keeper = JournalWriter(self._folder, info, self._guard, 0, lambda: None, self._secrets, lock=self._lock)
-        except (RunInUse, JournalError):  # somebody goes on with the run by now: it is theirs
+            writer = JournalWriter(self._folder, info, self._guard, 0, lambda: None, self._secrets, lock=self._lock)
+        except (RunInUse, JournalError):  # another process has resumed the run and owns it now
             os._exit(1)
-        with self._sending:
+        with self._send_lock:
             for name, delivery in self._deliveries.items():
-                known = [*self._earlier[name], *self._rejections.get(name, [])]
-                keeper.set_cursor(name, delivery.cursor, known)
-            self._keeper = keeper
-        status, exit_code = self._ending or ("killed", 1)
+                rejections = [*self._sent_rejections[name], *self._rejections.get(name, [])]
+                writer.set_cursor(name, delivery.cursor, rejections)
+            self._writer = writer
+        status, exit_code = self._finish_request or ("killed", 1)
         for delivery in self._deliveries.values():
-            if self._ending is None:
+            if self._finish_request is None:
                 delivery.finish(status, exit_code, time.monotonic() + _FOREVER)
-        self._wait_alone(keeper)
+        self._wait_for_deliveries(writer)
         for name, delivery in self._deliveries.items():
-            keeper.set_cursor(name, delivery.cursor, [])
-            keeper.annotate(f"trouble {name}", delivery.trouble if delivery.position < keeper.last else None)
+            writer.set_cursor(name, delivery.cursor, [])
+            writer.annotate(f"trouble {name}", delivery.trouble if delivery.position < writer.last else None)
         for key, value in (("exit_code", exit_code), ("ended", time.time()), ("status", status)):
-            keeper.annotate(key, value)
-        keeper.close()
+            writer.annotate(key, value)
+        writer.close()
 
-    def _wait_alone(self, keeper: JournalWriter) -> None:
-        moved, seen, beat = time.monotonic(), -1, time.monotonic()
-        while not self._over():
-            now, handed = time.monotonic(), sum(one.written_seq + one.position for one in self._deliveries.values())
-            if handed != seen:
-                moved, seen = now, handed
-            if now - moved > _PATIENCE:
+    def _wait_for_deliveries(self, writer: JournalWriter) -> None:
+        last_progress, last_sum, beat = time.monotonic(), -1, time.monotonic()
+        while not self._all_ended():
+            now = time.monotonic()
+            progress = sum(delivery.written_seq + delivery.position for delivery in self._deliveries.values())
+            if progress != last_sum:
+                last_progress, last_sum = now, progress
+            if now - last_progress > _STALL_TIMEOUT:
                 return
             with contextlib.suppress(JournalError):
-                keeper.write_notes()
+                writer.write_facts()
                 if now - beat > _BEAT_EVERY:
                     beat = now
-                    keeper.beat()
-            self._changed.wait(_TICK)
+                    writer.beat()
+            self._changed.wait(_POLL_EVERY)
             self._changed.clear()
 
 
-class _Watch:
-    """Tells when the journal has grown; there may be none yet."""
+class _JournalWatch:
+    """Detect new records in the journal, which may not exist yet."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -271,8 +279,8 @@ class _Watch:
             last = self._reader.last()
         except JournalError:
             return False
-        grown, self._last = last > self._last, last
-        return grown
+        has_grown, self._last = last > self._last, last
+        return has_grown
 
     def close(self) -> None:
         if self._reader is not None:
@@ -280,7 +288,7 @@ class _Watch:
 
 
 class _Relay(logging.Handler):
-    """Our log lines go to the program, and to our own stderr once it is gone."""
+    """Send log lines to the program, or to stderr once it has died."""
 
     def __init__(self, send: Callable[[LogLine], bool]) -> None:
         super().__init__()
