@@ -102,7 +102,7 @@ def _fonts(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def _temporary_root():
-    """A folder with a short path: a socket path has 107 characters at most, and `multiprocessing` puts one in TMPDIR."""
+    """A folder with a short path: a socket path takes 107 characters at most; `multiprocessing` makes one in it."""
     with tempfile.TemporaryDirectory(prefix="t-", dir="/tmp", ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 

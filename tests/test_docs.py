@@ -89,7 +89,7 @@ def test_every_command_line_is_understood():
         if name == "run":
             own, program = command._split(words)
             assert program, words
-            assert command._read_plain(own) is not None, words
+            assert command._parse_simple(own) is not None, words
         elif name not in ("--help", "--install-completion"):
             typer.main.get_command(app).commands[name].make_context(name, list(words)).close()
             commands[name] += 1

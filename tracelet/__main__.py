@@ -1,4 +1,4 @@
-"""python -m tracelet, and the console script."""
+"""Entry point of `python -m tracelet` and of the console script."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    if sys.argv[1:2] == ["run"]:  # a program is waiting, and the packages of the other commands would delay it
+    if sys.argv[1:2] == ["run"]:  # start the program without importing the other commands
         from tracelet.launcher import command
 
         command.main(sys.argv[2:])

@@ -16,7 +16,7 @@ import msgspec
 from tracelet import settings as settings_module
 from tracelet.backends import backend_class, check_installed, configured, filters, with_filter
 from tracelet.backends.base import Backend
-from tracelet.capture.values import plain
+from tracelet.capture.values import to_plain
 from tracelet.errors import ConfigurationError, RunNotFound, suggest
 from tracelet.experiment.experiment import Experiment, secrets_in_use
 from tracelet.journal.store import JournalReader
@@ -291,12 +291,12 @@ def _run_info(settings: Settings, run_id: str | None, resume: bool | None) -> Ru
     new = run_id or new_run_id()
     return RunInfo(
         run_id=new,
-        project=plain(settings.project),
-        name=plain(settings.exp_name),
+        project=to_plain(settings.project),
+        name=to_plain(settings.exp_name),
         folder=str(run_folder(base, settings.project, new)),
-        tags=tuple(plain(settings.tags)),
-        notes=plain(settings.notes),
-        group=plain(settings.group),
+        tags=tuple(to_plain(settings.tags)),
+        notes=to_plain(settings.notes),
+        group=to_plain(settings.group),
         created=time.time(),
         program=next(iter(sys.argv), None),
     )

@@ -1,6 +1,6 @@
-"""`import tracelet.auto` begins a run as `TRACELET_*` variables and `tracelet.toml` say, where none is active.
+"""Start a run at `import tracelet.auto` from `TRACELET_*` variables and `tracelet.toml`, if no run is active.
 
-A process that multiprocessing started (a DataLoader's worker, which imports the main module again) begins none.
+Do not start one in a process of multiprocessing, such as a DataLoader's worker, which imports the main module again.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from tracelet.api import get_active_experiment, start_logging
 
 
 def _is_worker() -> bool:
-    if "__mp_main__" in sys.modules:  # the main module's name where it is imported again
+    if "__mp_main__" in sys.modules:  # the main module's name in a worker
         return True
-    multiprocessing = sys.modules.get("multiprocessing.process")  # imported long since in a process that it forked
+    multiprocessing = sys.modules.get("multiprocessing.process")  # always imported in a process that it forked
     return multiprocessing is not None and multiprocessing.parent_process() is not None
 
 

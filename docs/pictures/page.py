@@ -29,7 +29,7 @@ def main() -> None:
         folder = Path(place)
         os.chdir(folder)
         gallery = Gallery()
-        page.write_run(report.read(train("csv").folder, see=gallery.see), gallery, folder / "page.html")
+        page.write_run(report.read(train("csv").folder, see=gallery.add), gallery, folder / "page.html")
         with browser.Browser(browser.installed() or "chromium", folder / "profile") as program:
             tab = program.open(folder / "page.html", width=1160, height=1500)
             tab.evaluate("document.querySelector('#curves details').open = false")

@@ -598,14 +598,14 @@ def test_nothing_of_ours_raises_into_a_pass(experiment, swallowed, records):
 def test_a_tensor_that_cannot_be_measured_takes_no_other_with_it(experiment, swallowed, records, monkeypatch):
     from tracelet.capture import watch as watching
 
-    original = watching.measured
+    original = watching.statistics
 
     def fussy(torch, values):
         if values.shape == (8,):
             raise NotImplementedError("no such kernel")
         return original(torch, values)
 
-    monkeypatch.setattr(watching, "measured", fussy)
+    monkeypatch.setattr(watching, "statistics", fussy)
     model = net()
     experiment.watch(model, log="all", log_freq=1)
     backward(model)
@@ -684,12 +684,12 @@ def test_a_disabled_run_touches_no_model():
 @pytest.mark.parametrize(
     ("model", "given", "words"),
     [
-        (5, {}, "torch.nn.Module, not int"),
-        ([nn.Linear(1, 1)], {}, "torch.nn.Module, not list"),
+        (5, {}, "torch.nn.Module, got int"),
+        ([nn.Linear(1, 1)], {}, "torch.nn.Module, got list"),
         (nn.Linear(1, 1), {"log": "weights"}, "'gradients', 'parameters', 'all'"),
-        (nn.Linear(1, 1), {"log_freq": 0}, "1 or more, not 0"),
-        (nn.Linear(1, 1), {"log_freq": 1.5}, "1 or more, not 1.5"),
-        (nn.Linear(1, 1), {"log_freq": True}, "not True"),
+        (nn.Linear(1, 1), {"log_freq": 0}, "1 or more, got 0"),
+        (nn.Linear(1, 1), {"log_freq": 1.5}, "1 or more, got 1.5"),
+        (nn.Linear(1, 1), {"log_freq": True}, "1 or more, got True"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(model, given, words, experiment):

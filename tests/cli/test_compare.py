@@ -43,10 +43,10 @@ def test_what_differs_and_what_became_of_it(call, made):
     assert "parameter small large run-c" in found
     assert "lr 0.1 0.01 0.1" in found
     assert "extra x - None" in found
-    assert "The same in all of them: 1 of 3 parameters." in found
+    assert "Equal in all runs: 1 of 3 parameters." in found
     assert "loss 2 (1 to 3) 0.5 (0.5 to 4) 7 (7 to 7)" in found
     assert "acc - 0.5 (0.5 to 0.5) 0.25 (0.25 to 0.25)" in found
-    assert "In one of the runs alone: 1 of 3 scalars." in found
+    assert "In one run only: 1 of 3 scalars." in found
 
 
 @pytest.mark.parametrize("width", [40, 70])
@@ -87,7 +87,7 @@ def test_the_machines_figures_come_last(call, made):
         made(run_id, {"system/cpu": [1.0], "loss": [2.0]})
     found = lines(call("compare", "run-a", "run-b").stdout)
 
-    assert found.index("loss 2 (2 to 2) 2 (2 to 2)") < found.index("of the machine: last (min to max) run-a run-b")
+    assert found.index("loss 2 (2 to 2) 2 (2 to 2)") < found.index("system metrics: last (min to max) run-a run-b")
     assert "system/cpu 1 (1 to 1) 1 (1 to 1)" == found[-2 if found[-1] == "" else -1]
 
 
@@ -126,7 +126,7 @@ def test_a_run_is_not_compared_with_itself(call, made, runs):
     result = call("compare", *runs)
 
     assert (1, 1) == (result.exit_code, result.stderr.count("\n"))
-    assert "two runs or more" in result.stderr
+    assert "at least two runs" in result.stderr
 
 
 def test_an_unknown_run_is_one_line(call, made):

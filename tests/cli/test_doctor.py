@@ -432,7 +432,7 @@ def test_each_fault_is_told_once(call, monkeypatch):
     told = call("doctor", "--backend", "csv,nobody", "--timeout", "60").stdout
 
     assert [1, 1] == [told.count(words) for words in ("TRACELET_COLOUR", "unknown backend 'nobody'")]
-    assert "not asked" in next(line for line in told.splitlines() if "memory" in line and "unknown" not in line)
+    assert "not checked" in next(line for line in told.splitlines() if "memory" in line and "unknown" not in line)
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
@@ -540,4 +540,4 @@ def test_who_patches_every_program_here_is_found(tmp_path, monkeypatch):
 
     assert (0, "") == (done.returncode, done.stderr)
     assert "tensorboardX.writer.SummaryWriter.add_scalar is changed by sitecustomize" in done.stdout
-    assert f"{custom / 'sitecustomize.py'} runs at every start of Python" in done.stdout
+    assert f"{custom / 'sitecustomize.py'} runs whenever Python starts" in done.stdout

@@ -129,7 +129,7 @@ def test_a_folder_without_event_files_is_said(call, logs, tmp_path):
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
-    [(["nowhere"], "nowhere is not a folder"), ([".", "--backend", "csw"], "csw")],
+    [(["nowhere"], "LOGDIR must be a folder with event files, got nowhere"), ([".", "--backend", "csw"], "csw")],
 )
 def test_errors_of_the_users_are_one_line(call, arguments, told):
     """And nothing is imported."""

@@ -245,7 +245,7 @@ def test_gc(told, finished_run, how):
     full, lacks = found["runs"]
     assert {"run_id", "folder", "removable", "removed", "freed", "reason"} == full.keys() == lacks.keys()
     assert (True, how == "--yes", None) == (full["removable"], full["removed"], full["reason"])
-    assert (False, False, "csv lacks 1 records (waiting)") == (lacks["removable"], lacks["removed"], lacks["reason"])
+    assert (False, False, "csv lacks 1 records (pending)") == (lacks["removable"], lacks["removed"], lacks["reason"])
 
 
 def test_rm(told, finished_run, tmp_path):
@@ -255,7 +255,7 @@ def test_rm(told, finished_run, tmp_path):
         alive, one = told("rm", "alive", "one", "--yes", code=1)["runs"]
 
     assert {"run_id", "folder", "disk", "lost", "removed", "reason"} == one.keys() == alive.keys()
-    assert (True, None, "csv lacks 1 records (waiting)") == (one["removed"], one["reason"], one["lost"])
+    assert (True, None, "csv lacks 1 records (pending)") == (one["removed"], one["reason"], one["lost"])
     assert (False, True) == (alive["removed"], "another process writes the run" in alive["reason"])
     assert not (tmp_path / "default" / "one").exists()
     assert (tmp_path / "default" / "alive" / "journal.db").exists()

@@ -80,7 +80,7 @@ def test_a_bar_of_gc(finished_run, tmp_path):
     code, out, err = on_terminal(tmp_path, "gc", "--yes", out=False)
 
     assert 0 == code
-    assert "looking" in err
+    assert "checking" in err
     assert "removing" in err
     assert out.splitlines()[-1].endswith("freed.")
 

@@ -41,7 +41,7 @@ def test_gc_removes_the_folder_where_nothing_is_left(call, finished_run, tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        ({"mode": "offline"}, "csv lacks 2 records (waiting)"),
+        ({"mode": "offline"}, "csv lacks 2 records (pending)"),
         ({"backend": None}, "the journal is the only copy"),
     ],
 )
@@ -67,8 +67,8 @@ def test_gc_keeps_a_live_run_and_one_with_rejections(call, tmp_path):
     tracelet.stop_logging()
     with tracelet.start_logging(dir=tmp_path, backend="csv", run_id="alive"):
         result = call("gc", "--yes")
-    assert "alive: kept, since its process is alive" in result.stdout
-    assert "refused: kept, since choosy lacks 1 records (rejected)" in result.stdout
+    assert "alive: not removed: its process is alive" in result.stdout
+    assert "refused: not removed: choosy lacks 1 records (rejected)" in result.stdout
 
 
 @pytest.mark.parametrize("how", ["--dry-run", "asked"])
@@ -84,7 +84,7 @@ def test_gc_asks(finished_run, tmp_path, how):
 def test_rm_asks_and_says_what_is_at_stake(finished_run, tmp_path):
     run = finished_run({"loss": [1.0, 2.0]}, run_id="one", mode="offline")
     refused = answer("n\n", "rm", "one", "--dir", tmp_path)
-    assert "csv lacks 2 records (waiting)" in refused.stdout
+    assert "csv lacks 2 records (pending)" in refused.stdout
     assert run.folder.exists()
 
     agreed = answer("y\n", "rm", "one", "--dir", tmp_path)
@@ -168,7 +168,7 @@ def test_gc_takes_a_run_whose_process_was_killed(call, owned):
 def test_gc_keeps_what_only_a_memory_had(call, finished_run):
     """It went with its process."""
     run = finished_run({"loss": [1.0]}, run_id="one", backend="memory")
-    assert "one: kept, since no backend has it" in call("gc", "--yes").stdout
+    assert "one: not removed: no backend has it" in call("gc", "--yes").stdout
     assert (run.folder / "journal.db").exists()
 
 
@@ -199,5 +199,5 @@ def test_rm_leaves_a_folder_that_is_no_runs(call, finished_run, tmp_path, damage
 
     assert 1 == result.exit_code
     assert "thesis" in "".join(path.name for path in foreign.iterdir())
-    assert f"tracelet: {foreign} is kept: " == result.stderr[: len(f"tracelet: {foreign} is kept: ")]
+    assert result.stderr.startswith(f"tracelet: cannot remove {foreign}: ")
     assert not moved.exists()

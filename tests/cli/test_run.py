@@ -548,8 +548,8 @@ def test_trouble_is_told_all_the_same():
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ((), "which program?"),
-        (("--backend", "csv"), "which program?"),
+        ((), "the program is missing."),
+        (("--backend", "csv"), "the program is missing."),
         (("--backend",), "expected one argument"),
         (("--bakend", "csv", "train.py"), "unknown option --bakend. Did you mean --backend?"),
         (("--proj=x", "train.py"), "unknown option --proj. Did you mean --project?"),
@@ -557,13 +557,16 @@ def test_trouble_is_told_all_the_same():
         (("--mode", "onlin", "train.py"), "onlin"),
         (("--flush-timeout", "long", "train.py"), "long"),
         (("--config", "key", "train.py"), "KEY=VALUE"),
-        (("--config", "csv=1", "--config", "csv.dir=x", "train.py"), "--config 'csv.dir=x': 'csv' is said to be"),
-        (("--config", "csv.dir=x", "--config", "csv=1", "train.py"), "--config 'csv=1': 'csv' is said to be"),
+        (("--config", "csv=1", "--config", "csv.dir=x", "train.py"), "--config 'csv.dir=x': 'csv' is used both"),
+        (("--config", "csv.dir=x", "--config", "csv=1", "train.py"), "--config 'csv=1': 'csv' is used both"),
         (("--quiet", "--verbose", "train.py"), "not allowed with"),
         (("--api-key", "x", "train.py"), "--api-key"),
         (("--backend", "wandbb", "train.py"), "unknown backend 'wandbb'"),
         (("--backend", "csv", "--config", "folder=x", "train.py"), "'folder'"),
-        (("--flush-timeout", "-1", "train.py"), "flush_timeout must be 0 or more, got '-1.0' from TRACELET_FLUSH_TIMEOUT"),
+        (
+            ("--flush-timeout", "-1", "train.py"),
+            "flush_timeout must be 0 or more, got '-1.0' from TRACELET_FLUSH_TIMEOUT",
+        ),
         (("--resume", "train.py"), "run_id"),
     ],
 )
@@ -614,7 +617,7 @@ def test_options_of_the_program_that_no_run_can_begin_under(options):
 )
 def test_what_only_looks_like_such_an_option(words):
     """The value of another option, the program, and what stands after its name."""
-    assert not command._looks_at_nothing(words)
+    assert not command._is_isolated(words)
 
 
 @pytest.mark.parametrize("option", ["-I", "-E", "-S"])
@@ -653,7 +656,7 @@ def test_help(entry):
 def test_it_is_listed(call):
     told = call("--help")
     assert 0 == told.exit_code
-    assert "without changing a line" in " ".join(told.output.split())
+    assert "without changing the program" in " ".join(told.output.split())
 
 
 def test_every_setting_has_an_option():
@@ -706,10 +709,10 @@ LEFT = [
 def test_options_are_read_as_argparse_reads_them(words):
     """Without it, since it is most of what the command costs."""
     own = words.split(" ") if words else []
-    assert vars(command._parser().parse_args(own)) == command._read_plain(own)
+    assert vars(command._parser().parse_args(own)) == command._parse_simple(own)
 
 
 @pytest.mark.parametrize("words", LEFT)
 def test_what_is_not_plain_is_left_to_argparse(words):
     """Mistakes, and what asks for help: its words, and its exit code."""
-    assert command._read_plain(words.split(" ")) is None
+    assert command._parse_simple(words.split(" ")) is None

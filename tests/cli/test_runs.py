@@ -47,7 +47,7 @@ def test_what_waits_is_counted(call, finished_run):
     """A backend that a run is meant for, but that got nothing, has everything waiting."""
     experiment = finished_run({"loss": [1.0, 2.0, 3.0]}, mode="offline")
 
-    assert line_of(call("runs").stdout, experiment.run_id).endswith("csv: 0 delivered, 3 waiting")
+    assert line_of(call("runs").stdout, experiment.run_id).endswith("csv: 0 delivered, 3 pending")
 
 
 @pytest.mark.parametrize("width", [30, 60, 109])
@@ -159,7 +159,7 @@ def test_a_damaged_row_does_not_hide_the_others(call, finished_run, row):
         assert (1, "") == (result.exit_code, result.stdout)
         assert result.stderr.startswith("tracelet: cannot read ")
         assert 1 == result.stderr.count("\n")
-    assert "damaged: kept, since unreadable" in call("gc", "--yes").stdout
+    assert "damaged: not removed: unreadable" in call("gc", "--yes").stdout
     assert 0 == call("rm", "damaged", "--yes").exit_code
     assert not run.folder.exists()
 

@@ -84,7 +84,7 @@ def test_the_machines_curves_come_last(call, finished_run, tmp_path):
     run = finished_run({"system/cpu": [1.0], "loss": [3.0, 1.0]})
 
     text = call("show", run.run_id).stdout
-    assert text.index("scalar ") < text.index("loss ") < text.index("of the machine ") < text.index("system/cpu ")
+    assert text.index("scalar ") < text.index("loss ") < text.index("system metrics ") < text.index("system/cpu ")
     assert ["system/cpu", "loss"] == list(json.loads(call("show", run.run_id, "--json").stdout)["scalars"])
 
 
@@ -133,7 +133,7 @@ def test_refused_records_have_their_reason(call, finished_run):
     text = call("show", run.run_id).stdout
 
     assert "fussy    1 delivered, 2 rejected" in text
-    assert "fussy refused 2: the name is taken (first: scalar 'bad')" in text
+    assert "fussy rejected 2: the name is taken (first: scalar 'bad')" in text
 
 
 def test_the_advice_delivers_what_waits(call, finished_run, tmp_path):
@@ -188,7 +188,7 @@ def test_an_unknown_run_is_one_line(call, finished_run, run):
     result = call("show", run)
 
     assert (1, "", 1) == (result.exit_code, result.stdout, result.stderr.count("\n"))
-    assert result.stderr.startswith(f"tracelet: no run {run!r}" if run else "tracelet: a run without a name")
+    assert result.stderr.startswith(f"tracelet: no run {run!r}" if run else "tracelet: the run name is empty")
     assert 1 == result.stderr.count("\n")
 
 

@@ -116,8 +116,9 @@ def test_everything_that_can_be_looked_at_is_there(shown, tmp_path):
         "not-shown",
     ]
     assert expected == [one for one in headings if one in expected]
-    assert "Figures of 1 curve scalar points first last lowest highest curve loss 3 1 0.3333 0.3333 1" in found.words(
-        "curves"
+    assert (
+        "Statistics of 1 curve scalar points first last lowest highest curve loss 3 1 0.3333 0.3333 1"
+        in found.words("curves")
     )
     assert [f"sample, step {step}" for step in range(3)] == [t["alt"] for tag, t in found.elements if tag == "img"]
     assert "weights -1 steps 0 to 2 2" in found.words("histograms")
@@ -182,16 +183,16 @@ def test_what_is_said_of_the_run_as_a_whole(shown, tmp_path):
 
     assert ["alerts", "final", "curves"] == sections[:3]
     assert "it <diverges> warning" in found.words("alerts")
-    assert "figure value best.acc 0.75" in found.words("final")
+    assert "metric value best.acc 0.75" in found.words("final")
     assert "a b" in found.words("")
 
 
 @pytest.mark.parametrize(
     ("status", "code", "words"),
     [
-        ("finished", 0, "ended finished, 20"),
-        ("failed", 3, "ended failed with exit code 3, 20"),
-        ("killed", 143, "ended killed with exit code 143, 20"),
+        ("finished", 0, "status finished, 20"),
+        ("failed", 3, "status failed with exit code 3, 20"),
+        ("killed", 143, "status killed with exit code 143, 20"),
     ],
 )
 def test_how_a_run_ended(shown, tmp_path, status, code, words):
@@ -209,7 +210,7 @@ def test_a_run_whose_process_was_killed(shown, tmp_path):
     class Run:
         run_id = "r1"
 
-    assert "its process ended without a word; the last sign of life is of" in shown(Run).words("")
+    assert "crashed; last sign of life at" in shown(Run).words("")
 
 
 def test_a_live_run_is_shown_as_far_as_it_is(shown, tmp_path):
@@ -220,7 +221,7 @@ def test_a_live_run_is_shown_as_far_as_it_is(shown, tmp_path):
         found = shown(run)
         run.log_metric("loss", 0.25, 1)
 
-    assert "going on; this page shows it as it was at" in found.words("")
+    assert "running; state at" in found.words("")
     assert 2 == shown(run).text["curves"].count("loss")
 
 
@@ -250,11 +251,11 @@ def test_what_is_left_out_is_said(shown, tmp_path):
     told = shown(run).words("not-shown")
 
     for words in (
-        "pictures of 'many'",
+        "images of 'many'",
         "histograms of 'weights'",
-        "20000 of 30000 letters of the text 'long', step 0",
-        "1 of 1 pictures of 'large'",
-        "11 records of the kind text, under other names",
+        "20000 of 30000 characters of the text 'long', step 0",
+        "1 of 1 images of 'large'",
+        "11 records of kind text with other tags",
         "50 of 90 rows and 30 of 40 columns",
     ):
         assert words in told
@@ -273,7 +274,7 @@ def test_a_large_run_makes_a_page_of_bounded_size(shown, tmp_path):
 
     assert (tmp_path / "page.html").stat().st_size < 25 << 20
     assert 200 == sum(told.get("class") == "chart" for _, told in found.elements)
-    assert "100 of 300 charts; their figures are in the table" in found.words("not-shown")
+    assert "100 of 300 charts; their statistics are in the table" in found.words("not-shown")
     assert "group 299/value 299" in found.words("curves")
 
 
@@ -286,7 +287,7 @@ def test_a_picture_that_is_gone_leaves_the_rest(shown, tmp_path):
     found = shown(run)
 
     assert 1 == sum(tag == "img" for tag, _ in found.elements)
-    assert "1 of 2 pictures of 'sample'" in found.words("not-shown")
+    assert "1 of 2 images of 'sample'" in found.words("not-shown")
 
 
 def test_damage_is_told(shown, tmp_path):
@@ -306,8 +307,8 @@ def test_a_run_without_anything_has_a_page(shown, tmp_path):
         pass
     found = shown(run)
 
-    assert "No backend: the journal has it all." in found.words("backends")
-    assert "Everything that the run logged is here." in found.words("not-shown")
+    assert "No backend. All records are stored in the journal." in found.words("backends")
+    assert "This page is complete." in found.words("not-shown")
 
 
 @pytest.mark.parametrize("name", ["page.txt", "no/such/folder/page.html"])
@@ -329,7 +330,7 @@ def test_any_histogram_is_drawn_with_numbers(found):
     gallery = Gallery()
     for step, (buckets, figure) in enumerate(found):
         limits, counts = tuple(one for one, _ in buckets), tuple(one for _, one in buckets)
-        gallery.see(Histogram("h", limits, counts, figure, figure, figure, figure, figure, step, 0.0))
+        gallery.add(Histogram("h", limits, counts, figure, figure, figure, figure, figure, step, 0.0))
     drawn = "".join(media.histograms(gallery.histograms, []))
 
     Tree(drawn)
@@ -446,7 +447,7 @@ def test_a_chart_of_too_many_curves_leaves_room_for_the_others(shown, finished_r
 
     assert 2 == sum(told.get("class") == "chart" for _, told in found.elements)
     assert 100 == sum(told.get("aria-pressed") == "true" for _, told in found.elements)
-    assert "30 of 130 curves of the chart 'norm'; their figures are in the table" in found.words("not-shown")
+    assert "30 of 130 curves of the chart 'norm'; their statistics are in the table" in found.words("not-shown")
     assert "layer129/norm" in found.words("curves")
 
 
@@ -461,10 +462,10 @@ def test_a_chart_too_large_makes_room_for_the_next():
 
     left_out = []
     large = [chart(f"large {number}", 100, 511) for number in range(8)]
-    shown = curves.fitting([*large, chart("small", 1, 5)], left_out)
+    shown = curves.limit_charts([*large, chart("small", 1, 5)], left_out)
 
     assert "small" == shown[-1].title
-    assert [f"{9 - len(shown)} of 9 charts; their figures are in the table"] == left_out
+    assert [f"{9 - len(shown)} of 9 charts; their statistics are in the table"] == left_out
     assert len(shown) < 9
 
 

@@ -36,9 +36,9 @@ def test_what_waits_is_delivered_once(call, finished_run):
     assert [3, 3] == [len(lines) for lines in kept]
 
     again = call("sync")
-    assert (0, "Nothing waits under ") == (again.exit_code, again.stdout[:20])
+    assert (0, "No pending records under ") == (again.exit_code, again.stdout[:25])
     assert kept == (rows(one.folder), rows(two.folder))
-    assert "one: nothing waits" == call("sync", "one").stdout.strip()
+    assert "one: up to date" == call("sync", "one").stdout.strip()
 
 
 def test_the_status_of_the_run_stays(call, finished_run, tmp_path):
@@ -88,7 +88,7 @@ def test_another_backend_is_one_command(call, finished_run, tmp_path):
 def test_all_takes_runs_that_lack_nothing(call, finished_run):
     """--all with --backend sends every run; without, only runs meant for it in which something waits."""
     finished_run({"loss": [1.0]}, backend=None, run_id="one")
-    assert "Nothing waits" in call("sync", "--backend", "csv").stdout
+    assert "No pending records" in call("sync", "--backend", "csv").stdout
     assert "one: csv: 1 delivered (1 new)" == call("sync", "--backend", "csv", "--all").stdout.strip()
 
 
@@ -127,9 +127,9 @@ def test_a_backend_that_refuses_is_told_and_waits(call, finished_run, tmp_path):
     result = call("sync", "one", "--backend", "csv", "--config", f"dir={tmp_path / 'file'}")
 
     assert 1 == result.exit_code
-    assert result.stdout.startswith("one: csv: 0 delivered (0 new), 1 waiting: ")
+    assert result.stdout.startswith("one: csv: 0 delivered (0 new), 1 pending: ")
     shown = call("show", "one").stdout
-    assert "csv waits: " in shown
+    assert "csv has pending records: " in shown
     assert "tracelet sync " in shown
     (tmp_path / "file").unlink()
     assert 0 == call("sync").exit_code
@@ -140,9 +140,15 @@ def test_a_backend_that_refuses_is_told_and_waits(call, finished_run, tmp_path):
     [
         (("nobody",), "no run 'nobody'"),
         (("one", "--backend", "nowhere"), "unknown backend 'nowhere'"),
-        (("one", "--config", "dir=x"), "--config 'dir=x'"),
+        (
+            ("one", "--config", "dir=x"),
+            "--config must be BACKEND.KEY=VALUE, or KEY=VALUE with exactly one --backend, got 'dir=x'",
+        ),
         (("one", "--backend", "csv", "--config", "dri=x"), "has no key 'dri'"),
-        (("one", "--backend", "csv", "--config", "dir"), "--config 'dir'"),
+        (
+            ("one", "--backend", "csv", "--config", "dir"),
+            "--config must be BACKEND.KEY=VALUE, or KEY=VALUE with exactly one --backend, got 'dir'",
+        ),
     ],
 )
 def test_what_cannot_be_meant_is_one_line(call, finished_run, arguments, word):

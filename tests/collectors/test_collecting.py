@@ -95,7 +95,7 @@ def test_it_is_shown(here, begun):
     experiment = begun()
     experiment.stop()
     found = report.read(experiment.folder)
-    assert f"{here.head[:12]} on main, with changes that are not committed" == words.commit(found.git)
+    assert f"{here.head[:12]} on main, with uncommitted changes" == words.commit(found.git)
     told = plain.of_run(found)
     assert (here.head, experiment.stats().submitted) == (told["git"]["commit"], told["records"])
     shown = CliRunner().invoke(app, ["show", str(experiment.folder)], env={"COLUMNS": "200"}).stdout

@@ -157,7 +157,7 @@ def test_streams_that_cannot_be_read(make, monkeypatch, caplog):
     print("x")
     console.remove()
     assert "x\n" == slotted.said
-    assert 1 == caplog.text.count("sys.stdout is a Slotted, which cannot be read along")
+    assert 1 == caplog.text.count("cannot capture sys.stdout: a Slotted does not allow replacing `write`")
 
 
 def test_what_a_stream_refuses_is_the_programs(make, streams):
@@ -188,7 +188,7 @@ def test_it_is_bounded(tmp_path, make):
 def test_what_waits_is_bounded(make, monkeypatch):
     """Where the disk is slower than the program prints."""
     console = make()
-    monkeypatch.setattr(console_module, "_MOST_WAITING", 1000)
+    monkeypatch.setattr(console_module, "_MAX_QUEUED", 1000)
     console.install()
     for number in range(1000):
         print(f"line {number}")
@@ -203,7 +203,7 @@ def test_what_waits_is_bounded(make, monkeypatch):
 def test_one_text_is_kept_however_long(make, monkeypatch):
     """The program has it in memory as a whole."""
     console = make()
-    monkeypatch.setattr(console_module, "_MOST_WAITING", 1000)
+    monkeypatch.setattr(console_module, "_MAX_QUEUED", 1000)
     console.install()
     sys.stdout.write("a line\n")
     sys.stdout.write("." * 5000 + "\n")
@@ -214,8 +214,8 @@ def test_one_text_is_kept_however_long(make, monkeypatch):
 def test_a_line_of_many_pieces_is_put_together_once(end, make, monkeypatch):
     """Not at each of its pieces, which would take the training's time by their square; both streams by turns."""
     shown = []
-    original = console_module._shown
-    monkeypatch.setattr(console_module, "_shown", lambda text: shown.append(len(text)) or original(text))
+    original = console_module._without_overwritten
+    monkeypatch.setattr(console_module, "_without_overwritten", lambda text: shown.append(len(text)) or original(text))
     console = make()
     console.install()
     for number in range(2000):

@@ -261,7 +261,7 @@ def test_a_diff_of_a_binary_file_can_be_applied(binaries):
         assert (binaries.folder / name).read_bytes() == (clone / name).read_bytes()
 
 
-@pytest.mark.parametrize("limit", ["_MOST_PACKED", "MOST_DIFF"])
+@pytest.mark.parametrize("limit", ["_MAX_PACKED", "MOST_DIFF"])
 def test_of_large_binary_files_the_names_are_told(limit, binaries, monkeypatch):
     """git would work on them for long, and no text would have room beside them: it can be applied without them."""
     monkeypatch.setattr(git, limit, 500)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tracelet.backends.base import Backend, Batch, Status
+from tracelet.delivery import backoff as backoff_module
 from tracelet.delivery import thread as delivery_module
 from tracelet.delivery import throttle as throttle_module
 from tracelet.delivery.thread import Delivery
@@ -36,8 +37,9 @@ FOREVER = 2**30
 def quick() -> Iterator[None]:
     """Shorten waits and batches, so that much happens in an example."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in (("_RETRY_FIRST", 0.001), ("_RETRY_MAX", 0.001), ("_CONFIRM_EVERY", 0.002)):
-            patch.setattr(delivery_module, name, value)
+        patch.setattr(delivery_module, "_CONFIRM_EVERY", 0.002)
+        for name in ("FIRST", "_LONGEST"):
+            patch.setattr(backoff_module, name, 0.001)
         pauses = {"_PAUSE_FACTOR": 0.0, "_BACKLOG_PAUSE_FACTOR": 0.0}
         for name, value in (pauses | {"_FIRST_BATCH": 3, "_MAX_BATCH": 8}).items():
             patch.setattr(throttle_module, name, value)

@@ -168,7 +168,7 @@ def test_values_are_copied(experiment, records):
 @pytest.mark.parametrize("wrong", [5, "lr=0.1", [("lr", 0.1)], None])
 def test_what_holds_no_params_is_refused(wrong, experiment):
     """A thing without names is the caller's mistake, said at once."""
-    with pytest.raises(tracelet.TraceletError, match="log_params takes a dict, dataclass or Namespace"):
+    with pytest.raises(tracelet.TraceletError, match="log_params: parameters must be a dict, dataclass or Namespace"):
         experiment.log_params(wrong)
 
 
@@ -176,7 +176,7 @@ def test_what_is_too_deep_is_refused(experiment):
     deep = []
     for _ in range(5000):
         deep = [deep]
-    with pytest.raises(tracelet.TraceletError, match="nested this deeply"):
+    with pytest.raises(tracelet.TraceletError, match="nested too deeply"):
         experiment.log_params({"deep": deep})
 
 

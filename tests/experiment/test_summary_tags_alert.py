@@ -84,7 +84,7 @@ def test_nothing_said_is_no_record(experiment, records):
 
 @pytest.mark.parametrize("given", [5, "words", [1, 2], {1: 2}, [("a",)]])
 def test_what_are_no_figures_is_refused(given, experiment):
-    with pytest.raises(tracelet.TraceletError, match="^summary.* must be a "):
+    with pytest.raises(tracelet.TraceletError, match=r"^summary.* must be a "):
         experiment.summary.update(given)
     assert (0, {}) == (experiment.stats().submitted, dict(experiment.summary))
 

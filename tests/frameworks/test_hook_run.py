@@ -25,7 +25,7 @@ def test_the_folder_imports_no_framework():
         import tracelet.integrations, tracelet.integrations.hook
         assert not set(sys.modules) & {{"torch", "tensorboard", *{HOOKS}}}
     """
-    assert 0 == (done := run_program(program)).returncode, done.err
+    assert 0 == (done := run_program(program, fresh=True)).returncode, done.err
 
 
 @pytest.mark.parametrize("hook", HOOKS)
@@ -51,7 +51,7 @@ def test_the_logger_takes_the_package_that_the_program_uses():
         assert issubclass(ours.TraceletLogger, lightning_fabric.loggers.Logger)
         assert not {"lightning", "pytorch_lightning"} & set(sys.modules)
     """
-    assert 0 == (done := run_program(program, deadline=240)).returncode, done.err
+    assert 0 == (done := run_program(program, deadline=240, fresh=True)).returncode, done.err
 
 
 def test_an_unknown_argument_is_refused_where_it_is_given():
@@ -76,7 +76,7 @@ def test_arguments_that_are_not_used_are_said_once(caplog):
         assert run.experiment is run.experiment is experiment
         assert HookRun("Quiet", {}).experiment is experiment
     said = [one.getMessage() for one in caplog.records if "TheHook" in one.getMessage() or "Quiet" in one.getMessage()]
-    assert [f"tracelet: TheHook: the run {experiment.run_id} is active, so that its own arguments are not used"] == said
+    assert [f"tracelet: TheHook: run {experiment.run_id} is already active; the hook ignores its own arguments"] == said
 
 
 def test_a_run_that_was_stopped_goes_on_wherever_the_program_is_now(tmp_path, monkeypatch):

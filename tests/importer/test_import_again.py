@@ -291,7 +291,7 @@ def test_only_event_files_are_read(tmp_path):
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path):
-    with pytest.raises(ConfigurationError, match="is not a folder"):
+    with pytest.raises(ConfigurationError, match="LOGDIR must be a folder with event files"):
         experiments(tmp_path / "nowhere")
 
 
@@ -303,8 +303,8 @@ def test_names_that_are_no_text_are_left_out(tmp_path, caplog):
     done = import_run(tmp_path / "exp", base=tmp_path / "runs")
     assert [0] == steps(records(done.folder))
     assert ["events.out.tfevents.1700000009.gone, byte 0: cannot be read: No such file or directory"] == [*done.damage]
-    assert ["are left out" in one for one in caplog.messages] == [True]
-    with pytest.raises(ConfigurationError, match="not UTF-8"):
+    assert ["skipped event files in" in one for one in caplog.messages] == [True]
+    with pytest.raises(ConfigurationError, match="the path of an imported folder must be UTF-8"):
         import_run(tmp_path / "exp" / os.fsdecode(b"caf\xe9"), base=tmp_path / "runs")
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import tracelet
 from tracelet.records import File, Histogram, Image
 from tracelet.runs import report
-from tracelet.runs.media import Downsample, Gallery, Limits, Picture
+from tracelet.runs.media import Downsample, Gallery, ImageFrame, Limits
 
 
 def png(size=4, shade=0):
@@ -27,7 +27,7 @@ def png(size=4, shade=0):
 
 def seen(run, **limits):
     gallery = Gallery(Limits(**limits))
-    report.read(run.folder, see=gallery.see)
+    report.read(run.folder, see=gallery.add)
     return gallery
 
 
@@ -38,7 +38,7 @@ def test_thinning_keeps_both_ends_and_an_even_spread(number, most):
     thinned = Downsample(most, lambda one: made.append(one) or one)
     for one in range(number):
         thinned.add(one)
-    kept = thinned.kept()
+    kept = thinned.samples()
 
     assert number == thinned.count
     assert len(kept) <= most
@@ -56,15 +56,15 @@ def test_pictures_are_thinned_and_the_last_of_each_comes_first(tmp_path):
             for tag in ("a", "b", "c"):
                 run.log_image(tag, np.full((1, 8, 8), step * 10, np.uint8), step)
     size = len(png())
-    roomy, narrow = seen(run, pictures=5), seen(run, pictures=5, all_picture_bytes=4 * size + 20)
+    roomy, narrow = seen(run, images=5), seen(run, images=5, all_image_bytes=4 * size + 20)
 
-    for pictures in roomy.chosen_pictures().values():
+    for pictures in roomy.selected_images().values():
         steps = [one.step for one in pictures]
         assert (0, 19) == (steps[0], steps[-1])
         assert len(steps) <= 5
-    assert [19, 19, 19] == [pictures[-1].step for pictures in narrow.chosen_pictures().values()]
-    assert sum(map(len, narrow.chosen_pictures().values())) < sum(map(len, roomy.chosen_pictures().values()))
-    assert 20 == narrow.pictures["a"].count
+    assert [19, 19, 19] == [pictures[-1].step for pictures in narrow.selected_images().values()]
+    assert sum(map(len, narrow.selected_images().values())) < sum(map(len, roomy.selected_images().values()))
+    assert 20 == narrow.images["a"].count
 
 
 def test_names_beyond_the_limit_are_counted(tmp_path):
@@ -72,9 +72,9 @@ def test_names_beyond_the_limit_are_counted(tmp_path):
         for number in range(5):
             run.log_text(f"text {number}", "x", 0)
             run.log_histogram(f"h {number}", [1.0], 0)
-    gallery = seen(run, names=2)
+    gallery = seen(run, tags=2)
 
-    assert (["text 0", "text 1"], {"text": 3, "histogram": 3}) == (list(gallery.texts), dict(gallery.crowded_out))
+    assert (["text 0", "text 1"], {"text": 3, "histogram": 3}) == (list(gallery.texts), dict(gallery.omitted))
 
 
 @pytest.mark.parametrize("name", ["../../../../etc/passwd", "/etc/passwd", "a" * 64 + "/../x", "", "..", "A" * 64])
@@ -82,7 +82,7 @@ def test_a_journal_cannot_name_files_outside_of_its_run(tmp_path, name):
     """A run folder may come from anywhere: only names that the spool itself gives are opened."""
     file = File(name=name, digest="0" * 64, size=10)
 
-    assert None is Picture(0, 1, 1, "image/png", file).data(tmp_path, 1 << 20)
+    assert None is ImageFrame(0, 1, 1, "image/png", file).data(tmp_path, 1 << 20)
 
 
 def test_a_picture_that_lies_about_its_size_is_left_out(tmp_path):
@@ -90,7 +90,7 @@ def test_a_picture_that_lies_about_its_size_is_left_out(tmp_path):
     name = "0" * 64 + ".png"
     (tmp_path / "files" / "00").mkdir(parents=True)
     (tmp_path / "files" / "00" / name).write_bytes(b"x" * 1000)
-    picture = Picture(0, 1, 1, "image/png", File(name=name, digest="0" * 64, size=1))
+    picture = ImageFrame(0, 1, 1, "image/png", File(name=name, digest="0" * 64, size=1))
 
     assert (None, 1000) == (picture.data(tmp_path, 999), len(picture.data(tmp_path, 1000) or b""))
 
@@ -99,9 +99,9 @@ def test_a_picture_that_lies_about_its_size_is_left_out(tmp_path):
 def test_only_formats_that_cannot_hold_a_program(form):
     gallery = Gallery()
     file = File(name="0" * 64 + ".png", digest="0" * 64, size=10)
-    gallery.see(Image("a", file, form, 1, 1, 0, 0.0))
+    gallery.add(Image("a", file, form, 1, 1, 0, 0.0))
 
-    assert [None] == [one.media for one in gallery.pictures["a"].kept()]
+    assert [None] == [one.media_type for one in gallery.images["a"].samples()]
 
 
 def test_narrow_buckets_are_joined_and_none_is_lost(tmp_path):
@@ -110,7 +110,7 @@ def test_narrow_buckets_are_joined_and_none_is_lost(tmp_path):
 
     with tracelet.start_logging(dir=tmp_path) as run, SummaryWriter(str(tmp_path / "logs")) as writer:
         writer.add_histogram("weights", np.random.default_rng(0).normal(0, 0.1, 10_000), 0)
-    (bars,) = seen(run).histograms["weights"].kept()
+    (bars,) = seen(run).histograms["weights"].samples()
 
     assert len(bars.counts) <= 200
     assert len(bars.edges) == len(bars.counts) + 1
@@ -126,8 +126,8 @@ def test_any_histogram_has_bars(buckets, minimum, maximum):
     """A journal holds whatever a program said; there is something to draw, or nothing, but no error."""
     limits, counts = tuple(limit for limit, _ in buckets), tuple(count for _, count in buckets)
     gallery = Gallery()
-    gallery.see(Histogram("h", limits, counts, minimum, maximum, 1.0, 1.0, 1.0, 0, 0.0))
-    (bars,) = gallery.histograms["h"].kept()
+    gallery.add(Histogram("h", limits, counts, minimum, maximum, 1.0, 1.0, 1.0, 0, 0.0))
+    (bars,) = gallery.histograms["h"].samples()
 
     assert len(bars.edges) == len(bars.counts) + 1
 
@@ -137,7 +137,7 @@ def test_the_beginning_of_a_table(tmp_path):
     with tracelet.start_logging(dir=tmp_path) as run:
         run.log_table("t", rows, 3, columns=["a", "b", "c"])
     gallery = seen(run, rows=4, columns=2)
-    sheet = gallery.sheet(gallery.tables["t"], run.folder)
+    sheet = gallery.preview(gallery.tables["t"], run.folder)
 
     assert sheet is not None
     assert (3, ["a", "b"], 9, 3) == (sheet.step, sheet.columns, sheet.height, sheet.width)
@@ -149,7 +149,7 @@ def test_long_cells_are_cut(tmp_path):
     with tracelet.start_logging(dir=tmp_path) as run:
         run.log_table("t", [["x" * 900, [1] * 900, 7]], columns=["a", "b" * 900, "c"])
     gallery = seen(run, cell=5)
-    sheet = gallery.sheet(gallery.tables["t"], run.folder)
+    sheet = gallery.preview(gallery.tables["t"], run.folder)
 
     assert sheet is not None
     assert (["a", "bbbbb…", "c"], [["xxxxx…", "[1, 1…", 7]], 3) == (sheet.columns, sheet.rows, sheet.cut)
@@ -163,5 +163,5 @@ def test_a_file_that_is_no_table_is_none(tmp_path, content):
     table = gallery.tables["t"]
     (run.folder / "files" / table.data.name[:2] / table.data.name).write_bytes(content)
 
-    assert None is gallery.sheet(table, run.folder)
-    assert json.loads(json.dumps(gallery.crowded_out)) == {}
+    assert None is gallery.preview(table, run.folder)
+    assert json.loads(json.dumps(gallery.omitted)) == {}

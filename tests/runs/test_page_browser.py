@@ -46,7 +46,7 @@ def shown(browser, tmp_path):
         path = tmp_path / "page.html"
         if len(runs) == 1:
             gallery = Gallery()
-            page.write_run(report.read(runs[0].folder, see=gallery.see), gallery, path)
+            page.write_run(report.read(runs[0].folder, see=gallery.add), gallery, path)
         else:
             page.write_comparison(comparison.compare([run.folder for run in runs]), path)
         opened.append(browser.open(path, **look))

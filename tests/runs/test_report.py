@@ -16,8 +16,8 @@ from tracelet.runs.report import DownsampledSeries, sparkline
 FLOATS = st.floats(allow_nan=True, allow_infinity=True)
 
 
-def series_of(values, stretches=4):
-    one = DownsampledSeries("x", stretches)
+def series_of(values, buckets=4):
+    one = DownsampledSeries("x", buckets)
     for step, value in enumerate(values):
         one.add(step, value)
     return one
@@ -40,8 +40,8 @@ def test_a_long_curve_keeps_its_shape_in_bounded_room(values):
     points = series_of(values).points()
 
     assert len(points) <= 3 * 2 * 4
-    assert sorted(point.at for point in points) == [point.at for point in points]
-    assert [repr(values[point.at - 1]) for point in points] == [repr(point.value) for point in points]
+    assert sorted(point.position for point in points) == [point.position for point in points]
+    assert [repr(values[point.position - 1]) for point in points] == [repr(point.value) for point in points]
     finite = [value for value in values if math.isfinite(value)]
     kept = [point.value for point in points if math.isfinite(point.value)]
     assert (min(finite, default=0), max(finite, default=0)) == (min(kept, default=0), max(kept, default=0))
@@ -84,7 +84,7 @@ def test_one_nan_in_a_long_curve_is_seen():
     values = [1.0] * 10_000
     values[7000] = math.nan
 
-    assert "×" in series_of(values, stretches=256).sparkline(20)
+    assert "×" in series_of(values, buckets=256).sparkline(20)
 
 
 def titles(names, charts=group_by_last_part):

@@ -1,15 +1,15 @@
-"""Pure functions from (root, log dir, tag) to a metric name, and from a name to what a file system or vendor can hold.
+"""Derive a metric name from (root, log dir, tag), and valid names for a file system or vendor; pure functions only.
 
-The rule, version 1. The root is `root_logdir` if given, else the first writer's directory. A writer in the root has
-bare tags. A writer below the root is prefixed by its path from the root; a writer beside it by its path from their
-common parent; a writer above it by as many ".." as lead there. Directories are compared as given: the caller makes
-them absolute and resolves links.
+The rule, version 1. The root is `root_logdir` if given, else the first writer's directory. If a writer is in the root,
+its tags have no prefix. If it is below the root, the prefix is its path from the root; if it is beside the root, its
+path from their common parent; if it is above the root, one ".." per level. Directories are compared as passed: the
+caller makes them absolute and resolves links.
 
     root runs/exp            runs/exp  -> loss      runs/exp/val -> val/loss
     root runs/exp/train      runs/exp/train -> loss runs/exp/val -> val/loss
 
-Two series that would get one name (the root's own tag "val/loss" and the writer `val` with "loss") stay two: the one
-seen second gets its `escaped_name`, which spells the directory and the tag apart.
+Two series with the same name (the root's own tag "val/loss" and the writer `val` with "loss") stay separate: the
+second one gets its `escaped_name`, which separates the directory from the tag.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Container, Iterator, Sequence
 
 
 def namespace(root: str, log_dir: str) -> str:
-    """The prefix of a writer in `log_dir`, "" for the root; both are absolute paths or URLs."""
+    """Return the prefix of a writer in `log_dir`, "" if it is the root; both are absolute paths or URLs."""
     ours, theirs = _parts(root), _parts(log_dir)
     shared = _shared(ours, theirs)
     below = theirs[shared:]
@@ -30,12 +30,12 @@ def namespace(root: str, log_dir: str) -> str:
 
 
 def metric_name(root: str, log_dir: str, tag: str) -> str:
-    """The name of the series that a writer in `log_dir` calls `tag`."""
+    """Return the name of the series with this `tag` from a writer in `log_dir`."""
     return join(namespace(root, log_dir), tag)
 
 
 def escaped_name(root: str, log_dir: str, tag: str) -> str:
-    """The name for a series whose `metric_name` is another's: path from the root, "//", tag. One for each pair."""
+    """Return a unique name for use if `metric_name` is taken: path from the root, "//", tag."""
     ours, theirs = _parts(root), _parts(log_dir)
     shared = _shared(ours, theirs)
     path = [".."] * (len(ours) - shared) + theirs[shared:] or ["."]
@@ -47,19 +47,19 @@ def join(prefix: str, tag: str) -> str:
 
 
 def tensorboardx_tag(tag: str) -> str:
-    """What tensorboardX writes for `tag` (tensorboardX/summary.py `_clean_tag`, 2.6)."""
+    """Return `tag` as tensorboardX writes it (tensorboardX/summary.py `_clean_tag`, 2.6)."""
     return re.sub(r"[^-/\w\.]", "_", tag).lstrip("/")
 
 
 def variants(name: str) -> Iterator[str]:
-    """`name`, `name~2`, `name~3`, ... without end."""
+    """Yield `name`, `name~2`, `name~3`, ... without end."""
     yield name
     yield from (f"{name}~{number}" for number in itertools.count(2))
 
 
 def unused(name: str, taken: Container[str]) -> str:
-    """The first of `variants` that is not taken."""
-    return next(one for one in variants(name) if one not in taken)
+    """Return the first of `variants` that is not taken."""
+    return next(variant for variant in variants(name) if variant not in taken)
 
 
 def _parts(path: str) -> list[str]:

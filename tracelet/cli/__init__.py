@@ -1,4 +1,4 @@
-"""The command line: parse, call the library, print. The only place that prints."""
+"""The command line: parse arguments, call the library, print results. No other module prints."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tracelet.cli.doctor import doctor
 from tracelet.cli.gc import gc
 from tracelet.cli.import_ import import_
 from tracelet.cli.rm import rm
-from tracelet.cli.run import WORDS_AS_THEY_ARE, run
+from tracelet.cli.run import PASS_THROUGH, run
 from tracelet.cli.runs import runs
 from tracelet.cli.show import show
 from tracelet.cli.sync import sync
@@ -24,10 +24,10 @@ app = typer.Typer(
     name="tracelet",
     cls=OneLineErrors,
     no_args_is_help=True,
-    # A traceback with local variables would show what must not be shown.
+    # A traceback with local variables may show credentials.
     pretty_exceptions_enable=False,
 )
-app.command(context_settings=WORDS_AS_THEY_ARE)(run)
+app.command(context_settings=PASS_THROUGH)(run)
 app.command("import")(import_)
 app.command()(runs)
 app.command()(show)
@@ -47,7 +47,7 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def main(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """The runs that tracelet keeps on this machine: look at them, deliver what waits, tidy up."""
+    """Show, compare, deliver, import and remove the runs on this machine."""

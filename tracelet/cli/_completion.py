@@ -1,4 +1,4 @@
-"""What the shell may complete: asked for at each press of a key, so that nothing but names is looked at."""
+"""Shell completion. It runs at each key press, so it reads names only."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from tracelet.runs.folders import all_runs
 
 
 def run_ids(context: typer.Context, incomplete: str) -> list[str]:
-    """Ids below `--dir`, newest first; where one stands on the line already, it is left out."""
+    """Return the run ids below `--dir`, newest first, without those that are on the command line already."""
     try:
         base = Path(context.params.get("dir") or settings.load({}).dir)
-        found = [folder.name for folder in reversed(all_runs(base))]
-    except TraceletError:  # said by the command itself
+        names = [folder.name for folder in reversed(all_runs(base))]
+    except TraceletError:  # the command itself reports it
         return []
-    said = context.params.get("run") or ()
-    return [name for name in found if name.startswith(incomplete) and name not in said]
+    present = context.params.get("run") or ()
+    return [name for name in names if name.startswith(incomplete) and name not in present]
 
 
 def backend_names(incomplete: str) -> list[str]:
-    """Names, also the last one of a comma list."""
-    said, comma, last = incomplete.rpartition(",")
-    return [f"{said}{comma}{name}" for name in known_backends() if name.startswith(last)]
+    """Complete the last name of a comma-separated list."""
+    before, comma, last = incomplete.rpartition(",")
+    return [f"{before}{comma}{name}" for name in known_backends() if name.startswith(last)]

@@ -1,4 +1,4 @@
-"""The terminal, and values as a person reads them there."""
+"""The terminal, and values formatted for it."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from tracelet.runs.format import clean, duration, moment, number, progress, size
 
 __all__ = ["cell", "clean", "console", "duration", "moment", "number", "print_paths", "progress", "size", "status"]
 
-_PIPED = 160
-_COLOURS = {"running": "cyan", "finished": "green", "failed": "red", "killed": "yellow", "crashed": "red"}
+_PIPED_WIDTH = 160
+_COLORS = {"running": "cyan", "finished": "green", "failed": "red", "killed": "yellow", "crashed": "red"}
 
 
 def console() -> Console:
-    """Standard output. Nothing printed through it is read as markup or emoji: names come from anywhere."""
+    """Return a console on standard output that interprets no markup or emoji, since names are untrusted."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal that is not UTF-8 shows "?" instead of a bar
-    # Coloured on a terminal alone, whatever FORCE_COLOR says; rich itself heeds NO_COLOR.
-    made = Console(markup=False, emoji=False, highlight=False, soft_wrap=False, force_terminal=sys.stdout.isatty())
-    if not made.is_terminal and "COLUMNS" not in os.environ:
-        made.width = _PIPED
-    return made
+        sys.stdout.reconfigure(errors="replace")  # a terminal that is not UTF-8 shows "?"
+    # Color only if it is a terminal, even if FORCE_COLOR is set. rich itself respects NO_COLOR.
+    output = Console(markup=False, emoji=False, highlight=False, soft_wrap=False, force_terminal=sys.stdout.isatty())
+    if not output.is_terminal and "COLUMNS" not in os.environ:
+        output.width = _PIPED_WIDTH
+    return output
 
 
 def cell(text: object, style: str = "") -> Text:
@@ -34,11 +34,11 @@ def cell(text: object, style: str = "") -> Text:
 
 
 def print_paths(out: Console, page: Path | None, plot: Path | None) -> None:
-    """Where files were written: who asked for them wants nothing else."""
-    for word, path in (("Page", page), ("Plot", plot)):
+    """Print the paths of the written files."""
+    for label, path in (("Page", page), ("Plot", plot)):
         if path is not None:
-            out.print(cell(f"{word}: {path}"))
+            out.print(cell(f"{label}: {path}"))
 
 
-def status(word: str) -> Text:
-    return Text(word, style=_COLOURS.get(word, ""))
+def status(name: str) -> Text:
+    return Text(name, style=_COLORS.get(name, ""))

@@ -1,4 +1,4 @@
-"""How an error is told on the command line."""
+"""Errors on the command line."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from tracelet.cli._console import clean
 from tracelet.errors import TraceletError
 
 
-def tell_error(error: TraceletError) -> str:
-    """Say an error in one line on standard error; gives the line."""
+def print_error(error: TraceletError) -> str:
+    """Print an error as one line on standard error, and return the text."""
     text = clean(" ".join(str(error).split()))
     typer.echo(f"tracelet: {text}", err=True)
     return text
 
 
 class OneLineErrors(TyperGroup):
-    """What the user can put right is one line on stderr and exit code 1, without a traceback."""
+    """Print a `TraceletError` as one line on stderr, without a traceback, and exit with code 1."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except TraceletError as error:
-            tell_error(error)
+            print_error(error)
             raise typer.Exit(1) from error

@@ -1,4 +1,4 @@
-"""What `--json` prints: one document on standard output, and nothing else there. docs/command-line.md has its keys."""
+"""`--json`: print one document on standard output and nothing else. docs/command-line.md lists its keys."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Annotated, Any, TextIO
 import typer
 
 from tracelet.errors import ConfigurationError
-from tracelet.runs import export as plain
+from tracelet.runs import export
 from tracelet.runs.cleanup import disk_used
 from tracelet.runs.report import RunSummary, Unreadable
 from tracelet.sync import Synced
@@ -21,12 +21,14 @@ _document: ContextVar[TextIO | None] = ContextVar("document", default=None)
 
 
 def _begin(ctx: typer.Context, wanted: bool) -> bool:
-    """Keep standard output for the document: what backends print when they are imported, and when the interpreter
-    ends, goes to standard error."""
+    """Reserve standard output for the document, until the interpreter exits.
+
+    Output of backends goes to standard error.
+    """
     if not wanted or ctx.resilient_parsing:
         return wanted
     _document.set(sys.stdout)
-    with contextlib.suppress(OSError):  # a standard output that is no file, as where the command is called by a test
+    with contextlib.suppress(OSError):  # stdout is not a file if a test calls the command
         if sys.stdout.fileno() == 1:
             sys.stdout.flush()
             _document.set(os.fdopen(os.dup(1), "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors))
@@ -35,61 +37,62 @@ def _begin(ctx: typer.Context, wanted: bool) -> bool:
     return wanted
 
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.", callback=_begin)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.", callback=_begin)]
 
-_UNKNOWN = ("name", "project", "group", "notes", "exit_code", "started", "seen", "records", "tags", "duration")
+_KEYS_OF_READABLE = ("name", "project", "group", "notes", "exit_code", "started", "seen", "records", "tags", "duration")
 
 
 def emit(document: Mapping[str, Any], *, line: bool = False) -> None:
-    """Print a document; `line`: as one line, of several that follow each other."""
-    text = plain.text(document)
-    told = " ".join(one.strip() for one in text.splitlines()) if line else text
-    typer.echo(told, file=_document.get())
+    """Print a document. If `line` is true, print it as one line of a JSON Lines stream."""
+    text = export.text(document)
+    if line:
+        text = " ".join(part.strip() for part in text.splitlines())
+    typer.echo(text, file=_document.get())
 
 
-def require_yes(as_json: bool, answered: bool, command: str, how: str) -> None:
-    """A question and its answer have no place beside a document."""
+def require_yes(as_json: bool, answered: bool, command: str, options: str) -> None:
+    """Raise ConfigurationError if `--json` would need a question, since it cannot ask one."""
     if as_json and not answered:
-        raise ConfigurationError(f"tracelet {command} --json asks nothing: say {how}")
+        raise ConfigurationError(f"tracelet {command} --json cannot ask for confirmation. Add {options}")
 
 
 @contextlib.contextmanager
-def standard_output_kept(wanted: bool) -> Iterator[None]:
-    """What vendors, and processes of theirs, print meanwhile goes to standard error."""
+def redirect_output(wanted: bool) -> Iterator[None]:
+    """Redirect the standard output of vendors and their processes to standard error."""
     if not wanted:
         yield
         return
     sys.stdout.flush()
-    kept = os.dup(1)
+    saved_stdout = os.dup(1)
     os.dup2(2, 1)
     try:
         with contextlib.redirect_stdout(sys.stderr):
             yield
     finally:
-        os.dup2(kept, 1)
-        os.close(kept)
+        os.dup2(saved_stdout, 1)
+        os.close(saved_stdout)
 
 
-def of_run(one: RunSummary | Unreadable) -> dict[str, Any]:
-    """A run; of one that cannot be read, `reason` says why, and what nobody knows is null."""
-    match one:
+def of_run(run: RunSummary | Unreadable) -> dict[str, Any]:
+    """Convert a run. If it is unreadable, `reason` has the error and unknown values are null."""
+    match run:
         case RunSummary(info=info):
-            more = {"tags": info.tags, "duration": one.duration, "reason": None}
-            return plain.of_summary(one) | more | {"disk": disk_used(one.folder)}
+            more = {"tags": info.tags, "duration": run.duration, "reason": None}
+            return export.of_summary(run) | more | {"disk": disk_used(run.folder)}
         case Unreadable(folder=folder, reason=reason):
             known = {"run_id": folder.name, "folder": folder, "status": "unreadable", "reason": reason}
-            return dict.fromkeys(_UNKNOWN) | known | {"disk": disk_used(folder), "backends": {}}
+            return dict.fromkeys(_KEYS_OF_READABLE) | known | {"disk": disk_used(folder), "backends": {}}
 
 
 def of_synced(synced: Synced) -> dict[str, Any]:
-    """What a delivery of one run came to."""
+    """Convert the result of syncing one run."""
     return {
         "run_id": synced.folder.name,
         "folder": synced.folder,
         "skipped": synced.skipped,
         "complete": synced.complete,
         "backends": {
-            one.backend: {name: getattr(one, name) for name in one.__struct_fields__ if name != "backend"}
-            for one in synced.outcomes
+            outcome.backend: {name: getattr(outcome, name) for name in outcome.__struct_fields__ if name != "backend"}
+            for outcome in synced.outcomes
         },
     }

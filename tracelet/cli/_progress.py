@@ -1,4 +1,4 @@
-"""Bars for what takes long."""
+"""Progress bars."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from tracelet.cli._console import clean
 
 AFTER = 1.0
-"""Seconds that something may take without a bar."""
+"""Seconds until a bar appears."""
 
 Move = Callable[[str, int, int], None]
-"""Told of a label, how much of it is done, and how much there is."""
+"""Called with a label, the amount done, and the total."""
 
 
 @contextlib.contextmanager
 def bars(wanted: bool = True) -> Iterator[Move]:
-    """A bar for each label, on a standard error that is a terminal, and gone afterwards. Elsewhere there is none."""
+    """Show one transient bar per label if standard error is a terminal; otherwise show nothing."""
     console = Console(stderr=True, markup=False, emoji=False, highlight=False, force_terminal=sys.stderr.isatty())
     if not wanted or not console.is_terminal or console.is_dumb_terminal:
         yield lambda label, done, total: None
         return
     columns = TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.percentage:>3.0f} %")
-    # A standard output that is no terminal gets what was printed, and not the terminal.
-    shown = Progress(
+    # Redirect stdout only if it is a terminal: a pipe must get the command's output itself.
+    display = Progress(
         *columns, TimeRemainingColumn(), console=console, transient=True, redirect_stdout=sys.stdout.isatty()
     )
-    began, tasks = time.monotonic(), dict[str, TaskID]()
+    started, tasks = time.monotonic(), dict[str, TaskID]()
 
     def move(label: str, done: int, total: int) -> None:
         if label not in tasks:
-            tasks[label] = shown.add_task(clean(label), total=total)
-        shown.update(tasks[label], completed=done, total=total)
-        if not shown.live.is_started and time.monotonic() - began >= AFTER:
-            shown.start()
+            tasks[label] = display.add_task(clean(label), total=total)
+        display.update(tasks[label], completed=done, total=total)
+        if not display.live.is_started and time.monotonic() - started >= AFTER:
+            display.start()
 
     try:
         yield move
     finally:
-        if shown.live.is_started:
-            shown.stop()
+        if display.live.is_started:
+            display.stop()

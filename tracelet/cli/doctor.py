@@ -19,104 +19,104 @@ from tracelet.cli._sync_output import names_of
 if TYPE_CHECKING:
     from tracelet.doctor import BackendFacts, Diagnosis
 
-_COLOURS = {"ok": "green", "wrong": "red", "missing": "yellow", "not asked": "dim"}
-_SIGNS = {"ok": "ok", "wrong": "no", "missing": "-", "not asked": "-"}
+_COLORS = {"ok": "green", "wrong": "red", "missing": "yellow", "not asked": "dim"}
+_SIGNS = {"ok": "ok", "wrong": "failed", "missing": "-", "not asked": "-"}
 
 
 def doctor(
     backend: Annotated[
         list[str] | None,
         typer.Option(
-            help="Try this backend (default: those of the settings, or every one). Repeatable.",
+            help="Check this backend (default: those of the settings, or all). Repeatable.",
             autocompletion=backend_names,
         ),
     ] = None,
-    timeout: Annotated[float, typer.Option(help="Seconds that a backend's server may take to answer.")] = 5.0,
-    places: Annotated[bool, typer.Option("--places", help="Say where each kind of record lands.")] = False,
+    timeout: Annotated[float, typer.Option(help="Seconds until a backend's server must respond.")] = 5.0,
+    places: Annotated[bool, typer.Option("--places", help="List the location of each kind of record.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Look at what tracelet needs here: backends, writers, the run folder, the settings. Exit code 1: what was asked
-    for, or what every run needs, would not work."""
-    from tracelet.doctor import examine  # here: no other command needs what it imports
+    """Check backends, writers, the run folder and the settings. Exit code 1: a selected backend, or a part that
+    every run needs, does not work."""
+    from tracelet.doctor import examine  # a slow import that no other command needs
 
     with bars(not as_json) as move:
-        found = examine(names_of(backend), timeout=timeout, tell=lambda done, total: move("looking", done, total))
-    problems = found.problems
+        diagnosis = examine(names_of(backend), timeout=timeout, tell=lambda done, total: move("checking", done, total))
+    problems = diagnosis.problems
     if as_json:
-        emit({"ok": not problems, "problems": problems, **msgspec.to_builtins(found)})
+        emit({"ok": not problems, "problems": problems, **msgspec.to_builtins(diagnosis)})
     else:
-        _tell(console(), found, places)
+        _print(console(), diagnosis, places)
     if problems:
         raise typer.Exit(1)
 
 
-def _tell(out: Console, found: Diagnosis, places: bool) -> None:
-    out.print(cell(f"tracelet {found.tracelet}, Python {found.python}, {found.platform}"))
-    _settings(out, found)
-    _folder(out, found)
+def _print(out: Console, diagnosis: Diagnosis, places: bool) -> None:
+    out.print(cell(f"tracelet {diagnosis.tracelet}, Python {diagnosis.python}, {diagnosis.platform}"))
+    _settings(out, diagnosis)
+    _folder(out, diagnosis)
     out.print(cell("Writers", "bold"))
-    for writer in found.writers:
+    for writer in diagnosis.writers:
         _line(out, writer.state, writer.name, writer.version, writer.detail)
-    checksums = "compiled" if found.compiled_checksums else "in Python: pip install --force-reinstall google-crc32c"
-    _line(out, "ok", "tensorboard", found.tensorboard, f"checksums of event files: {checksums}")
+    checksums = "compiled" if diagnosis.compiled_checksums else "in Python: pip install --force-reinstall google-crc32c"
+    _line(out, "ok", "tensorboard", diagnosis.tensorboard, f"checksums of event files: {checksums}")
     out.print(cell("Backends", "bold"))
-    for backend in found.backends:
+    for backend in diagnosis.backends:
         state = "wrong" if backend.asked and backend.state != "ok" else backend.state
-        detail = f"{backend.detail} (asked for)" if backend.asked else backend.detail or backend.state
+        detail = f"{backend.detail} (selected)" if backend.asked else backend.detail or "not checked"
         _line(out, state, backend.name, backend.version, detail)
         if places:
             _places(out, backend)
-    others = list(_others(found))
+    others = list(_others(diagnosis))
     if others:
-        out.print(cell("Others that listen to TensorBoard here: a record may arrive twice", "yellow bold"))
-    for words in others:
-        out.print(cell(f"  {words}", "yellow"))
+        out.print(cell("Other tools that capture TensorBoard here: records may arrive twice", "yellow bold"))
+    for text in others:
+        out.print(cell(f"  {text}", "yellow"))
 
 
-def _settings(out: Console, found: Diagnosis) -> None:
-    said = [one for one in found.settings if one.origin != "default"]
-    plain = not said and found.settings_trouble is None
-    out.print(cell("Settings: all as they are by default" if plain else "Settings", "bold"))
-    width = max((len(one.name) for one in said), default=0)
-    for one in said:
-        out.print(cell(f"  {one.name:<{width}}  {_value(one.value)}  ({one.origin})"))
-    if found.settings_trouble is not None:
-        out.print(Text.assemble((f"  {_SIGNS['wrong']}  ", _COLOURS["wrong"]), clean(found.settings_trouble)))
+def _settings(out: Console, diagnosis: Diagnosis) -> None:
+    settings = [setting for setting in diagnosis.settings if setting.origin != "default"]
+    is_default = not settings and diagnosis.settings_trouble is None
+    out.print(cell("Settings: all defaults" if is_default else "Settings", "bold"))
+    width = max((len(setting.name) for setting in settings), default=0)
+    for setting in settings:
+        out.print(cell(f"  {setting.name:<{width}}  {_value(setting.value)}  ({setting.origin})"))
+    if diagnosis.settings_trouble is not None:
+        out.print(Text.assemble((f"  {_SIGNS['wrong']}  ", _COLORS["wrong"]), clean(diagnosis.settings_trouble)))
 
 
 def _value(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
 
 
-def _folder(out: Console, found: Diagnosis) -> None:
-    folder = found.folder
-    words = [
-        "there" if folder.exists else "not there yet",
-        folder.trouble or "can be written",
+def _folder(out: Console, diagnosis: Diagnosis) -> None:
+    folder = diagnosis.folder
+    parts = [
+        "exists" if folder.exists else "does not exist yet",
+        folder.trouble or "writable",
     ]
-    words += [f"{size(folder.free)} free"] if folder.free is not None else []
-    words += [folder.file_system] if folder.file_system else []
-    words += ["a network file system: each commit waits for it"] if folder.network else []
+    parts += [f"{size(folder.free)} free"] if folder.free is not None else []
+    parts += [folder.file_system] if folder.file_system else []
+    parts += ["a network file system: each commit waits for it"] if folder.network else []
     out.print(cell("Run folder", "bold"))
-    _line(out, "ok" if folder.writable else "wrong", folder.path, None, ", ".join(words))
+    _line(out, "ok" if folder.writable else "wrong", folder.path, None, ", ".join(parts))
 
 
 def _line(out: Console, state: str, name: str, version: str | None, detail: str) -> None:
-    words = " ".join(filter(None, (name, version)))
-    out.print(Text.assemble((f"  {_SIGNS[state]:<2}  ", _COLOURS[state]), f"{clean(words):<20}  ", clean(detail)))
+    title = " ".join(filter(None, (name, version)))
+    out.print(Text.assemble((f"  {_SIGNS[state]:<6}  ", _COLORS[state]), f"{clean(title):<20}  ", clean(detail)))
 
 
 def _places(out: Console, backend: BackendFacts) -> None:
-    for kind, place in backend.places.items():
-        out.print(cell(f"        {kind:<12}{place or 'taken'}"))
+    for kind, location in backend.places.items():
+        out.print(cell(f"            {kind:<12}{location or 'accepted'}"))
     for kind in backend.filtered:
-        out.print(cell(f"        {kind:<12}no place: counted as filtered"))
+        out.print(cell(f"            {kind:<12}not supported: counted as filtered"))
 
 
-def _others(found: Diagnosis) -> Iterator[str]:
-    for backend in found.backends:
+def _others(diagnosis: Diagnosis) -> Iterator[str]:
+    for backend in diagnosis.backends:
         if backend.own_capture:
             yield f"{backend.name}: {backend.own_capture}"
-    patches = sorted({one for writer in found.writers for one in writer.others})
-    yield from (f"{one.where} is changed by {one.by}" for one in patches)
-    yield from (f"{path} runs at every start of Python" for path in found.at_every_start if patches)
+    patches = sorted({patch for writer in diagnosis.writers for patch in writer.others})
+    yield from (f"{patch.where} is changed by {patch.by}" for patch in patches)
+    yield from (f"{path} runs whenever Python starts" for path in diagnosis.at_every_start if patches)

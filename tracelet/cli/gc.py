@@ -12,91 +12,91 @@ from tracelet.cli._console import cell, console, size
 from tracelet.cli._json import AsJson, emit, require_yes
 from tracelet.cli._progress import bars
 from tracelet.errors import JournalError, RunInUse
-from tracelet.runs import cleanup as housekeeping
+from tracelet.runs import cleanup
 from tracelet.runs.folders import all_runs
 from tracelet.runs.report import summarise
 
 
 def gc(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List removable journals without removing them.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     as_json: AsJson = False,
-    dir: Annotated[Path | None, typer.Option(help="Where run folders are (default: the TRACELET_DIR setting).")] = None,
+    dir: Annotated[Path | None, typer.Option(help="Folder of the runs (default: the TRACELET_DIR setting).")] = None,
 ) -> None:
-    """Remove the journals of runs that every one of their backends has; never what one of them lacks.
+    """Remove the journals of runs that are delivered completely to each of their backends.
 
-    What a backend keeps in the run's own folder, as csv does, stays.
+    Files of a backend in the run folder, such as those of csv, stay.
     """
     require_yes(as_json, yes or dry_run, "gc", "--yes or --dry-run")
     base = Path(settings.load({}).dir) if dir is None else dir
-    kept, going = _sorted_out(base, quiet=as_json)
+    blocked, removable = _classify(base, quiet=as_json)
     if not as_json:
-        _tell(base, kept, going)
+        _print(base, blocked, removable)
     freed: dict[Path, int] = {}
-    if going and not dry_run and (yes or typer.confirm(f"Remove the journals of {len(going)} runs?")):
-        freed, late = _collect(going, quiet=as_json)
-        kept |= late
+    if removable and not dry_run and (yes or typer.confirm(f"Remove the journals of {len(removable)} runs?")):
+        freed, failures = _remove(removable, quiet=as_json)
+        blocked |= failures
         if not as_json:
             out = console()
-            for folder, reason in late.items():
+            for folder, reason in failures.items():
                 out.print(cell(f"{folder.name}: {reason}"))
             out.print(cell(f"{size(sum(freed.values()))} freed."))
     if as_json:
-        emit({"dry_run": dry_run, "freed": sum(freed.values()), "runs": _document(kept, going, freed)})
+        emit({"dry_run": dry_run, "freed": sum(freed.values()), "runs": _document(blocked, removable, freed)})
 
 
-def _sorted_out(base: Path, *, quiet: bool) -> tuple[dict[Path, str], dict[Path, int]]:
-    """The runs that stay, and why; those that can go, and their bytes."""
-    kept: dict[Path, str] = {}
-    going: dict[Path, int] = {}
+def _classify(base: Path, *, quiet: bool) -> tuple[dict[Path, str], dict[Path, int]]:
+    """Return the runs that stay with the reason, and the removable ones with their bytes."""
+    blocked: dict[Path, str] = {}
+    removable: dict[Path, int] = {}
     folders = all_runs(base)
     with bars(not quiet) as move:
-        for at, folder in enumerate(folders):
-            move("looking", at, len(folders))
+        for index, folder in enumerate(folders):
+            move("checking", index, len(folders))
             try:
-                reason = housekeeping.blocking_reason(summarise(folder))
+                reason = cleanup.blocking_reason(summarise(folder))
             except JournalError as error:
                 reason = f"unreadable: {error}"
             if reason is None:
-                going[folder] = housekeeping.disk_used(folder)
+                removable[folder] = cleanup.disk_used(folder)
             else:
-                kept[folder] = reason
-    return kept, going
+                blocked[folder] = reason
+    return blocked, removable
 
 
-def _tell(base: Path, kept: dict[Path, str], going: dict[Path, int]) -> None:
+def _print(base: Path, blocked: dict[Path, str], removable: dict[Path, int]) -> None:
     out = console()
-    for folder, reason in kept.items():
-        out.print(cell(f"{folder.name}: kept, since {reason}"))
-    for folder, disk in going.items():
-        out.print(cell(f"{folder.name}: {size(disk)}; every backend has all of it"))
-    if not going:
+    for folder, reason in blocked.items():
+        out.print(cell(f"{folder.name}: not removed: {reason}"))
+    for folder, disk in removable.items():
+        out.print(cell(f"{folder.name}: {size(disk)}; delivered to every backend"))
+    if not removable:
         out.print(cell(f"Nothing to remove under {base}."))
 
 
-def _collect(going: dict[Path, int], *, quiet: bool) -> tuple[dict[Path, int], dict[Path, str]]:
-    """The bytes that each gave; and those that a process went on with meanwhile."""
+def _remove(removable: dict[Path, int], *, quiet: bool) -> tuple[dict[Path, int], dict[Path, str]]:
+    """Return the freed bytes of each run, and the errors, for example of a run that was resumed meanwhile."""
     freed: dict[Path, int] = {}
-    late: dict[Path, str] = {}
+    failures: dict[Path, str] = {}
     with bars(not quiet) as move:
-        for at, folder in enumerate(going):
-            move("removing", at, len(going))
+        for index, folder in enumerate(removable):
+            move("removing", index, len(removable))
             try:
-                freed[folder] = housekeeping.collect(folder)
+                freed[folder] = cleanup.remove_journal(folder)
             except (JournalError, RunInUse) as error:
-                late[folder] = str(error)
-    return freed, late
+                failures[folder] = str(error)
+    return freed, failures
 
 
-def _document(kept: dict[Path, str], going: dict[Path, int], freed: dict[Path, int]) -> list[dict[str, Any]]:
+def _document(blocked: dict[Path, str], removable: dict[Path, int], freed: dict[Path, int]) -> list[dict[str, Any]]:
     return [
         {
             "run_id": folder.name,
             "folder": folder,
-            "removable": folder in going,
+            "removable": folder in removable,
             "removed": folder in freed,
             "freed": freed.get(folder, 0),
-            "reason": kept.get(folder),
+            "reason": blocked.get(folder),
         }
-        for folder in sorted({*kept, *going}, key=lambda one: one.name)
+        for folder in sorted({*blocked, *removable}, key=lambda path: path.name)
     ]

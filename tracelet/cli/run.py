@@ -8,16 +8,16 @@ import typer
 
 from tracelet.launcher import command
 
-WORDS_AS_THEY_ARE = {
+PASS_THROUGH = {
     "ignore_unknown_options": True,
     "allow_interspersed_args": False,
     "help_option_names": [],
 }
-"""Context settings: the launcher knows its own options, and which words are the program's."""
+"""Context settings that leave all arguments to the launcher, which separates its options from the program's."""
 
 
 def run(
-    words: Annotated[list[str] | None, typer.Argument(metavar="[OPTIONS] [-m] PROGRAM [ARGUMENTS]")] = None,
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="[OPTIONS] [-m] PROGRAM [ARGUMENTS]")] = None,
 ) -> None:
-    """Run a Python program with its TensorBoard calls carried, without changing a line of it."""
-    command.main(words or [])
+    """Run a Python program and log its TensorBoard calls, without changing the program."""
+    command.main(arguments or [])

@@ -18,28 +18,28 @@ from tracelet.cli._json import AsJson, emit, of_run
 from tracelet.runs.cleanup import disk_used
 from tracelet.runs.report import RunSummary, Unreadable, summaries
 
-_ROOM_FOR_TABLE = 120
+_TABLE_WIDTH = 120
 
 
 def runs(
     as_json: AsJson = False,
-    dir: Annotated[Path | None, typer.Option(help="Where run folders are (default: the TRACELET_DIR setting).")] = None,
+    dir: Annotated[Path | None, typer.Option(help="Folder of the runs (default: the TRACELET_DIR setting).")] = None,
 ) -> None:
-    """List the runs kept on this machine: how they ended, and what their backends have of them."""
+    """List the runs on this machine with their status and the progress of their backends."""
     base = Path(settings.load({}).dir) if dir is None else dir
     out = console()
-    found = list(summaries(base))
+    entries = list(summaries(base))
     if as_json:
-        emit({"runs": [of_run(one) for one in found]})
-    elif not found:
+        emit({"runs": [of_run(entry) for entry in entries]})
+    elif not entries:
         out.print(cell(f"No runs under {base}."))
-    elif out.width >= _ROOM_FOR_TABLE:
-        out.print(_table(found))
+    elif out.width >= _TABLE_WIDTH:
+        out.print(_table(entries))
     else:
-        _blocks(out, found)
+        _blocks(out, entries)
 
 
-def _table(found: Sequence[RunSummary | Unreadable]) -> Table:
+def _table(entries: Sequence[RunSummary | Unreadable]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("run", no_wrap=True)
     for heading in ("project", "name", "status"):
@@ -48,19 +48,19 @@ def _table(found: Sequence[RunSummary | Unreadable]) -> Table:
     for heading in ("duration", "records", "disk"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("backends")
-    for one in found:
-        match one:
+    for entry in entries:
+        match entry:
             case RunSummary(info=info):
                 table.add_row(
                     cell(info.run_id),
                     cell(info.project or ""),
                     cell(info.name or ""),
-                    status(one.status),
+                    status(entry.status),
                     moment(info.created),
-                    duration(one.duration),
-                    str(one.records),
-                    size(disk_used(one.folder)),
-                    _backends(one),
+                    duration(entry.duration),
+                    str(entry.records),
+                    size(disk_used(entry.folder)),
+                    _backends(entry),
                 )
             case Unreadable(folder=folder, reason=reason):
                 table.add_row(
@@ -69,25 +69,25 @@ def _table(found: Sequence[RunSummary | Unreadable]) -> Table:
     return table
 
 
-def _blocks(out: Console, found: Sequence[RunSummary | Unreadable]) -> None:
-    """The same for a narrow terminal: a few lines a run."""
-    for one in found:
-        match one:
+def _blocks(out: Console, entries: Sequence[RunSummary | Unreadable]) -> None:
+    """Print a few lines per run, for a narrow terminal."""
+    for entry in entries:
+        match entry:
             case RunSummary(info=info):
-                out.print(cell(f"{info.run_id} "), status(one.status), sep="")
-                words = [word for word in (info.project, info.name) if word]
-                words += [
+                out.print(cell(f"{info.run_id} "), status(entry.status), sep="")
+                parts = [part for part in (info.project, info.name) if part]
+                parts += [
                     moment(info.created),
-                    duration(one.duration),
-                    f"{one.records} records",
-                    size(disk_used(one.folder)),
+                    duration(entry.duration),
+                    f"{entry.records} records",
+                    size(disk_used(entry.folder)),
                 ]
-                out.print(cell("  " + " | ".join(words)))
-                for state in one.backends:
+                out.print(cell("  " + " | ".join(parts)))
+                for state in entry.backends:
                     out.print(cell(f"  {state.name}: {progress(state)}"))
             case Unreadable(folder=folder, reason=reason):
                 out.print(cell(f"{folder.name} unreadable: {reason}"))
 
 
-def _backends(one: RunSummary) -> Text:
-    return cell("; ".join(f"{state.name}: {progress(state)}" for state in one.backends))
+def _backends(entry: RunSummary) -> Text:
+    return cell("; ".join(f"{state.name}: {progress(state)}" for state in entry.backends))

@@ -14,97 +14,97 @@ from tracelet import sync as sync_module
 from tracelet.backends import backend_class
 from tracelet.cli._completion import backend_names, run_ids
 from tracelet.cli._console import cell, console
-from tracelet.cli._errors import tell_error
+from tracelet.cli._errors import print_error
 from tracelet.cli._json import AsJson, emit, of_synced
-from tracelet.cli._sync_output import configs, names_of, progress_told, report
+from tracelet.cli._sync_output import configs, names_of, progress_bars, report
 from tracelet.errors import JournalError, TraceletError
 from tracelet.runs.folders import all_runs, find_run
 from tracelet.sync import Synced
 
-_WATCH_EVERY = 5.0
+_WATCH_INTERVAL = 5.0
 
 
 def sync(
     run: Annotated[
         list[str] | None,
-        typer.Argument(help="Runs: an id, its beginning, project/id, or a folder.", autocompletion=run_ids),
+        typer.Argument(help="Runs: ids, starts of ids, project/id, or run folders.", autocompletion=run_ids),
     ] = None,
     backend: Annotated[
         list[str] | None,
         typer.Option(
-            help="Deliver to this backend, also one that the run has never met. Repeatable.",
+            help="Deliver to this backend, which may be new to the run. Repeatable.",
             autocompletion=backend_names,
         ),
     ] = None,
-    all: Annotated[bool, typer.Option("--all", help="Every run, not only those in which something waits.")] = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Go on until Ctrl-C, and deliver what comes.")] = False,
+    all: Annotated[bool, typer.Option("--all", help="Include runs without pending records.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Deliver new records until Ctrl-C.")] = False,
     config: Annotated[
         list[str] | None,
-        typer.Option(help="A key of the backend's config: KEY=VALUE, or BACKEND.KEY=VALUE. Repeatable."),
+        typer.Option(help="Backend config: KEY=VALUE, or BACKEND.KEY=VALUE. Repeatable."),
     ] = None,
     as_json: AsJson = False,
-    dir: Annotated[Path | None, typer.Option(help="Where run folders are (default: the TRACELET_DIR setting).")] = None,
+    dir: Annotated[Path | None, typer.Option(help="Folder of the runs (default: the TRACELET_DIR setting).")] = None,
 ) -> None:
-    """Deliver what waits: of runs whose backend could not be reached, whose process was killed, or that are to go to
-    another backend as well. Repeating it changes nothing. Exit code 1: something still waits."""
-    told = settings.load({})
-    base = Path(told.dir) if dir is None else dir
+    """Deliver pending records: of runs whose backend was unreachable or whose process was killed, or to a new backend.
+    Repeating it changes nothing. Exit code 1: records are still pending."""
+    loaded = settings.load({})
+    base = Path(loaded.dir) if dir is None else dir
     backends = names_of(backend)
-    work = _Sync(backends, configs(config or [], backends, told), watch=watch, as_json=as_json)
+    work = _Sync(backends, configs(config or [], backends, loaded), watch=watch, as_json=as_json)
     for name in backends:
-        backend_class(name)  # one that nobody knows is said before anything begins
+        backend_class(name)  # report an unknown name before the first delivery
 
-    def look() -> None:
-        for folder in [find_run(base, one) for one in run or []] or _chosen(base, backends, every=all):
+    def deliver_once() -> None:
+        for folder in [find_run(base, name) for name in run or []] or _chosen(base, backends, every=all):
             work.deliver(folder)
 
     if watch:
-        with contextlib.suppress(KeyboardInterrupt):  # wherever it comes: what is delivered by then is noted
+        with contextlib.suppress(KeyboardInterrupt):  # at any moment: the cursors are stored
             while True:
-                look()
-                threading.Event().wait(_WATCH_EVERY)
+                deliver_once()
+                threading.Event().wait(_WATCH_INTERVAL)
         return
-    look()
+    deliver_once()
     if as_json:
-        emit({"runs": [of_synced(one) for one in work.done], "errors": work.errors})
+        emit({"runs": [of_synced(synced) for synced in work.done], "errors": work.errors})
     elif not work.done and not work.errors:
-        console().print(cell(f"Nothing waits under {base}."))
+        console().print(cell(f"No pending records under {base}."))
     if work.errors or not all_complete(work.done):
         raise typer.Exit(1)
 
 
 def all_complete(done: list[Synced]) -> bool:
-    """Nothing waits, but in runs that were left alone."""
-    return all(one.complete or one.skipped is not None for one in done)
+    """Return True if no records are pending, skipped runs aside."""
+    return all(synced.complete or synced.skipped is not None for synced in done)
 
 
 class _Sync:
-    """What one call of the command delivers, run for run."""
+    """One call of the command: its options, results and errors."""
 
     def __init__(self, backends: list[str], config: dict[str, dict[str, Any]], *, watch: bool, as_json: bool) -> None:
         self.done: list[Synced] = []
         self.errors: list[str] = []
         self._backends, self._config = backends, config
         self._watch, self._as_json = watch, as_json
-        self._said: set[str] = set()
+        self._reported: set[str] = set()
 
     def deliver(self, folder: Path) -> None:
-        """What is wrong with one run stops no other; it is said once, and not at every look."""
+        """Deliver a run. Report an error once and continue, so that it does not stop the other runs."""
         try:
             self._deliver(folder)
         except TraceletError as error:
             if self._backends and not isinstance(error, JournalError):
-                raise  # what was said on the line is wrong for every run
-            if str(error) not in self._said:
-                self._said.add(str(error))
-                self.errors.append(tell_error(error))
+                raise  # the command line is wrong, for every run
+            if str(error) not in self._reported:
+                self._reported.add(str(error))
+                self.errors.append(print_error(error))
 
     def _deliver(self, folder: Path) -> None:
-        with progress_told(folder, as_json=self._as_json) as tell:
+        with progress_bars(folder, as_json=self._as_json) as tell:
             synced = sync_module.deliver(folder, self._backends, config=self._config, tell=tell, stands_in=True)
         if not self._watch:
             self.done.append(synced)
-        if self._watch and synced.skipped is not None:  # a run that is left alone is not worth a line each time
+        if self._watch and synced.skipped is not None:  # do not print a line at each poll
             return
         if not self._as_json:
             report(console(), synced)
@@ -113,14 +113,14 @@ class _Sync:
 
 
 def _chosen(base: Path, backends: list[str], *, every: bool) -> list[Path]:
-    """Every run, or those that lack something in one of the backends that they were meant for."""
+    """Return every run, or those with pending records for one of their backends."""
     runs = all_runs(base)
-    return runs if every else [folder for folder in runs if _lacks(folder, backends)]
+    return runs if every else [folder for folder in runs if _is_incomplete(folder, backends)]
 
 
-def _lacks(folder: Path, backends: list[str]) -> bool:
+def _is_incomplete(folder: Path, backends: list[str]) -> bool:
     try:
-        lacking = sync_module.waiting(folder)
-    except JournalError:  # told by `tracelet runs`; it must not keep the others from being delivered
+        incomplete = sync_module.waiting(folder)
+    except JournalError:  # `tracelet runs` reports it; deliver the other runs
         return False
-    return any(name in lacking for name in backends) if backends else bool(lacking)
+    return any(name in incomplete for name in backends) if backends else bool(incomplete)

@@ -1,1 +1,1 @@
-"""What is known of a run besides what its program says: each file reads one source. No thread begins here."""
+"""Collect facts about a run and its machine. Each module reads one source; none starts a thread."""

@@ -1,7 +1,7 @@
-"""The words that a program was called with, without those that look like credentials.
+"""Redact arguments of a command line that look like credentials.
 
-Elsewhere credentials are known by their values alone, since a name may mean anything and a record is never changed on a
-guess. A command line holds what nobody has signed in with yet, and is only looked at: here a name is enough.
+Elsewhere tracelet redacts known credential values only: a name may mean anything, and it never changes a record on a
+guess. A command line may contain credentials that are not in use yet, and people only read it: here a name is enough.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _NAME = (
     r"|(?:api|access|auth|bearer|refresh|hf)[_.\-]?tokens"
     r"|token|passw(?:or)?d|passphrase|passcode|pwd|secrets?|credentials?|authorization)"
 )
-# These are parts of many harmless words: whole ones alone.
+# These are parts of many harmless words, so match whole words only.
 _WORD = r"(?:(?<![a-z0-9])(?:auth|bearer|pass))"
 _QUOTED = r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'"
 _VALUE = rf"{_QUOTED}|\[[^\[\]]*\]|[^\s\"',;&}}]+"
@@ -31,10 +31,10 @@ _HARMLESS = re.compile(
 )
 _TOKENS = re.compile(r"-{0,2}tokens=?", re.IGNORECASE)
 _COUNT = re.compile(r"[\d_.,]+(?:e\d+)?[kmbgt]?", re.IGNORECASE)
-# A value that begins as an option does, in letters and digits, as few options are.
+# A value that begins like an option, but has letters and digits, which few options have.
 _DASHED = re.compile(r"-(?=.*\d)(?=.*[a-z])[^\s=\-][^\s=]{7,}", re.IGNORECASE)
 _WITHIN = (
-    # The whole line of a header: its first word may be the name of a scheme.
+    # Hide the whole line of a header: its first word may be the name of a scheme.
     (re.compile(rf"(authorization[\"']?\s*[:=]\s*)(?:{_QUOTED}|[^\n]+)", re.IGNORECASE), rf"\1{_HIDDEN}"),
     (re.compile(rf"({_NAME}[\"']?\s*[:=]\s*)(?:{_VALUE})", re.IGNORECASE), rf"\1{_HIDDEN}"),
     (re.compile(r"\b(bearer|basic)\s+\S+", re.IGNORECASE), rf"\1 {_HIDDEN}"),
@@ -42,7 +42,7 @@ _WITHIN = (
         re.compile(r"([?&](?:[\w.\-]*[_.\-])?(?:key|sig|signature|auth|pass)=)[^\s&\"']+", re.IGNORECASE),
         rf"\1{_HIDDEN}",
     ),
-    # Words that say by themselves what they are: keys of model hubs, forges, clouds and chats, and JSON web tokens.
+    # Known key formats: model hubs, forges, clouds, chat services, and JSON web tokens.
     (
         re.compile(
             r"\b(?:hf_|gh[oprsu]_|github_pat_|glpat-|pypi-|nvapi-|xox[abprs]-|AKIA|ASIA|AIza)[\w\-]{12,}"
@@ -55,18 +55,19 @@ _WITHIN = (
 
 
 def redacted(arguments: Sequence[str]) -> list[str]:
-    """The arguments with `***` for what looks like a credential: by the option before it, by its name, by its form."""
-    told: list[str] = []
+    """Replace by `***` each argument that looks like a credential: by its option, its name or its format."""
+    shown: list[str] = []
     option, is_first = "", False
-    for one in arguments:
-        if option and (not one.startswith("-") or (is_first and _DASHED.fullmatch(one))):  # an option may take several
-            told.append(one if _is_count(option, one) else _HIDDEN)
+    for argument in arguments:
+        # An option may have several values.
+        if option and (not argument.startswith("-") or (is_first and _DASHED.fullmatch(argument))):
+            shown.append(argument if _is_count(option, argument) else _HIDDEN)
             is_first = False
             continue
-        told.append(_cleaned(one))
-        option = one if _OPTION.fullmatch(one) and not _HARMLESS.fullmatch(one) else ""
+        shown.append(_cleaned(argument))
+        option = argument if _OPTION.fullmatch(argument) and not _HARMLESS.fullmatch(argument) else ""
         is_first = True
-    return told
+    return shown
 
 
 def _is_count(name: str, value: str) -> bool:
@@ -85,7 +86,7 @@ def _cleaned(argument: str) -> str:
 
 
 def _without_user(word: re.Match[str]) -> str:
-    """An address without what stands before its "@". No pattern of its own: one would look again from every "://"."""
+    """Hide the user part of an address, before "@". A single pattern would be slow: it would retry at every "://"."""
     begin, mark, rest = word[0].partition("://")
     _, at, end = rest.rpartition("@")
     return f"{begin}{mark}{_HIDDEN}{at}{end}" if at else word[0]

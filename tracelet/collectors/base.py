@@ -1,4 +1,4 @@
-"""What a collector gives, and how it is told to hurry."""
+"""Define the result of a collector and its time limit."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any, TypeAlias
 import msgspec
 
 Left: TypeAlias = Callable[[], float]
-"""Seconds that a collector may still take; it may drop at any moment, when the run ends."""
+"""Returns the seconds left for a collector; the value may drop at any moment, when the run ends."""
 
 Measure: TypeAlias = Callable[[], Mapping[str, float]]
-"""Reads a few figures, by their names, at one moment."""
+"""Reads a few metrics at one moment, by name."""
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """What one collector read: facts about the run by their subject, and whole files by their names."""
+    """The result of one collector: facts about the run by subject, and whole files by name."""
 
     facts: dict[str, dict[str, Any]] = {}
     files: dict[str, bytes] = {}
     secrets: list[str] = []
-    """Credentials that were met on the way, and must not be seen anywhere."""
+    """Credentials found while reading; they must be hidden everywhere."""

@@ -1,7 +1,7 @@
-"""What the program prints: `sys.stdout` and `sys.stderr` are read as they are written to, and kept in one file.
+"""Copy the output of the program, on `sys.stdout` and `sys.stderr`, to one file.
 
-The streams stay the objects that they are. Each gets a `write` of its own, which calls the one before first and gives
-its result, so that handlers of logging, progress bars and notebooks that hold a stream already are read as well.
+The stream objects stay the same. Each gets a new `write`, which first calls the previous one and returns its result. So
+logging handlers, progress bars and notebooks that already have a reference to a stream are captured too.
 """
 
 from __future__ import annotations
@@ -18,158 +18,163 @@ from typing import Any
 from tracelet.guard import Guard
 
 MOST_BYTES = 8 << 20
-"""Of the file; beyond it the middle goes."""
+"""Maximum size of the file; if it is larger, the middle is removed."""
 _HEAD = 1 << 18
 _TAIL = MOST_BYTES // 2
-_MOST_WAITING = 4 << 20
-_LONGEST_LINE = 1 << 16
+_MAX_QUEUED = 4 << 20
+_MAX_LINE = 1 << 16
 
 _NONE = object()
 
 
 class Console:
-    """From `install` to `remove` what is printed is taken; `write` and `finish`, on one thread, bring it to `path`."""
+    """Capture output from `install` to `remove`; `write` and `finish`, on one thread, append it to `path`."""
 
     def __init__(self, path: Path, guard: Guard, hide: Callable[[str], str], most_bytes: int = MOST_BYTES) -> None:
         self.path = path
-        self._guard, self._hide, self._most = guard, hide, most_bytes
+        self._guard, self._hide, self._max_bytes = guard, hide, most_bytes
         self._pid = os.getpid()
-        self._taken: deque[tuple[str, str]] = deque()
-        self._waiting = 0
-        self._missed = False
+        self._queue: deque[tuple[str, str]] = deque()
+        self._queued_chars = 0
+        self._has_dropped = False
         self._open = False
         self._undo: list[Callable[[], None]] = []
-        self._rest: defaultdict[str, list[str]] = defaultdict(list)
-        """Of each stream the pieces of its last line."""
+        self._unfinished_lines: defaultdict[str, list[str]] = defaultdict(list)
+        """The pieces of each stream's last, unfinished line."""
 
     def install(self) -> None:
         self._open = True
-        streams = {id(one): (name, one) for name, one in (("stderr", sys.stderr), ("stdout", sys.stdout))}
+        streams = {id(stream): (name, stream) for name, stream in (("stderr", sys.stderr), ("stdout", sys.stdout))}
         for name, stream in streams.values():
             if stream is not None:
                 self._guard.call(self._wrap, name, stream)
 
     def remove(self) -> None:
-        """Put back what is still ours; where somebody wrapped a stream after us, ours passes on and takes nothing."""
+        """Restore the streams. If another tool wrapped one later, our `write` stays and only calls the original."""
         self._open = False
         while self._undo:
             self._guard.call(self._undo.pop())
 
     def _wrap(self, name: str, stream: Any) -> None:
-        before = _own_write(stream)
+        previous = _own_write(stream)
         original = stream.write
 
         @functools.wraps(original)
         def write(text: Any, *args: Any, **kwargs: Any) -> Any:
             result = original(text, *args, **kwargs)
             if self._open:
-                self._guard.call(self._take, name, text)
+                self._guard.call(self._enqueue, name, text)
             return result
 
         def undo() -> None:
             if _own_write(stream) is not write:
                 return
-            if before is _NONE:
+            if previous is _NONE:
                 del stream.write
             else:
-                stream.write = before
+                stream.write = previous
 
         try:
             stream.write = write
-        except AttributeError:  # a stream with slots takes no other method
+        except AttributeError:  # a stream with slots accepts no new attribute
             self._guard.log_once(
-                f"console {name}", "tracelet: sys.%s is a %s, which cannot be read along", name, type(stream).__name__
+                f"console {name}",
+                "tracelet: cannot capture sys.%s: a %s does not allow replacing `write`",
+                name,
+                type(stream).__name__,
             )
             return
         self._undo.append(undo)
 
-    def _take(self, name: str, text: Any) -> None:
-        """Any thread, also in a signal handler: no lock, and no file."""
+    def _enqueue(self, name: str, text: Any) -> None:
+        """Queue printed text. Any thread and any signal handler may call this: no lock and no file access."""
         if not isinstance(text, str) or os.getpid() != self._pid:
             return
-        self._waiting += len(text)
-        self._taken.append((name, str.__str__(text)))
-        if self._waiting > _MOST_WAITING:
+        self._queued_chars += len(text)
+        self._queue.append((name, str.__str__(text)))
+        if self._queued_chars > _MAX_QUEUED:
             self._make_room()
 
     def _make_room(self) -> None:
-        """The oldest goes: what is printed last tells more, and often why it is the last."""
-        with contextlib.suppress(IndexError):  # another thread was faster
-            while self._waiting > _MOST_WAITING and len(self._taken) > 1:
-                self._missed = True
-                self._waiting -= len(self._taken.popleft()[1])
+        """Drop the oldest text: the last output is more useful, and often shows why the program ended."""
+        with contextlib.suppress(IndexError):  # another thread emptied it first
+            while self._queued_chars > _MAX_QUEUED and len(self._queue) > 1:
+                self._has_dropped = True
+                self._queued_chars -= len(self._queue.popleft()[1])
 
-    # On the collecting thread.
+    # On the collector thread.
 
     def write(self) -> None:
-        """Bring the lines that are complete to the file."""
-        taken, lines = [], []
+        """Append the complete lines to the file."""
+        entries, lines = [], []
         with contextlib.suppress(IndexError):
             while True:
-                taken.append(self._taken.popleft())
-        self._waiting = 0
-        if self._missed:
-            self._missed = False
-            lines += self._unfinished()
+                entries.append(self._queue.popleft())
+        self._queued_chars = 0
+        if self._has_dropped:
+            self._has_dropped = False
+            lines += self._pop_unfinished()
             lines.append("[tracelet: more was printed here than could be kept]")
-        for name, text in taken:
+        for name, text in entries:
             first, *more = text.split("\n")
-            self._rest[name].append(first)
+            self._unfinished_lines[name].append(first)
             if more:
-                lines.append("".join(self._rest[name]))
+                lines.append("".join(self._unfinished_lines[name]))
                 lines += more[:-1]
-                self._rest[name] = more[-1:]
-        for name, pieces in self._rest.items():
-            rest = _shown("".join(pieces))
-            if len(rest) > _LONGEST_LINE:
-                lines.append(rest)
-                rest = ""
-            self._rest[name] = [rest]
+                self._unfinished_lines[name] = more[-1:]
+        for name, pieces in self._unfinished_lines.items():
+            last_line = _without_overwritten("".join(pieces))
+            if len(last_line) > _MAX_LINE:
+                lines.append(last_line)
+                last_line = ""
+            self._unfinished_lines[name] = [last_line]
         self._append(lines)
 
     def finish(self) -> bool:
-        """Bring all to the file; whether there is one."""
+        """Append all remaining text to the file; return True if the file exists."""
         self.write()
-        self._append([rest for rest in self._unfinished() if rest.strip()])
+        self._append([line for line in self._pop_unfinished() if line.strip()])
         return self.path.exists()
 
-    def _unfinished(self) -> list[str]:
-        """The lines that have no end yet, which are let go."""
-        unfinished = ["".join(pieces) for pieces in self._rest.values()]
-        self._rest.clear()
+    def _pop_unfinished(self) -> list[str]:
+        """Return and forget the unfinished lines."""
+        unfinished = ["".join(pieces) for pieces in self._unfinished_lines.values()]
+        self._unfinished_lines.clear()
         return unfinished
 
     def _append(self, lines: list[str]) -> None:
         if not lines:
             return
-        text = "".join([_shown(line).rstrip("\r") + "\n" for line in lines])
+        text = "".join([_without_overwritten(line).rstrip("\r") + "\n" for line in lines])
         data = self._hide(text).encode("utf-8", "backslashreplace")
         with open(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as file:
             file.write(data)
             size = file.tell()
-        if size > self._most:
+        if size > self._max_bytes:
             self._cut()
 
     def _cut(self) -> None:
-        """The beginning and the end tell most: the middle goes."""
+        """Remove the middle of the file, since the beginning and the end are the most useful."""
         with open(self.path, "rb") as file:
-            head = file.read(min(_HEAD, self._most // 4)).rpartition(b"\n")[0]
-            file.seek(-min(_TAIL, self._most // 2), os.SEEK_END)
+            head = file.read(min(_HEAD, self._max_bytes // 4)).rpartition(b"\n")[0]
+            file.seek(-min(_TAIL, self._max_bytes // 2), os.SEEK_END)
             tail = file.read().partition(b"\n")[2]
-        spare = self.path.with_suffix(".new")
+        new_path = self.path.with_suffix(".new")
         with contextlib.suppress(FileNotFoundError):
-            spare.unlink()
-        with open(os.open(spare, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+            new_path.unlink()
+        with open(os.open(new_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
             out.write(head + b"\n[tracelet: the middle is left out]\n" + tail)
-        os.replace(spare, self.path)
+        os.replace(new_path, self.path)
 
 
 def _own_write(stream: Any) -> Any:
     return getattr(stream, "__dict__", {}).get("write", _NONE)
 
 
-def _shown(text: str) -> str:
-    """Without what a carriage return wrote over, which is gone on a screen as well. One at the end wrote over nothing
-    yet, and may be half of a line's end."""
+def _without_overwritten(text: str) -> str:
+    """Remove text that a carriage return overwrote, as a screen does.
+
+    Keep one at the end: it overwrote nothing yet, and may be half of a line end.
+    """
     body = text.rstrip("\r")
     return body.rpartition("\r")[2] + text[len(body) :]

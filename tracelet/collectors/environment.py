@@ -1,4 +1,4 @@
-"""What a program runs on: interpreter, packages, machine, job. Of the environment's variables only those named here."""
+"""Collect facts about the interpreter, packages, machine and job. Only the environment variables in `JOB` are read."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ JOB = (
     "GROUP_RANK",
     "CUDA_VISIBLE_DEVICES",
 )
-"""The variables whose values are kept, where they are set."""
+"""The variables that are recorded, if they are set."""
 
 _NAME = re.compile(r"^Name:\s*(\S+)", re.MULTILINE)
 _VERSION = re.compile(r"^Version:\s*(\S+)", re.MULTILINE)
@@ -45,14 +45,14 @@ _MOUNTED = re.compile(r"containers/([0-9a-f]{64})/")
 
 
 def read() -> Found:
-    """All of it; what this machine does not have is left out."""
+    """Collect all facts, except those that this machine does not have."""
     gpus = Gpus()
     try:
         facts: dict[str, Any] = {
             "python": platform.python_version(),
             "implementation": platform.python_implementation(),
             "executable": sys.executable,
-            "argv": redacted([str(one) for one in sys.argv]),
+            "argv": redacted([str(argument) for argument in sys.argv]),
             "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
             "distribution": _distribution(),
             "hostname": platform.node(),
@@ -72,29 +72,29 @@ def read() -> Found:
 
 
 def packages() -> dict[str, str]:
-    """Every installed distribution and its version; of several the one that is imported."""
-    found: dict[str, str] = {}
-    for one in importlib.metadata.distributions():
+    """Return each installed distribution and its version; if there are several, the importable one."""
+    versions: dict[str, str] = {}
+    for distribution in importlib.metadata.distributions():
         try:
-            # Two lines alone: Python's own reader of this file takes the training's time by its thoroughness.
-            text = one.read_text("METADATA") or one.read_text("PKG-INFO") or ""
-        except (OSError, UnicodeDecodeError):  # half removed; the others are there all the same
+            # Search two lines only: Python's full parser of this file would take CPU time from the training.
+            text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
+        except (OSError, UnicodeDecodeError):  # half removed; continue with the others
             continue
         name, version = _NAME.search(text), _VERSION.search(text)
         if name and version:
-            found.setdefault(name[1], version[1])
-    return dict(sorted(found.items(), key=lambda item: item[0].lower()))
+            versions.setdefault(name[1], version[1])
+    return dict(sorted(versions.items(), key=lambda item: item[0].lower()))
 
 
 def container(folder: Path = Path("/proc/self")) -> str | None:
-    """The id of the container that this process is in, where the kernel tells it."""
+    """Return the id of this process's container, if the kernel shows it."""
     for name, pattern in (("cgroup", _CONTAINER), ("mountinfo", _MOUNTED)):
         try:
-            found = pattern.search((folder / name).read_text(encoding="utf-8", errors="replace"))
+            match = pattern.search((folder / name).read_text(encoding="utf-8", errors="replace"))
         except OSError:
             continue
-        if found:
-            return found[1]
+        if match:
+            return match[1]
     return None
 
 

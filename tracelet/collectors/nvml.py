@@ -1,4 +1,4 @@
-"""NVIDIA's GPUs, asked through NVML. Where there is no driver, or no package to ask it with, there are none."""
+"""Read NVIDIA GPUs through NVML. If the driver or the package is missing, there are no GPUs."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 class Gpus:
-    """The GPUs that this process may use, in the program's own count, until `close`."""
+    """The GPUs visible to this process, numbered as in the program, until `close`."""
 
     def __init__(self) -> None:
-        self._nvml = _begun()
+        self._nvml = _initialized()
         self._handles = [] if self._nvml is None else list(_handles(self._nvml))
 
     @property
     def errors(self) -> tuple[type[Exception], ...]:
-        """What NVML says where a device has no such figure."""
+        """The exceptions that NVML raises if a device does not have a metric."""
         return () if self._nvml is None else (self._nvml.NVMLError,)
 
     def names(self) -> list[str]:
@@ -34,9 +34,9 @@ class Gpus:
         return None if self._nvml is None else _text(self._nvml.nvmlSystemGetDriverVersion())
 
     def measures(self) -> list[Measure]:
-        """One for each figure of each device: not every device has every figure."""
+        """Return one measure per metric and device: not every device has every metric."""
         kinds = (self._load, self._memory, self._temperature, self._power)
-        return [partial(kind, f"gpu/{at}", handle) for at, handle in enumerate(self._handles) for kind in kinds]
+        return [partial(kind, f"gpu/{index}", handle) for index, handle in enumerate(self._handles) for kind in kinds]
 
     def close(self) -> None:
         if self._nvml is not None:
@@ -61,7 +61,7 @@ class Gpus:
         return {f"{name}/power_watts": self._nvml.nvmlDeviceGetPowerUsage(handle) / 1000}
 
 
-def _begun() -> Any:
+def _initialized() -> Any:
     try:
         nvml = importlib.import_module("pynvml")
     except ImportError:
@@ -74,16 +74,16 @@ def _begun() -> Any:
 
 
 def _handles(nvml: Any) -> Iterator[Any]:
-    """As CUDA reads its variable: what follows a word that names no device is not visible."""
+    """Yield the visible devices. As in CUDA, all entries after an invalid one are ignored."""
     visible = environment_of((_VISIBLE,)).get(_VISIBLE)
-    words = range(nvml.nvmlDeviceGetCount()) if visible is None else [word.strip() for word in visible.split(",")]
+    entries = range(nvml.nvmlDeviceGetCount()) if visible is None else [entry.strip() for entry in visible.split(",")]
     with contextlib.suppress(nvml.NVMLError):
-        for word in words:
-            if isinstance(word, int) or word.isdecimal():
-                yield nvml.nvmlDeviceGetHandleByIndex(int(word))
-            elif word:
-                yield nvml.nvmlDeviceGetHandleByUUID(word)
+        for entry in entries:
+            if isinstance(entry, int) or entry.isdecimal():
+                yield nvml.nvmlDeviceGetHandleByIndex(int(entry))
+            elif entry:
+                yield nvml.nvmlDeviceGetHandleByUUID(entry)
 
 
-def _text(said: str | bytes) -> str:
-    return said.decode("utf-8", "replace") if isinstance(said, bytes) else said  # bytes in older releases
+def _text(value: str | bytes) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value  # bytes in older releases

@@ -1,35 +1,35 @@
-"""How busy the machine and this process are: processor, memory, disk, network, and GPUs where there are some."""
+"""Measure the load of the machine and this process: CPU, memory, disk, network, and GPUs if there are any."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil  # this module itself is imported on the collecting thread alone
+import psutil  # this module is imported on the collector thread only
 
 from tracelet.collectors.base import Measure
 from tracelet.collectors.nvml import Gpus
 
 
 class System:
-    """What can be measured here, tried once: a figure that this machine does not have is not asked for again."""
+    """The system metrics of this machine. Try each once, and drop it if the machine does not have it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = str(folder)
         self._process = psutil.Process()
         self._gpus = Gpus()
-        absent = (OSError, RuntimeError, psutil.Error, *self._gpus.errors)
-        mine = [self._processor, self._memory, self._disk]
+        missing = (OSError, RuntimeError, psutil.Error, *self._gpus.errors)
+        own = [self._processor, self._memory, self._disk]
         counters = [_since(self._disk_bytes), _since(self._network_bytes)]
         self.measures: list[Measure] = [
-            one for one in (*mine, *counters, *self._gpus.measures()) if _answers(one, absent)
+            measure for measure in (*own, *counters, *self._gpus.measures()) if _works(measure, missing)
         ]
 
     def close(self) -> None:
         self._gpus.close()
 
     def _processor(self) -> dict[str, float]:
-        """Since the last time, or since the beginning."""
+        """Return the CPU load since the last call, or since the start."""
         return {"cpu_percent": psutil.cpu_percent(), "process_cpu_percent": self._process.cpu_percent()}
 
     def _memory(self) -> dict[str, float]:
@@ -43,20 +43,20 @@ class System:
         return {"disk_percent": used.percent, "disk_bytes": float(used.used)}
 
     def _disk_bytes(self) -> dict[str, float]:
-        counted = psutil.disk_io_counters()
-        if counted is None:  # a machine without disks of its own
+        counters = psutil.disk_io_counters()
+        if counters is None:  # a machine without local disks
             return {}
-        return {"disk_read_bytes": float(counted.read_bytes), "disk_written_bytes": float(counted.write_bytes)}
+        return {"disk_read_bytes": float(counters.read_bytes), "disk_written_bytes": float(counters.write_bytes)}
 
     def _network_bytes(self) -> dict[str, float]:
-        counted = psutil.net_io_counters()
-        if counted is None:
+        counters = psutil.net_io_counters()
+        if counters is None:
             return {}
-        return {"network_received_bytes": float(counted.bytes_recv), "network_sent_bytes": float(counted.bytes_sent)}
+        return {"network_received_bytes": float(counters.bytes_recv), "network_sent_bytes": float(counters.bytes_sent)}
 
 
 def _since(counters: Callable[[], dict[str, float]]) -> Measure:
-    """What was counted since the first time that was asked."""
+    """Return a measure of the counts since its first call."""
     first: dict[str, float] = {}
 
     def measure() -> dict[str, float]:
@@ -66,9 +66,9 @@ def _since(counters: Callable[[], dict[str, float]]) -> Measure:
     return measure
 
 
-def _answers(measure: Measure, absent: tuple[type[Exception], ...]) -> bool:
+def _works(measure: Measure, missing: tuple[type[Exception], ...]) -> bool:
     try:
         measure()
-    except absent:
+    except missing:
         return False
     return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import Counter, deque
@@ -12,6 +11,8 @@ from typing import NamedTuple
 
 from tracelet.backends.base import Backend, Batch, Status
 from tracelet.backends.filters import FilterState, Numbered
+from tracelet.delivery import backoff
+from tracelet.delivery.backoff import Backoff
 from tracelet.delivery.cursor import Span, advance, replay, sum_spans
 from tracelet.delivery.status import DeliveryHandle
 from tracelet.delivery.throttle import Throttle
@@ -22,10 +23,6 @@ from tracelet.journal.spool import Files
 from tracelet.journal.store import Cursor, Rejection, StoredBatch
 from tracelet.records import RunInfo
 
-# First and longest pause between two attempts, in seconds; it doubles each time.
-_RETRY_FIRST, _RETRY_MAX = 0.5, 30.0
-# The longest `retry_after` in seconds that is respected: a server may send any number.
-_RETRY_AFTER_MAX = 300.0
 # Seconds between two checks of `durable_seq` while records are unconfirmed.
 _CONFIRM_EVERY = 1.0
 # Attempts after an unexpected exception. It may be an outage; later the batch is split to isolate a bad record.
@@ -77,7 +74,7 @@ class Delivery(DeliveryHandle):
         self._wake = threading.Event()
         self._finish: _Finish | None = None
         self._flush_to = 0
-        self._retry = _RETRY_FIRST
+        self._backoff = Backoff()
         # The first ends a pause between two attempts, the second a pause for training.
         self._stop_retry_pause, self._stop_pause = threading.Event(), threading.Event()
         self._is_closed = False
@@ -224,7 +221,7 @@ class Delivery(DeliveryHandle):
 
     def _wait_for_journal(self, error: JournalError) -> None:
         self._guard.log_once(f"read {self.name}", "tracelet: %s: %s", self.name, error)
-        self._pause(_RETRY_FIRST)
+        self._pause(backoff.FIRST)
 
     def _deliver(self, batch: StoredBatch) -> None:
         if batch.damaged:
@@ -345,14 +342,10 @@ class Delivery(DeliveryHandle):
         )
         self._trouble = reason
         self._set_state(f"waiting: {reason}")
-        # Jitter: many runs that lost one server must not reconnect at the same time.
-        jitter = os.urandom(1)[0] / 255  # not `random`: its state belongs to the program
-        retry_after = getattr(error, "retry_after", None) or 0.0
-        self._pause(max(min(retry_after, _RETRY_AFTER_MAX), self._retry * (0.5 + jitter / 2)))
-        self._retry = min(self._retry * 2, _RETRY_MAX)
+        self._pause(self._backoff.next_pause(getattr(error, "retry_after", None)))
 
     def _set_recovered(self) -> None:
-        self._retry = _RETRY_FIRST
+        self._backoff.reset()
         offline_reason = self._guard.call(getattr, self.backend, "offline_reason")
         if offline_reason:
             self._guard.log_once(

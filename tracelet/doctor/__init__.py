@@ -1,7 +1,6 @@
-"""Whether what tracelet needs is here: backends, writers, the run folder, the settings and where each came from.
+"""Check the environment: backends, writers, the run folder, and the settings with their sources.
 
-Backends and writers are asked in processes of their own, all at once, each within a deadline. Nothing of it holds a
-credential.
+Check each backend and writer in its own process, in parallel, with a timeout. No result contains a credential.
 """
 
 from __future__ import annotations
@@ -47,14 +46,14 @@ __all__ = [
 State = Literal["ok", "wrong", "missing", "not asked"]
 
 _WRITERS = {"torch": "torch.utils.tensorboard.writer", "tensorboardX": "tensorboardX.writer"}
-# More at once would wait for each other's imports, and not for their servers.
-_AT_ONCE = 4
-_LONGEST = 3600.0
-_AT_EVERY_START = ("sitecustomize", "usercustomize")
+# More in parallel would wait for each other's imports instead of their servers.
+_PARALLEL = 4
+_MAX_TIMEOUT = 3600.0
+_STARTUP_MODULES = ("sitecustomize", "usercustomize")
 
 
 class SettingFact(msgspec.Struct, frozen=True, kw_only=True):
-    """`origin`: a variable's name, the settings file, or "default". A credential's value is "***"."""
+    """A setting. `origin` is a variable, the settings file, or "default". The value of a credential is "***"."""
 
     name: str
     value: Any
@@ -62,7 +61,7 @@ class SettingFact(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FolderFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """Where run folders are made. `trouble`: why nothing can be written there."""
+    """The folder of the runs. `trouble` is the reason if it is not writable."""
 
     path: str
     exists: bool
@@ -71,42 +70,42 @@ class FolderFacts(msgspec.Struct, frozen=True, kw_only=True):
     free: int | None
     """Bytes."""
     file_system: str
-    """As the mount table calls it; "" where there is none to ask."""
+    """Type in the mount table; "" if there is no mount table."""
     network: bool
 
 
 class WriterFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """A library's SummaryWriter: `state` "ok" means that what it is told arrives while a run is active."""
+    """A library's SummaryWriter. If `state` is "ok", an active run captures its calls."""
 
     name: str
     version: str | None
     state: State
     detail: str
     others: tuple[OtherPatch, ...] = ()
-    """Who else listens there, in a process that has imported nothing but this library."""
+    """Patches of other tools, in a process that imported only this library."""
 
 
 class BackendFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """One backend. `asked`: the caller, or the settings, want it; it was tried out unless `state` is "not asked"."""
+    """A backend. `asked` is true if the caller or the settings select it. State "not asked" means not checked."""
 
     name: str
     asked: bool
     state: State
     detail: str
     version: str | None = None
-    """Of the vendor's package."""
+    """Version of the vendor's package."""
     reachable: bool | None = None
     signed_in: bool | None = None
     own_capture: str | None = None
-    """What in this environment makes the vendor capture TensorBoard by itself."""
+    """The setting in this environment that makes the vendor capture TensorBoard itself."""
     places: dict[str, str] = {}
-    """Kind of record -> where a person finds it at the vendor."""
+    """Maps each kind of record to its location in the vendor's interface."""
     filtered: tuple[str, ...] = ()
-    """Kinds of record that it has no place for."""
+    """Unsupported kinds of record."""
 
 
 class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
-    """What `examine` found."""
+    """The result of `examine`."""
 
     tracelet: str
     python: str
@@ -119,70 +118,70 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     compiled_checksums: bool
     backends: tuple[BackendFacts, ...]
     at_every_start: tuple[str, ...]
-    """Files that Python runs before any program here; they may patch anything."""
+    """Files that Python runs before every program. They may contain patches."""
 
     @property
     def problems(self) -> list[str]:
-        """A sentence for each thing that a run would suffer from; a backend counts if it was asked for."""
-        told = [self.settings_trouble] if self.settings_trouble else []
+        """Describe each problem that affects a run. Ignore backends that are not selected."""
+        problems = [self.settings_trouble] if self.settings_trouble else []
         if self.folder.trouble is not None:
-            told.append(f"{self.folder.path}: {self.folder.trouble}")
-        told += [f"{one.name}: {one.detail}" for one in self.writers if one.state == "wrong"]
-        told += [f"{one.name}: {one.detail}" for one in self.backends if one.asked and one.state != "ok"]
-        return told
+            problems.append(f"{self.folder.path}: {self.folder.trouble}")
+        problems += [f"{fact.name}: {fact.detail}" for fact in self.writers if fact.state == "wrong"]
+        problems += [f"{fact.name}: {fact.detail}" for fact in self.backends if fact.asked and fact.state != "ok"]
+        return problems
 
 
 def examine(
     backends: Sequence[str] = (), *, timeout: float = 5.0, tell: Callable[[int, int], None] = lambda done, total: None
 ) -> Diagnosis:
-    """Look at everything, and try the backends out.
+    """Check everything, including the connections of the backends.
 
     Args:
-        backends: Names; left out, those of the settings, and where these name none, every one that is installed.
-        timeout: Seconds that a backend's server may take to answer; at most an hour.
-        tell: Told how many of the backends and writers are done, and how many there are.
+        backends: Names; default: those of the settings, or all installed backends if the settings name none.
+        timeout: Seconds until a backend's server must respond, at most an hour.
+        tell: Called with the number of finished backends and writers, and the total.
 
     Raises:
-        ConfigurationError: `timeout` is not above 0, or more than an hour.
+        ConfigurationError: `timeout` is not positive, or above an hour.
     """
     _check(timeout)
-    told, origins, trouble = _settings()
-    asked = list(dict.fromkeys(backends or told.backend))
-    with ThreadPoolExecutor(max(_AT_ONCE, os.cpu_count() or 1), thread_name_prefix="tracelet-doctor") as pool:
+    loaded, origins, trouble = _settings()
+    selected = list(dict.fromkeys(backends or loaded.backend))
+    with ThreadPoolExecutor(max(_PARALLEL, os.cpu_count() or 1), thread_name_prefix="tracelet-doctor") as pool:
         writers = [pool.submit(_writer, name, module, timeout) for name, module in _WRITERS.items()]
-        names = [*asked, *(name for name in known_backends() if name not in asked)]
-        tried = [pool.submit(_backend, name, asked, told, timeout) for name in names]
-        all_of_them: list[Future[Any]] = [*writers, *tried]
-        for done, _ in enumerate(as_completed(all_of_them), 1):
-            tell(done, len(all_of_them))
+        names = [*selected, *(name for name in known_backends() if name not in selected)]
+        checks = [pool.submit(_backend, name, selected, loaded, timeout) for name in names]
+        futures: list[Future[Any]] = [*writers, *checks]
+        for done, _ in enumerate(as_completed(futures), 1):
+            tell(done, len(futures))
         return Diagnosis(
             tracelet=__version__,
             python=platform.python_version(),
             platform=platform.platform(),
-            settings=tuple(_fact(name, getattr(told, name), origin) for name, origin in origins.items()),
+            settings=tuple(_fact(name, getattr(loaded, name), origin) for name, origin in origins.items()),
             settings_trouble=trouble,
-            folder=_folder(Path(told.dir).absolute()),
-            writers=tuple(one.result() for one in writers),
+            folder=_folder(Path(loaded.dir).absolute()),
+            writers=tuple(writer.result() for writer in writers),
             tensorboard=_version("tensorboard"),
             compiled_checksums=IS_COMPILED,
-            backends=tuple(one.result() for one in tried),
-            at_every_start=tuple(filter(None, map(_file_of, _AT_EVERY_START))),
+            backends=tuple(check.result() for check in checks),
+            at_every_start=tuple(filter(None, map(_file_of, _STARTUP_MODULES))),
         )
 
 
 def examine_backend(name: str, *, timeout: float = 5.0) -> BackendFacts:
-    """One backend alone, tried out as `examine` does, with the same error."""
+    """Check one backend like `examine`, with the same errors."""
     _check(timeout)
     return _backend(name, [name], _settings()[0], timeout)
 
 
 def _check(timeout: float) -> None:
-    if not 0 < timeout <= _LONGEST:
-        raise ConfigurationError(f"timeout {timeout!r}: give seconds above 0, and at most {_LONGEST:g}")
+    if not 0 < timeout <= _MAX_TIMEOUT:
+        raise ConfigurationError(f"timeout must be above 0 and at most {_MAX_TIMEOUT:g} seconds, got {timeout!r}")
 
 
 def _settings() -> tuple[Settings, dict[str, str], str | None]:
-    """The settings, where each came from, and what is wrong with them: then the defaults hold here."""
+    """Return the settings, their origins, and the error if they are invalid. Then the defaults apply."""
     try:
         return settings_module.load({}), settings_module.origins(), None
     except ConfigurationError as error:
@@ -198,29 +197,32 @@ def _fact(name: str, value: Any, origin: str) -> SettingFact:
 
 
 def _folder(path: Path) -> FolderFacts:
-    """Tried with a file that has no name and leaves nothing; where the folder is yet to be made, in the one above."""
-    there, trouble, free = None, None, None
+    """Check the folder, or its closest existing parent, by writing an unnamed temporary file."""
+    existing, trouble, free = None, None, None
     try:
-        there = next(filter(_is_there, (path, *path.parents)))
-        free = shutil.disk_usage(there).free
-        with tempfile.TemporaryFile(dir=there) as file:
+        existing = next(filter(_exists, (path, *path.parents)))
+        free = shutil.disk_usage(existing).free
+        with tempfile.TemporaryFile(dir=existing) as file:
             file.write(b"tracelet")
             file.flush()
-    except (OSError, ValueError) as error:  # ValueError: a name that no file system takes
+    except (OSError, ValueError) as error:  # ValueError: an invalid name
         trouble = f"cannot be written: {getattr(error, 'strerror', None) or error}"
     return FolderFacts(
         path=str(path),
-        exists=there == path and path.is_dir(),
+        exists=existing == path and path.is_dir(),
         writable=trouble is None,
         trouble=trouble,
         free=free,
-        file_system="" if there is None else file_system(there),
-        network=there is not None and on_network(there),
+        file_system="" if existing is None else file_system(existing),
+        network=existing is not None and on_network(existing),
     )
 
 
-def _is_there(path: Path) -> bool:
-    """As `exists`, which in some releases of Python hides that a folder may not be entered, or a name is too long."""
+def _exists(path: Path) -> bool:
+    """Return True if `path` exists.
+
+    Unlike `Path.exists` in some releases of Python, raise if a folder is not accessible or a name is too long.
+    """
     try:
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -235,7 +237,7 @@ def _writer(name: str, module: str, timeout: float) -> WriterFacts:
         with tempfile.TemporaryDirectory() as folder:
             answer = ask(AboutWriter(module=module, folder=folder), WriterAnswer, timeout)
     except OSError as error:
-        answer = WriterAnswer(ok=False, detail=f"there is no folder to try it in: {error}")
+        answer = WriterAnswer(ok=False, detail=f"cannot create a temporary folder: {error}")
     return WriterFacts(
         name=name,
         version=_version(name) or "unknown",
@@ -245,25 +247,25 @@ def _writer(name: str, module: str, timeout: float) -> WriterFacts:
     )
 
 
-def _backend(name: str, asked: Sequence[str], told: Settings, timeout: float) -> BackendFacts:
-    facts = BackendFacts(name=name, asked=name in asked, state="not asked", detail="")
+def _backend(name: str, selected: Sequence[str], loaded: Settings, timeout: float) -> BackendFacts:
+    facts = BackendFacts(name=name, asked=name in selected, state="not asked", detail="")
     if name not in known_backends():
         try:
             backend_class(name)
         except UnknownBackend as error:
             return msgspec.structs.replace(facts, state="wrong", detail=str(error))
-    need = requirement(name)
-    facts = msgspec.structs.replace(facts, version=need.installed)
+    package = requirement(name)
+    facts = msgspec.structs.replace(facts, version=package.installed)
     try:
         check_installed(name)
     except MissingDependency as error:
-        state: State = "missing" if need.installed is None else "wrong"
+        state: State = "missing" if package.installed is None else "wrong"
         return msgspec.structs.replace(facts, state=state, detail=str(error))
-    if asked and name not in asked:
+    if selected and name not in selected:
         return facts
-    shared = {"api_key": told.api_key, "backend_url": told.backend_url} if [name] == list(asked) else {}
+    shared = {"api_key": loaded.api_key, "backend_url": loaded.backend_url} if [name] == list(selected) else {}
     config = {key: value for key, value in shared.items() if value is not None}
-    question = AboutBackend(name=name, package=need.package, config=config, timeout=timeout)
+    question = AboutBackend(name=name, package=package.package, config=config, timeout=timeout)
     answer = about_backend(question) if is_registered(name) else ask(question, BackendAnswer, timeout)
     return msgspec.structs.replace(
         facts,

@@ -1,4 +1,4 @@
-"""The process that answers one question of the doctor's."""
+"""The process that runs one check of the doctor."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _TAG = "tracelet/doctor"
 
 
 def main() -> None:
-    """Answer the question on standard input, and end at once: vendors' exit hooks have nothing to do here."""
+    """Answer the question on standard input, and exit without vendors' exit hooks."""
     channel = os.dup(1)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    null = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
-        os.dup2(nowhere, stream)
+        os.dup2(null, stream)
     question: Question = msgspec.json.decode(sys.stdin.buffer.read(), type=Question)
     if isinstance(question, AboutBackend):
         disable_telemetry(question.name)
@@ -43,28 +43,28 @@ def main() -> None:
 
 
 def about_backend(question: AboutBackend) -> BackendAnswer:
-    """Import its package, make it, and probe it within the time that the question gives."""
+    """Import the backend's package, create the backend, and probe it within the timeout of the question."""
     secrets = Secrets()
     guard = Guard(secrets.hide)
-    cls, error = _tried(guard, backend_class, question.name)
+    cls, error = _attempt(guard, backend_class, question.name)
     if cls is None:
-        told = str(error) if isinstance(error, ConfigurationError) else f"its class cannot be loaded: {_words(error)}"
-        return BackendAnswer(ok=False, detail=told)
-    lands = {kind(one): cls.shown_as.get(one, "") for one in KINDS if one in cls.accepts}
+        detail = str(error) if isinstance(error, ConfigurationError) else f"cannot load its class: {_format(error)}"
+        return BackendAnswer(ok=False, detail=detail)
+    locations = {kind(one): cls.shown_as.get(one, "") for one in KINDS if one in cls.accepts}
     answer = BackendAnswer(
-        ok=False, detail="", places=lands, filtered=tuple(kind(one) for one in KINDS if one not in cls.accepts)
+        ok=False, detail="", places=locations, filtered=tuple(kind(one) for one in KINDS if one not in cls.accepts)
     )
     if question.package is not None:
-        _, error = _tried(guard, importlib.import_module, question.package)
+        _, error = _attempt(guard, importlib.import_module, question.package)
         if error is not None:
-            return replace(answer, detail=f"import {question.package} fails: {_words(error)}")
+            return replace(answer, detail=f"import {question.package} failed: {_format(error)}")
     try:
         backend = configured(cls, question.config)
-    except ConfigurationError as refusal:
-        return replace(answer, detail=str(refusal))
-    _tried(guard, lambda: secrets.add(backend.secrets()))
+    except ConfigurationError as invalid:
+        return replace(answer, detail=str(invalid))
+    _attempt(guard, lambda: secrets.add(backend.secrets()))
     probe = _within(question.timeout, guard, lambda: cls.probe(backend.config))
-    own, _ = _tried(guard, cls.native_capture)
+    own, _ = _attempt(guard, cls.native_capture)
     return replace(
         answer,
         ok=probe.ok,
@@ -76,44 +76,46 @@ def about_backend(question: AboutBackend) -> BackendAnswer:
 
 
 def about_writer(question: AboutWriter) -> WriterAnswer:
-    """Listen as a run does, and have a writer say something."""
+    """Patch the writer as a run does, and check that a record of it arrives."""
     records: list[Record] = []
     guard = Guard()
     interceptor = SummaryWriterInterceptor(records.append, SeriesNames(None, lambda root: None), guard)
     interceptor.install()
-    _, error = _tried(guard, _say, question)
+    _, error = _attempt(guard, _write, question)
     if error is not None:
-        return WriterAnswer(ok=False, detail=f"{question.module} cannot be used: {_words(error)}")
+        return WriterAnswer(ok=False, detail=f"{question.module} failed: {_format(error)}")
     arrived = any(isinstance(record, Scalar) and record.tag == _TAG for record in records)
     causes = ", ".join(guard.counts())
-    detail = "captured" if arrived else f"what it is told does not arrive{f': {causes}' if causes else ''}"
+    detail = "captured" if arrived else f"its records are not captured{f': {causes}' if causes else ''}"
     return WriterAnswer(ok=arrived, detail=detail, others=tuple(other_patches()))
 
 
-def _say(question: AboutWriter) -> None:
+def _write(question: AboutWriter) -> None:
     module = importlib.import_module(question.module)
     with module.SummaryWriter(question.folder) as writer:
         writer.add_scalar(_TAG, 0.5, 1)
 
 
 def _within(seconds: float, guard: Guard, probe: Callable[[], Probe]) -> Probe:
-    """The outcome of a probe that may be as slow as it likes."""
+    """Return the outcome of a probe, or a failure if it takes longer than `seconds`."""
     outcome: list[tuple[Probe | None, Exception | None]] = []
-    thread = threading.Thread(target=lambda: outcome.append(_tried(guard, probe)), name="tracelet-doctor", daemon=True)
+    thread = threading.Thread(
+        target=lambda: outcome.append(_attempt(guard, probe)), name="tracelet-doctor", daemon=True
+    )
     thread.start()
     thread.join(seconds)
     if not outcome:
         return Probe(False, f"no answer within {seconds:g} s")
-    found, error = outcome[0]
-    return found if found is not None else Probe(False, _words(error))
+    result, error = outcome[0]
+    return result if result is not None else Probe(False, _format(error))
 
 
-def _tried(guard: Guard, function: Callable[..., T], *args: Any) -> tuple[T | None, Exception | None]:
-    """What a call gave, or the exception that it ended with."""
+def _attempt(guard: Guard, function: Callable[..., T], *args: Any) -> tuple[T | None, Exception | None]:
+    """Return the result of a call, or its exception."""
     results: list[T] = []
     error = guard.attempt(lambda: results.append(function(*args)))
     return (results[0] if results else None), error
 
 
-def _words(error: BaseException | None) -> str:
+def _format(error: BaseException | None) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())

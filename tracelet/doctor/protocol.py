@@ -1,6 +1,6 @@
-"""What the doctor asks, and how: each question in a process of its own.
+"""Questions and answers of the doctor. Each question runs in its own process.
 
-A vendor's package may print, phone home, hang or crash when it is imported; there it meets nobody.
+The import of a vendor's package may print, use the network, hang or crash. A separate process isolates it.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import msgspec
 from tracelet.capture.tensorboard.foreign_patches import OtherPatch
 
 IMPORT = 30.0
-"""Seconds that a package may take to be imported; a file server that is cold needs many."""
-_END = 5.0
+"""Seconds for the import of a package, which is slow on a cold file server."""
+_EXIT = 5.0
 _PROGRAM = "import sys; sys.path[:] = {path!r}; from tracelet.doctor.child import main; main()"
 
 
 class AboutBackend(msgspec.Struct, frozen=True, kw_only=True, tag="backend"):
-    """Can a run be begun there? `package` is imported first; the answer may take `timeout` seconds from then on."""
+    """Ask if a backend works. Import `package` first; then the probe may take `timeout` seconds."""
 
     name: str
     package: str | None
@@ -29,7 +29,7 @@ class AboutBackend(msgspec.Struct, frozen=True, kw_only=True, tag="backend"):
 
 
 class AboutWriter(msgspec.Struct, frozen=True, kw_only=True, tag="writer"):
-    """Does what a writer of this module is told arrive? One is made in `folder`."""
+    """Ask if the records of a writer of `module` are captured. Create the writer in `folder`."""
 
     module: str
     folder: str
@@ -39,7 +39,7 @@ Question: TypeAlias = AboutBackend | AboutWriter
 
 
 class BackendAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """As `Probe`, with `Backend.native_capture`, and where each kind of record lands; "" where that is not said."""
+    """A `Probe` with `Backend.native_capture` and the location of each kind of record, "" if unknown."""
 
     ok: bool
     detail: str
@@ -51,7 +51,7 @@ class BackendAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WriterAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether it arrived, why not, and who else listens at this writer."""
+    """The result of the capture check, its reason, and the patches of other tools."""
 
     ok: bool
     detail: str
@@ -62,7 +62,7 @@ A = TypeVar("A", BackendAnswer, WriterAnswer)
 
 
 def ask(question: Question, kind: type[A], seconds: float) -> A:
-    """The answer of a new process, or one that says why there is none. The process is gone afterwards."""
+    """Return the answer of a new process, or a failed answer with the reason. Then end the process."""
     try:
         started = subprocess.Popen(
             [sys.executable, "-c", _PROGRAM.format(path=sys.path)],
@@ -71,14 +71,14 @@ def ask(question: Question, kind: type[A], seconds: float) -> A:
             stderr=subprocess.DEVNULL,
         )
     except OSError as error:
-        return kind(ok=False, detail=f"there is no process to try it in: {error}")
+        return kind(ok=False, detail=f"cannot start a process for the check: {error}")
     with started as process:
         try:
-            told, _ = process.communicate(msgspec.json.encode(question), IMPORT + seconds + _END)
+            output, _ = process.communicate(msgspec.json.encode(question), IMPORT + seconds + _EXIT)
         except subprocess.TimeoutExpired:
-            return kind(ok=False, detail=f"no answer within {IMPORT + seconds:g} s, the time for imports included")
+            return kind(ok=False, detail=f"no answer within {IMPORT + seconds:g} s, including imports")
         finally:
             process.kill()
-    if not told:
-        return kind(ok=False, detail=f"the process that tried it ended with code {process.returncode}")
-    return msgspec.json.decode(told, type=kind)
+    if not output:
+        return kind(ok=False, detail=f"the process of the check ended with code {process.returncode}")
+    return msgspec.json.decode(output, type=kind)

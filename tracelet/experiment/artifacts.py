@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from tracelet.backends import backend_class, vendor_of
-from tracelet.capture.values import plain
+from tracelet.capture.values import to_plain
 from tracelet.errors import ArtifactError
 from tracelet.journal.spool import Spool
 from tracelet.records import Artifact, File
@@ -96,7 +96,7 @@ def _from_vendor(artifact: Any, artifact_path: str | None, vendor: str, spool: S
     if artifact_path is not None:
         raise ArtifactError("a backend's artifact object has its own name; omit artifact_path")
     files: list[File] = [spool.snapshot(Path(path), name) for name, path in sorted(adopted.files.items())]
-    return Artifact(adopted.name, tuple(files), time.time(), adopted.type, plain(adopted.metadata))
+    return Artifact(adopted.name, tuple(files), time.time(), adopted.type, to_plain(adopted.metadata))
 
 
 def _target(artifact_path: str | None, kind: str) -> PurePosixPath:

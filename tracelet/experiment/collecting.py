@@ -138,7 +138,7 @@ class CollectorThread:
     def _store(self, result: Found) -> None:
         self._secrets.add(result.secrets)
         for name, facts in result.facts.items():
-            plain_facts = self._secrets.hide_in(snapshot.plain(facts))
+            plain_facts = self._secrets.hide_in(snapshot.to_plain(facts))
             if not self._abandoned:
                 self._orchestrator.annotate(name, plain_facts)
             self._store_file(f"{json.dumps(plain_facts, indent=2, ensure_ascii=False)}\n".encode(), f"{name}.json")

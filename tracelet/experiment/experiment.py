@@ -276,7 +276,7 @@ class Experiment(LogMethods, NativeRuns):
             raise TraceletError(f"a name must be a str, got {tag!r}")
         if not tag:
             raise TraceletError("a name must not be empty")
-        return self._series.explicit(tag if tag.isascii() else snapshot.plain(tag))
+        return self._series.explicit(tag if tag.isascii() else snapshot.to_plain(tag))
 
     def _attach(self) -> None:
         """Wait for the backends, then attach them, so that the program's own vendor calls use their runs."""

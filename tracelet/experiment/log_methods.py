@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from tracelet.capture import media
 from tracelet.capture import values as snapshot
 from tracelet.capture.watch import Watched, Watching
 from tracelet.errors import ConfigurationError, TraceletError
@@ -81,7 +82,7 @@ class LogMethods:
         for tag in tags:
             if not isinstance(tag, str) or not tag.strip():
                 raise TraceletError(f"a tag must be a non-empty str, as in add_tags('a', 'b'), got {tag!r}")
-        self._submit(Tags(tuple(dict.fromkeys(snapshot.plain(tag) for tag in tags)), time.time()))
+        self._submit(Tags(tuple(dict.fromkeys(snapshot.to_plain(tag) for tag in tags)), time.time()))
 
     def alert(self, title: str, text: str = "", level: Level = "info") -> None:
         """Send an alert. A vendor with alerts forwards it as configured there.
@@ -95,7 +96,7 @@ class LogMethods:
             raise ConfigurationError(f"alert: level must be one of {', '.join(map(repr, _LEVELS))}, got {level!r}")
         if not str(title).strip():
             raise ConfigurationError("alert: title must not be empty")
-        self._submit(Alert(snapshot.plain(str(title)), snapshot.plain(str(text)), level, time.time()))
+        self._submit(Alert(snapshot.to_plain(str(title)), snapshot.to_plain(str(text)), level, time.time()))
 
     def log_image(self, tag: str, image: Any, step: int | None = None, *, dataformats: str = "CHW") -> None:
         """Log an image: an array or tensor, a PIL image or a matplotlib figure.
@@ -103,7 +104,7 @@ class LogMethods:
         Arrays are uint8, or floats in [0, 1]. `dataformats` is CHW, HWC or HW.
         """
         if self._running:
-            data, width, height = snapshot.png(image, dataformats)
+            data, width, height = media.png(image, dataformats)
             self._submit(Image(self._name(tag), data, "png", width, height, snapshot.integer_step(step), time.time()))
 
     def log_figure(self, tag: str, figure: Any, step: int | None = None) -> None:
@@ -113,25 +114,25 @@ class LogMethods:
     def log_video(self, tag: str, video: Any, step: int | None = None, *, fps: float = 4) -> None:
         """Log video frames [T, C, H, W], uint8 or floats in [0, 1], as an animated GIF."""
         if self._running:
-            data, width, height = snapshot.gif(video, fps)
+            data, width, height = media.gif(video, fps)
             self._submit(Video(self._name(tag), data, "gif", width, height, snapshot.integer_step(step), time.time()))
 
     def log_audio(self, tag: str, samples: Any, step: int | None = None, *, sample_rate: int = 44100) -> None:
         """Log audio samples [L] or [L, channels], floats in [-1, 1] or int16, as 16-bit WAV. `sample_rate` is in Hz."""
         if self._running:
-            data = snapshot.wav(samples, sample_rate)
+            data = media.wav(samples, sample_rate)
             int_step = snapshot.integer_step(step)
             self._submit(Audio(self._name(tag), data, "wav", float(sample_rate), int_step, time.time()))
 
     def log_text(self, tag: str, text: str, step: int | None = None) -> None:
         """Log a text. Backends that support Markdown render it."""
         if self._running:
-            self._submit(Text(self._name(tag), snapshot.plain(str(text)), snapshot.integer_step(step), time.time()))
+            self._submit(Text(self._name(tag), snapshot.to_plain(str(text)), snapshot.integer_step(step), time.time()))
 
     def log_table(self, tag: str, data: Any, step: int | None = None, *, columns: Sequence[str] | None = None) -> None:
         """Log a table: a pandas DataFrame, or rows with the names of their `columns`."""
         if self._running:
-            payload = snapshot.table(columns, data)
+            payload = media.table(columns, data)
             self._submit(Table(self._name(tag), payload, snapshot.integer_step(step), time.time()))
 
     def log_histogram(
@@ -145,7 +146,7 @@ class LogMethods:
     ) -> None:
         """Log a histogram of `values` (any shape) in `bins` equal buckets, or numpy's `(counts, edges)` unchanged."""
         if self._running:
-            record = snapshot.histogram(values, bins, np_histogram)
+            record = media.histogram(values, bins, np_histogram)
             int_step = snapshot.integer_step(step)
             self._submit(msgspec.structs.replace(record, tag=self._name(tag), step=int_step, wall_time=time.time()))
 

@@ -1,4 +1,4 @@
-"""Old event files become runs: through the same decoder, the same names and the same journal as a program that runs."""
+"""Import event files as runs, with the decoder, names and journal of live capture."""
 
 from __future__ import annotations
 

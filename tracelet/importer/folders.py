@@ -1,4 +1,4 @@
-"""Which folders are experiments, and which files of theirs hold events."""
+"""Find experiment folders and their event files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tracelet.errors import ConfigurationError
 logger = logging.getLogger("tracelet")
 
 _TRAINING = ("train", "training")
-_CHECKS = (
+_EVALUATION = (
     "val",
     "valid",
     "validation",
@@ -28,11 +28,11 @@ _CHECKS = (
     "evaluation",
     "predict",
 )
-SPLITS = frozenset(_TRAINING + _CHECKS)
-"""Folder names that say a part of one experiment, and not an experiment of its own."""
+SPLITS = frozenset(_TRAINING + _EVALUATION)
+"""Names of folders that are parts of one experiment."""
 
 PROJECTOR = "projector_config.pbtxt"
-"""What add_embedding leaves beside the event files."""
+"""The file that add_embedding writes next to the event files."""
 
 _STAMP = re.compile(r"tfevents\.(\d{9,11})(?!\d)")
 _ENCODED = re.compile(r"%(25|2f|5c)")
@@ -48,56 +48,54 @@ class Projection(NamedTuple):
 
 
 def experiments(logdir: Path, *, as_one: bool = False) -> list[Path]:
-    """The experiment folders in `logdir`, in the order of their names.
+    """Return the experiment folders in `logdir`, sorted by name.
 
-    A folder with event files of its own is one, with all that lies below it. So is a folder whose children have only
-    the names of splits (train, val, ...), and `logdir` itself with `as_one`. Else each child that has event files
-    somewhere below it is looked at in the same way.
+    A folder is an experiment, with everything below it, if it has event files or if all its children are splits
+    (train, val, ...). With `as_one`, `logdir` itself is one. Otherwise the same rule applies to its children.
 
     Raises:
-        ConfigurationError: there is no such folder.
+        ConfigurationError: `logdir` is not a folder.
     """
     if not logdir.is_dir():
-        raise ConfigurationError(f"{logdir} is not a folder; `tracelet import` takes folders with event files in them")
-    holders = {PurePosixPath(folder) for folder in event_files(logdir)}
-    trees = holders | {parent for holder in holders for parent in holder.parents}
-    if as_one and holders:
+        raise ConfigurationError(f"LOGDIR must be a folder with event files, got {logdir}")
+    event_folders = {PurePosixPath(folder) for folder in event_files(logdir)}
+    tree = event_folders | {parent for folder in event_folders for parent in folder.parents}
+    if as_one and event_folders:
         return [logdir]
-    return [logdir / folder for folder in _experiments(PurePosixPath(), holders, trees)]
+    return [logdir / folder for folder in _experiments(PurePosixPath(), event_folders, tree)]
 
 
 def event_files(root: Path) -> dict[str, list[str]]:
-    """Folder below `root` ("." for itself) -> the names of its event files, the oldest first.
+    """Map each folder below `root` ("." for itself) to the names of its event files, the oldest first.
 
-    Links to folders are not followed.
+    Do not follow links to folders.
     """
-    found = {}
-    for folder, folders, files in os.walk(root, onerror=_say):
+    files_by_folder = {}
+    for folder, folders, files in os.walk(root, onerror=_warn):
         folders.sort()
         below = PurePosixPath(os.path.relpath(folder, root)).as_posix()
-        names = sorted(name for name in files if _holds_events(name))
-        told = [name for name in names if is_text(below + name)]
-        if told:
-            found[below] = told
-        if told != names:
-            logger.warning("tracelet: event files in %r are left out: a name there is not UTF-8", folder)
-    return found
+        names = sorted(name for name in files if _is_event_file(name))
+        valid = [name for name in names if is_text(below + name)]
+        if valid:
+            files_by_folder[below] = valid
+        if valid != names:
+            logger.warning("tracelet: skipped event files in %r: a name there is not UTF-8", folder)
+    return files_by_folder
 
 
 def state(root: Path) -> object:
-    """Another value than before where something was written that an import may want."""
-    found = event_files(root)
-    paths = [root / folder / name for folder, names in found.items() for name in (*names, PROJECTOR)]
-    told = []
+    """Return a value that changes if an import may find new data."""
+    paths = [root / folder / name for folder, names in event_files(root).items() for name in (*names, PROJECTOR)]
+    stats = []
     for path in paths:
         with contextlib.suppress(OSError):  # most folders have no embeddings
             status = path.stat()
-            told.append((path, status.st_size, status.st_mtime_ns))
-    return told
+            stats.append((path, status.st_size, status.st_mtime_ns))
+    return stats
 
 
 def is_text(path: str) -> bool:
-    """Whether a path is UTF-8, as names of series and the journal are."""
+    """Return True if `path` can be encoded as UTF-8, as the journal requires."""
     try:
         path.encode()
     except UnicodeEncodeError:
@@ -106,39 +104,39 @@ def is_text(path: str) -> bool:
 
 
 def stamp(name: str) -> float:
-    """When the file was begun, as its name says, in seconds since the epoch; 0 where it does not."""
-    found = _STAMP.search(name)
-    return float(found[1]) if found else 0.0
+    """Return the start time in a file's name as a Unix timestamp, or 0 if there is none."""
+    match = _STAMP.search(name)
+    return float(match[1]) if match else 0.0
 
 
 def projections(folder: Path) -> Iterator[Projection]:
-    """What add_embedding left in a writer's folder: `<step>/<tag>/tensors.tsv`, and perhaps its labels and pictures."""
+    """Yield the embeddings in a writer's folder: `<step>/<tag>/tensors.tsv` with optional labels and sprite."""
     if not (folder / PROJECTOR).is_file():
         return
     for tensors in sorted(folder.glob("*/*/tensors.tsv")):
-        place = tensors.parent
-        if re.fullmatch(r"-?\d{1,19}", place.parent.name) and tensors.is_file() and is_text(place.name):
-            tag = _ENCODED.sub(lambda found: chr(int(found[1], 16)), place.name)
+        path = tensors.parent
+        if re.fullmatch(r"-?\d{1,19}", path.parent.name) and tensors.is_file() and is_text(path.name):
+            tag = _ENCODED.sub(lambda match: chr(int(match[1], 16)), path.name)
             names = ("tensors.tsv", "metadata.tsv", "sprite.png")
-            files = tuple(name for name in names if (place / name).is_file())
-            yield Projection(f"{place.parent.name}/{place.name}", tag, int(place.parent.name), files)
+            files = tuple(name for name in names if (path / name).is_file())
+            yield Projection(f"{path.parent.name}/{path.name}", tag, int(path.parent.name), files)
 
 
 def _experiments(
-    folder: PurePosixPath, holders: set[PurePosixPath], trees: set[PurePosixPath]
+    folder: PurePosixPath, event_folders: set[PurePosixPath], tree: set[PurePosixPath]
 ) -> Iterator[PurePosixPath]:
-    children = sorted(one for one in trees if one.parent == folder and one != folder)
-    if folder in holders or (children and all(one.name.lower() in SPLITS for one in children)):
+    children = sorted(path for path in tree if path.parent == folder and path != folder)
+    if folder in event_folders or (children and all(child.name.lower() in SPLITS for child in children)):
         yield folder
         return
     for child in children:
-        yield from _experiments(child, holders, trees)
+        yield from _experiments(child, event_folders, tree)
 
 
-def _holds_events(name: str) -> bool:
-    """TensorBoard's own rule (tensorboard/backend/event_processing/io_wrapper.py, IsSummaryEventsFile)."""
+def _is_event_file(name: str) -> bool:
+    """Apply TensorBoard's rule (tensorboard/backend/event_processing/io_wrapper.py, IsSummaryEventsFile)."""
     return "tfevents" in name and not name.endswith(".profile-empty")
 
 
-def _say(error: OSError) -> None:
-    logger.warning("tracelet: %s cannot be read: %s", error.filename, error.strerror)
+def _warn(error: OSError) -> None:
+    logger.warning("tracelet: cannot read %s: %s", error.filename, error.strerror)

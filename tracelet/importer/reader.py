@@ -1,4 +1,4 @@
-"""What is new in an experiment folder, as records in the order of their time."""
+"""Read the new events of an experiment folder as records, in the order of time."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from tracelet.importer.series_names import FileSeriesNames
 from tracelet.importer.tfrecord import CorruptRange, Frame, frames
 from tracelet.records import Embedding, Graph, Record
 
-# What is read of all files together, and the least and the most of one at a time.
-_MEMORY, _LEAST, _MOST = 64 * 2**20, 16 * 2**10, 2**20
-# As many values say whose folder it is.
-_SAMPLE = 64
+# Bytes of the buffers of all files together; minimum and maximum of one.
+_TOTAL_BUFFER, _MIN_BUFFER, _MAX_BUFFER = 64 * 2**20, 16 * 2**10, 2**20
+# Number of values that decide the role of a folder.
+_SAMPLE_SIZE = 64
 
 
 class Item(NamedTuple):
-    """The records of one event or embedding; none where it is the file's own matter, or damaged."""
+    """The records of one event or embedding; empty if it is damaged or carries no data."""
 
     path: str
-    """The file, below the experiment folder."""
+    """The file, relative to the experiment folder."""
     position: tuple[int, int]
-    """How far the file is read with this item, and the size that it had then; an embedding's size and change time."""
+    """The offset behind this item and the file's size then. For an embedding: size and modification time."""
     wall_time: float
     records: tuple[Record, ...]
 
 
-class _Found(NamedTuple):
-    """What is not decoded yet: series get their names in the order of time, as they did when the program ran."""
+class _Pending(NamedTuple):
+    """An item before decoding. Series are named in the order of time, as in live capture."""
 
     moment: float
     order: int
-    """Where two moments are equal, the first file's comes first."""
+    """Index of the file, which orders equal moments."""
     folder: str
     path: str
     start: int
@@ -50,10 +50,10 @@ class _Found(NamedTuple):
 
 
 class Reader:
-    """Reads from where `seen` says; `damage` grows while `items` is taken."""
+    """Read from the positions in `seen`. `damage` and `read` grow while `items` is iterated."""
 
     def __init__(
-        self, root: Path, holders: Mapping[str, list[str]], seen: Mapping[str, tuple[int, int]], names: FileSeriesNames
+        self, root: Path, files: Mapping[str, list[str]], seen: Mapping[str, tuple[int, int]], names: FileSeriesNames
     ) -> None:
         from google.protobuf.message import DecodeError
 
@@ -63,51 +63,53 @@ class Reader:
         self._seen = seen
         self._undecodable = DecodeError
         self._names = names
-        self._renames = {folder: functools.partial(names, folder) for folder in holders}
-        self._files = list(self._changed(holders))
+        self._renames = {folder: functools.partial(names, folder) for folder in files}
+        self._files = list(self._changed(files))
         self._projections = [
-            (folder, one, path)
-            for folder in holders
-            for one in projections(root / folder)
-            if seen.get(path := _path(folder, one.folder)) != self._state(path)
+            (folder, projection, path)
+            for folder in files
+            for projection in projections(root / folder)
+            if seen.get(path := _path(folder, projection.folder)) != self._state(path)
         ]
         self.total = sum(max(0, size - seen.get(path, (0, 0))[0]) for *_, path, size in self._files)
-        self._chunk = min(_MOST, max(_LEAST, _MEMORY // max(1, len(self._files))))
+        self._chunk = min(_MAX_BUFFER, max(_MIN_BUFFER, _TOTAL_BUFFER // max(1, len(self._files))))
 
     def items(self) -> Iterator[Item]:
-        """Events of one file stay in its order; between files, and embeddings, the earlier goes first."""
+        """Yield the items of all files, merged by time. The order within each file stays."""
         order = itertools.count()
-        sources = [self._events(next(order), *one) for one in self._files]
-        embeddings = [self._embeddings(next(order), *one) for one in self._projections]
-        for found in heapq.merge(*sources, *embeddings):
-            yield Item(found.path, found.position, found.wall_time, self._records(found))
+        sources = [self._events(next(order), *file) for file in self._files]
+        embeddings = [self._embeddings(next(order), *projection) for projection in self._projections]
+        for pending in heapq.merge(*sources, *embeddings):
+            yield Item(pending.path, pending.position, pending.wall_time, self._records(pending))
 
-    def _changed(self, holders: Mapping[str, list[str]]) -> Iterator[tuple[str, str, str, int]]:
-        """Folder, name, path and size of the event files that have not the size they had."""
-        for folder, names in holders.items():
+    def _changed(self, files: Mapping[str, list[str]]) -> Iterator[tuple[str, str, str, int]]:
+        """Yield folder, name, path and size of each event file whose size has changed."""
+        for folder, names in files.items():
             for name in names:
                 path = _path(folder, name)
                 try:
                     size = (self._root / path).stat().st_size
-                except OSError as error:  # a link to a file that is gone
+                except OSError as error:  # a broken link
                     self._damaged(path, 0, f"cannot be read: {error.strerror}")
                     continue
                 if size != self._seen.get(path, (0, -1))[1]:
                     yield folder, name, path, size
 
-    def _events(self, order: int, folder: str, name: str, path: str, size: int) -> Iterator[_Found]:
+    def _events(self, order: int, folder: str, name: str, path: str, size: int) -> Iterator[_Pending]:
         start = self._seen.get(path, (0, 0))[0]
         if size < start:
-            self._damaged(path, size, f"the file had {start} bytes when it was imported; it is not read again")
-        # A program may have given times of its own, but the name has the clock's: what a later file has stays later.
-        begun = moment = stamp(name)
-        graph: _Found | None = None
+            self._damaged(
+                path, size, f"the file had {start} bytes at the last import and is shorter now; it was skipped"
+            )
+        # A program may pass its own wall times, but the file's name has the clock's: a later file stays later.
+        created = moment = stamp(name)
+        graph: _Pending | None = None
         for frame, event in self._decoded(path, start):
             self.read += frame.end - start
             start = frame.end
-            what = event.WhichOneof("what") if event is not None else None
+            content_type = event.WhichOneof("what") if event is not None else None
             if graph is not None:
-                if what == "tagged_run_metadata":  # the second half of what add_graph said
+                if content_type == "tagged_run_metadata":  # add_graph writes two events
                     yield graph._replace(position=(start, -1), content=(*graph.content, event))
                     graph = None
                     continue
@@ -116,16 +118,16 @@ class Reader:
             wall_time = 0.0
             if event is not None:
                 wall_time = event.wall_time
-                moment = max(begun, wall_time)
+                moment = max(created, wall_time)
             content = () if event is None else (event,)
-            found = _Found(moment, order, folder, path, frame.start, (start, -1), wall_time, content)
-            if what == "graph_def":
-                graph = found
+            pending = _Pending(moment, order, folder, path, frame.start, (start, -1), wall_time, content)
+            if content_type == "graph_def":
+                graph = pending
             else:
-                yield found
+                yield pending
         if graph is not None:
             yield graph
-        yield _Found(moment, order, folder, path, start, (start, size), 0.0, ())
+        yield _Pending(moment, order, folder, path, start, (start, size), 0.0, ())
 
     def _decoded(self, path: str, start: int) -> Iterator[tuple[Frame | CorruptRange, Any | None]]:
         event_class = _event_class()
@@ -141,60 +143,60 @@ class Reader:
             yield frame, event
 
     def _frames(self, path: str, start: int) -> Iterator[Frame | CorruptRange]:
-        """A file that cannot be read hides no other."""
+        """Yield the frames of a file. A read error becomes a corrupt range, so that the other files are still read."""
         try:
             yield from frames(self._root / path, start, chunk=self._chunk)
         except OSError as error:
             yield CorruptRange(start, start, f"cannot be read: {error.strerror}")
 
-    def _embeddings(self, order: int, folder: str, one: Projection, path: str) -> Iterator[_Found]:
+    def _embeddings(self, order: int, folder: str, projection: Projection, path: str) -> Iterator[_Pending]:
         size, changed = self._state(path)
         moment = changed / 1e9
-        yield _Found(moment, order, folder, path, 0, (size, changed), moment, one)
+        yield _Pending(moment, order, folder, path, 0, (size, changed), moment, projection)
 
-    def _records(self, found: _Found) -> tuple[Record, ...]:
-        content = found.content
+    def _records(self, pending: _Pending) -> tuple[Record, ...]:
+        content = pending.content
         try:
             if isinstance(content, Projection):
-                return (self._embedding(found, content),)
-            records = tuple(record for event in content for record in self._read(found, event))
+                return (self._embedding(pending, content),)
+            records = tuple(record for event in content for record in self._read(pending, event))
             return (_joined(*records),) if len(content) == 2 else records
         except OSError as error:
-            self._damaged(found.path, found.start, f"cannot be read: {error.strerror}")
-        except (self._undecodable, LookupError, TypeError, ValueError) as error:  # made by something that nobody knows
-            self._damaged(found.path, found.start, f"not understood ({type(error).__name__}: {error})")
+            self._damaged(pending.path, pending.start, f"cannot be read: {error.strerror}")
+        except (self._undecodable, LookupError, TypeError, ValueError) as error:  # an unknown writer
+            self._damaged(pending.path, pending.start, f"cannot be decoded ({type(error).__name__}: {error})")
         return ()
 
-    def _read(self, found: _Found, event: Any) -> Iterator[Record]:
-        return events.read(event, event.step, event.wall_time, self._renames[found.folder])
+    def _read(self, pending: _Pending, event: Any) -> Iterator[Record]:
+        return events.read(event, event.step, event.wall_time, self._renames[pending.folder])
 
-    def _embedding(self, found: _Found, one: Projection) -> Record:
-        parts = tuple((self._root / found.path / name).read_bytes() for name in one.files)
-        name, writer = self._names(found.folder, one.tag, "embedding")
-        return Embedding(name, one.files, parts, one.step, found.wall_time, writer)
+    def _embedding(self, pending: _Pending, projection: Projection) -> Record:
+        parts = tuple((self._root / pending.path / name).read_bytes() for name in projection.files)
+        name, writer = self._names(pending.folder, projection.tag, "embedding")
+        return Embedding(name, projection.files, parts, projection.step, pending.wall_time, writer)
 
     def _state(self, path: str) -> tuple[int, int]:
-        found = (self._root / path / "tensors.tsv").stat()
-        return found.st_size, found.st_mtime_ns
+        status = (self._root / path / "tensors.tsv").stat()
+        return status.st_size, status.st_mtime_ns
 
     def _damaged(self, path: str, offset: int, reason: str) -> None:
         self.damage.append(f"{path}, byte {offset}: {reason}")
 
 
 def sample(folder: Path, names: list[str]) -> list[Any]:
-    """The first summary values in a folder's event files."""
+    """Return the first summary values in a folder's event files."""
     from google.protobuf.message import DecodeError
 
-    found: list[Any] = []
+    values: list[Any] = []
     for name in names:
         with contextlib.suppress(OSError):
-            for frame in frames(folder / name, chunk=_LEAST):
+            for frame in frames(folder / name, chunk=_MIN_BUFFER):
                 if isinstance(frame, Frame):
                     with contextlib.suppress(DecodeError):
-                        found += _event_class().FromString(frame.data).summary.value
-                if len(found) >= _SAMPLE:
-                    return found
-    return found
+                        values += _event_class().FromString(frame.data).summary.value
+                if len(values) >= _SAMPLE_SIZE:
+                    return values
+    return values
 
 
 def _event_class() -> Any:
@@ -204,7 +206,7 @@ def _event_class() -> Any:
 
 
 def _joined(graph: Record, metadata: Record) -> Record:
-    """One record, as it is when the program runs."""
+    """Join both parts of add_graph into one record, as in live capture."""
     assert isinstance(graph, Graph)
     assert isinstance(metadata, Graph)
     return msgspec.structs.replace(graph, parts=tuple(part for part in (*graph.parts, *metadata.parts) if part))

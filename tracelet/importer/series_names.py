@@ -1,7 +1,7 @@
-"""The names of series in event files: those that live capture of the same program gives them.
+"""Name the series in event files as live capture of the same program would.
 
-A program says `add_scalars("loss", {"a": 1})`; its files say a folder. What the libraries make of a name on its way
-into the files is undone here where the files still tell.
+For example, `add_scalars("loss", {"a": 1})` writes to a folder of its own. If the files have enough information, the
+names that the program used are restored.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from tracelet.capture.naming import tensorboardx_tag
 from tracelet.capture.series import SeriesNames
 
 Role: TypeAlias = Literal["writer", "scalars", "hparams"]
-"""Whose folder it is: a SummaryWriter's own, or one that add_scalars or add_hparams of the writer above made."""
+"""Creator of a folder: a SummaryWriter, or add_scalars or add_hparams of the writer above it."""
 Series: TypeAlias = tuple[str, str, bool]
 """Folder, tag, and whether it is a scalar."""
 
-# What both libraries call add_hparams' folder where it is given no name: str(time.time()).
+# Both libraries name the folder of add_hparams str(time.time()) if no name is given.
 _CLOCK = re.compile(r"\d{9,11}\.\d+")
 
 
 class FileSeriesNames:
-    """`names(folder, tag, kind)` is (name, writer). `roles` and `claimed` are what a later import needs to go on."""
+    """Return (name, writer) for `names(folder, tag, kind)`. A later import needs `roles` and `claimed` to resume."""
 
     def __init__(
         self,
         root: str,
-        holders: Iterable[str],
+        event_folders: Iterable[str],
         roles: Mapping[str, Role],
         claimed: Iterable[Series],
         sample: Callable[[str], list[Any]],
@@ -38,12 +38,12 @@ class FileSeriesNames:
         self.roles: dict[str, Role] = dict(roles)
         self.claimed: list[Series] = []
         self._root = root
-        self._holders = set(holders)
+        self._event_folders = set(event_folders)
         self._sample = sample
         self._series = SeriesNames(root, lambda root: None)
         self._known: dict[Series, tuple[str, str]] = {}
-        for one in claimed:  # in the order of the first time: of two series that want one name, the same gets it
-            self._claim(*one)
+        for series in claimed:  # in the original order, so that each name goes to the same series again
+            self._claim(*series)
 
     def __call__(self, folder: str, tag: str, kind: str) -> tuple[str, str]:
         is_scalar = kind == "scalar"
@@ -69,32 +69,34 @@ class FileSeriesNames:
         return name
 
     def _role(self, folder: str, tag: str) -> Role:
-        """Told by the folder's name and what stands first in its files; looked at only where the name may mean it."""
+        """Infer the role from the folder's name and its first values, which are read only if the name is ambiguous."""
         if _CLOCK.fullmatch(PurePosixPath(folder).name):
             plugins = {value.metadata.plugin_data.plugin_name for value in self._sample(folder)}
             return "hparams" if "hparams" in plugins else "writer"
         above = list(self._above(folder))
         if _member(folder, tag, above) is None:
             return "writer"
-        ours = [
+        matches = [
             value.WhichOneof("value") == "simple_value" and _member(folder, value.tag, above) is not None
             for value in self._sample(folder)
         ]
-        return "scalars" if ours and all(ours) else "writer"
+        return "scalars" if matches and all(matches) else "writer"
 
     def _above(self, folder: str) -> Iterator[str]:
-        """The folders above that hold event files, the nearest first: one of them is the writer's."""
-        return (parent.as_posix() for parent in PurePosixPath(folder).parents if parent.as_posix() in self._holders)
+        """Yield the parent folders with event files, the nearest first. One of them is the writer's."""
+        return (
+            parent.as_posix() for parent in PurePosixPath(folder).parents if parent.as_posix() in self._event_folders
+        )
 
     def _path(self, folder: str) -> str:
         return os.path.normpath(os.path.join(self._root, folder))
 
 
 def _member(folder: str, tag: str, above: Iterable[str]) -> tuple[str, str, str] | None:
-    """(the writer's folder, main tag, key) where add_scalars may have made `folder`.
+    """Return (writer's folder, main tag, key) if add_scalars may have created `folder`, else None.
 
-    torch: `<main with "/" as "_">_<key>`, and the main tag in the file. tensorboardX: `<main>/<key>`, and in the file
-    the main tag with what it does not like as "_".
+    torch names it `<main>_<key>`, with "/" in `<main>` as "_", and writes the main tag to the file. tensorboardX names
+    it `<main>/<key>`, and writes the main tag with unsupported characters as "_".
     """
     for parent in above:
         path = PurePosixPath(folder).relative_to(parent).as_posix()

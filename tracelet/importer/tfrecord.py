@@ -1,4 +1,4 @@
-"""The framing of an event file (TFRecord): length, its checksum, data, its checksum. Reads on behind damage."""
+"""Read the framing of an event file (TFRecord): length, checksum, data, checksum. Skip corrupt ranges."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tracelet.capture.tensorboard.checksum import masked_crc32c
 
 _HEADER = 12
 _FOOTER = 4
-_SCAN = 1 << 20
-# A length below 4 GiB that is not 0: a tail of zeros, which a power cut may leave, is passed over in one stroke.
+_SCAN_BYTES = 1 << 20
+# A nonzero length below 4 GiB. A tail of zeros, left by a power failure, never matches and is skipped fast.
 _LENGTH = re.compile(rb"(?!\0{4}).{4}\0{4}", re.DOTALL)
 
 
 class Frame(NamedTuple):
-    """One whole record; `end` is the offset where the next begins."""
+    """One complete record. `end` is the offset of the next."""
 
     start: int
     end: int
@@ -27,7 +27,7 @@ class Frame(NamedTuple):
 
 
 class CorruptRange(NamedTuple):
-    """Bytes that are no record. With `end == start` nothing whole follows yet: a file that grows is read from there."""
+    """Bytes without a valid record. If `end == start`, no complete record follows: resume there when the file grows."""
 
     start: int
     end: int
@@ -35,9 +35,9 @@ class CorruptRange(NamedTuple):
 
 
 def frames(path: Path, start: int = 0, *, chunk: int = 1 << 20) -> Iterator[Frame | CorruptRange]:
-    """What stands in the file from offset `start` to the end that it has now.
+    """Yield the records and corrupt ranges from offset `start` to the current end of the file.
 
-    The file is open only while `chunk` bytes are read: a run may have thousands of files, and all are read at once.
+    The file is open only while it reads `chunk` bytes, since a run may read thousands of files at the same time.
 
     Raises:
         OSError: the file cannot be read.
@@ -46,30 +46,30 @@ def frames(path: Path, start: int = 0, *, chunk: int = 1 << 20) -> Iterator[Fram
     offset = start
     while offset < window.size:
         header = window.read(offset, _HEADER)
-        whole = _is_header(header)
+        is_valid = _is_header(header)
         end = _end(offset, header)
-        if len(header) < _HEADER or (whole and end > window.size):
+        if len(header) < _HEADER or (is_valid and end > window.size):
             yield CorruptRange(offset, offset, f"the last record is cut off after {window.size - offset} bytes")
             return
-        if whole:
+        if is_valid:
             body = window.read(offset + _HEADER, end - offset - _HEADER)
-            data, wanted = body[:-_FOOTER], int.from_bytes(body[-_FOOTER:], "little")
-            if masked_crc32c(data) == wanted:
+            data, checksum = body[:-_FOOTER], int.from_bytes(body[-_FOOTER:], "little")
+            if masked_crc32c(data) == checksum:
                 yield Frame(offset, end, data)
                 offset = end
                 continue
             if end == window.size or _is_header(window.read(end, _HEADER)):
-                yield CorruptRange(offset, end, "a record's checksum is wrong")
+                yield CorruptRange(offset, end, "the checksum of a record is wrong")
                 offset = end
                 continue
-        yield (damage := _lost(window, offset))
-        if damage.end == offset:
+        yield (corrupt := _corrupt_range(window, offset))
+        if corrupt.end == offset:
             return
-        offset = damage.end
+        offset = corrupt.end
 
 
 class _Window:
-    """The part of the file that is in memory."""
+    """A buffered part of the file."""
 
     def __init__(self, path: Path, chunk: int) -> None:
         self.size = os.path.getsize(path)
@@ -86,21 +86,20 @@ class _Window:
         return self._buffer[begin : begin + length]
 
 
-def _lost(window: _Window, start: int) -> CorruptRange:
-    """The damage at `start`, up to the next header that is whole."""
+def _corrupt_range(window: _Window, start: int) -> CorruptRange:
+    """Return the corrupt range at `start`, up to the next valid header."""
     offset = start + 1
     while offset + _HEADER <= window.size:
-        block = window.read(offset, min(_SCAN, window.size - offset))
-        at = 0
-        while (found := _LENGTH.search(block, at)) and found.start() + _HEADER <= len(block):
-            at = found.start()
-            if _is_header(block[at : at + _HEADER]):
-                return CorruptRange(
-                    start, offset + at, f"no record can be read here; {offset + at - start} bytes are skipped"
-                )
-            at += 1
+        block = window.read(offset, min(_SCAN_BYTES, window.size - offset))
+        index = 0
+        while (match := _LENGTH.search(block, index)) and match.start() + _HEADER <= len(block):
+            index = match.start()
+            if _is_header(block[index : index + _HEADER]):
+                end = offset + index
+                return CorruptRange(start, end, f"no valid record; skipped {end - start} bytes")
+            index += 1
         offset += max(1, len(block) - _HEADER + 1)
-    return CorruptRange(start, start, "no record can be read from here on")
+    return CorruptRange(start, start, "no valid record from here to the end")
 
 
 def _end(offset: int, header: bytes) -> int:

@@ -1,1 +1,1 @@
-"""What a framework needs beyond interception: one module a framework, none of which imports another's."""
+"""Loggers and callbacks for frameworks. Each framework has its own module, which imports no other framework."""

@@ -1,6 +1,6 @@
 """`TraceletTracker` for Hugging Face Accelerate.
 
-Not needed with `log_with="tensorboard"`: that is captured as it is. With both, every point is there twice.
+Not needed with `log_with="tensorboard"`, which is captured. With both, every point arrives twice.
 """
 
 from __future__ import annotations
@@ -17,17 +17,16 @@ from tracelet.integrations.hook import HookRun, inert
 
 
 class TraceletTracker(GeneralTracker):  # type: ignore[misc]
-    """`Accelerator(log_with=TraceletTracker(...))`: log to the active run, or to one that is begun by `start_logging`
-    with the arguments given here and ended by `accelerator.end_training()`.
+    """Log to the active run, or start one with these arguments, which `accelerator.end_training()` ends.
 
-    `accelerator.get_tracker("tracelet", unwrap=True)` is the `tracelet.Experiment`; processes other than the main one
-    log nothing.
+    Use it as `Accelerator(log_with=TraceletTracker(...))`. `accelerator.get_tracker("tracelet", unwrap=True)` returns
+    the `tracelet.Experiment`. Only the main process logs.
 
     Args:
         exp_name: The run's name.
-        project: The run's project; Accelerate tells a tracker that it was given nothing of `init_trackers`' own.
+        project: The run's project. Accelerate does not pass the project of `init_trackers` to a tracker instance.
         backend: As in `start_logging`.
-        arguments: Any other of `start_logging`.
+        arguments: Other arguments of `start_logging`.
     """
 
     name = "tracelet"
@@ -46,11 +45,11 @@ class TraceletTracker(GeneralTracker):  # type: ignore[misc]
 
     @property
     def tracker(self) -> Experiment:
-        """The run; in other processes than the main one, one that does nothing."""
+        """The run. In processes other than the main one, an experiment that does nothing."""
         return self._run.experiment if PartialState().is_main_process else inert()
 
     def start(self) -> None:
-        """Begin the run if none is active."""
+        """Start a run if none is active."""
         _ = self.tracker
 
     def store_init_configuration(self, values: Mapping[str, Any]) -> None:
@@ -58,20 +57,20 @@ class TraceletTracker(GeneralTracker):  # type: ignore[misc]
         self.tracker.log_params(values)
 
     def log(self, values: Mapping[str, Any], step: int | None = None, *, wall_time: float | None = None) -> None:
-        """Log what `accelerator.log` is given: numbers, texts, and dicts of numbers as `name/key`."""
+        """Log the values of `accelerator.log`: numbers, texts, and dicts of numbers as `name/key`."""
         if PartialState().is_main_process:
             self._run.log(values, step, wall_time)
 
     def log_images(
         self, values: Mapping[str, Sequence[Any]], step: int | None = None, *, dataformats: str = "CHW"
     ) -> None:
-        """Log pictures; several of one name are `name/0`, `name/1`, ..."""
+        """Log images. If there are several of one name, number them as `name/0`, `name/1`, ..."""
         for name, images in values.items():
             for index, image in enumerate(images):
                 tag = name if len(images) == 1 else f"{name}/{index}"
                 self.tracker.log_image(tag, image, step, dataformats=dataformats)
 
     def finish(self) -> None:
-        """End the run, if it is the tracker's own."""
+        """End the run if the tracker started it."""
         if PartialState().is_main_process:
             self._run.end()

@@ -1,4 +1,4 @@
-"""The run that a framework's hook logs to, and what the frameworks log, told to it."""
+"""The run of a framework's hook, and conversion of the values that frameworks log."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ logger = logging.getLogger("tracelet")
 
 
 class HookRun:
-    """The run that the program began, or one that this hook begins by `start_logging(**arguments)` and it alone ends.
+    """Use the program's active run, or start one with `start_logging(**arguments)` that only this hook ends.
 
-    A run of its own goes on where more is logged after its end (`test` after `fit`). Another hook's run is not joined:
-    two trainings in one program are two runs.
+    If values are logged after the end of the hook's own run (`test` after `fit`), resume it. Do not join the run of
+    another hook: two trainings in one program are two runs.
 
     Raises:
-        TypeError: `start_logging` has no such argument.
+        TypeError: an argument is unknown to `start_logging`.
     """
 
-    _begun: ClassVar[WeakSet[Experiment]] = WeakSet()
+    _started: ClassVar[WeakSet[Experiment]] = WeakSet()
 
     def __init__(self, hook: str, arguments: Mapping[str, Any]) -> None:
         self._arguments = {name: value for name, value in arguments.items() if value is not None}
@@ -39,21 +39,23 @@ class HookRun:
         self._hook = hook
         self._own: Experiment | None = None
         self._is_disabled = False
-        self._said: set[str] = set()
+        self._warned: set[str] = set()
         self.default_name: str | None = None
-        """The name of the run to begin, where none was given."""
+        """The name of a new run if none was given."""
 
     def __getstate__(self) -> dict[str, Any]:
-        # A copy, usually for another process, has nothing of the run but how to begin one.
+        # A copy, usually for another process, keeps only the arguments to start a run.
         return self.__dict__ | {"_own": None, "_is_disabled": False}
 
     @property
     def experiment(self) -> Experiment:
-        """The run, begun now if need be."""
+        """The run. Start it if necessary."""
         active = get_active_experiment()
-        if active is not None and (active is self._own or active not in self._begun):
+        if active is not None and (active is self._own or active not in self._started):
             if active is not self._own and self._arguments:
-                self._say("arguments", "the run %s is active, so that its own arguments are not used", active.run_id)
+                self._warn_once(
+                    "arguments", "run %s is already active; the hook ignores its own arguments", active.run_id
+                )
             return active
         if self._is_disabled and self._own is not None:
             return self._own
@@ -61,13 +63,13 @@ class HookRun:
 
     @property
     def current(self) -> Experiment | None:
-        """The run as far as there is one: nothing is begun."""
+        """The run, or None if it has not started. Do not start it."""
         active = get_active_experiment()
-        return active if active is not None and active not in self._begun else self._own
+        return active if active is not None and active not in self._started else self._own
 
     @property
     def run_id(self) -> str | None:
-        """The id of the run, also of one that is named but not begun yet."""
+        """The id of the run, or the given id if it has not started."""
         return self._arguments.get("run_id") if self.current is None else self.current.run_id
 
     @property
@@ -75,25 +77,25 @@ class HookRun:
         return self._arguments.get("project") if self.current is None else self.current.project
 
     def log(self, values: Mapping[str, Any], step: int | None, wall_time: float | None = None) -> None:
-        """Numbers as metrics, words as texts, dicts as `name/key`; what is none of these is left out, and said once."""
+        """Log numbers as metrics, strings as texts, and dicts as `name/key`. Warn once per name about other values."""
         experiment = self.experiment
         for name, value in _members(values):
             try:
-                whole = snapshot.cut_step(step)  # a framework's may be a mean of steps
+                whole = snapshot.cut_step(step)  # a framework may pass a mean of steps
                 if isinstance(value, str):
                     experiment.log_text(name, value, whole)
                 else:
                     experiment.log_metric(name, value, whole, wall_time)
             except TraceletError as error:
-                self._say(name, "%s. It is left out", error)
+                self._warn_once(name, "%s. The value is skipped", error)
 
     def end(self, status: Status = "finished", exit_code: int = 0) -> None:
-        """End the run, if it is the hook's own."""
+        """End the run if the hook started it."""
         if self._own is not None:
             self._own.stop(status=status, exit_code=exit_code)
 
     def leave(self) -> None:
-        """End the run, if it is the hook's own; what is logged next begins another."""
+        """End the run if the hook started it. The next value starts a new run."""
         self.end()
         self._own = None
 
@@ -101,25 +103,25 @@ class HookRun:
         arguments = dict(self._arguments)
         if self.default_name is not None:
             arguments.setdefault("exp_name", self.default_name)
-        if self._own is not None:  # the program may have changed its directory since
+        if self._own is not None:  # the program may have changed its working directory
             folder = self._own.folder
             arguments |= {"run_id": folder.name, "dir": folder.parent.parent, "resume": None}
         self._own = start_logging(**arguments)
-        self._begun.add(self._own)
+        self._started.add(self._own)
         self._is_disabled = get_active_experiment() is not self._own
         return self._own
 
-    def _say(self, cause: str, message: str, *arguments: Any) -> None:
-        if cause not in self._said:
-            self._said.add(cause)
+    def _warn_once(self, cause: str, message: str, *arguments: Any) -> None:
+        if cause not in self._warned:
+            self._warned.add(cause)
             logger.warning(f"tracelet: {self._hook}: {message}", *arguments)
 
 
 @functools.cache
 def inert() -> Experiment:
-    """An experiment that does nothing, for processes that do not log; the active one is left alone."""
-    nobody = RunInfo(run_id="", project=None, name=None, folder=str(Path()))
-    return Experiment(settings.load({"mode": "disabled"}), nobody)
+    """Return an experiment that does nothing, for processes that do not log. The active one is not affected."""
+    info = RunInfo(run_id="", project=None, name=None, folder=str(Path()))
+    return Experiment(settings.load({"mode": "disabled"}), info)
 
 
 def _members(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -1,7 +1,6 @@
 """`TraceletLogger` for the Trainer of PyTorch Lightning and for Lightning Fabric.
 
-Not needed where Lightning logs to TensorBoard, as it does unless told otherwise: that is captured as it is. With both,
-every point is there twice.
+Not needed if Lightning logs to TensorBoard, its default, which is captured. With both, every point arrives twice.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ from tracelet.experiment.exit import KILLED_BY_INT
 from tracelet.integrations.hook import HookRun, inert
 
 _MODULES = ("lightning.pytorch.loggers.logger", "pytorch_lightning.loggers.logger", "lightning_fabric.loggers.logger")
-"""The same Logger class in three packages, which take each other's for strangers."""
+"""Three packages with copies of the Logger class, which do not recognize each other's instances."""
 
 
 def _logger_module() -> ModuleType:
-    """That of the package that the program has imported already, else of the first that is installed."""
+    """Return the module of the package that is already imported, else of the first installed one."""
     for name in _MODULES:
         if name in sys.modules:
             return sys.modules[name]
@@ -45,20 +44,20 @@ from lightning_utilities.core.rank_zero import rank_zero_only  # noqa: E402  # i
 
 
 class TraceletLogger(Logger):  # type: ignore[misc]
-    """Log to the active run, or to one that is begun by `start_logging` with the arguments given here.
+    """Log to the active run, or start one with these arguments.
 
-    Metrics keep their names, `step` is the Trainer's. A run that the logger began ends with the program, with
-    `tracelet.stop_logging()`, when another logger begins one, or as failed with a training that fails: `test` after
-    `fit` belongs to the same run. `logger.experiment` is the `tracelet.Experiment`; ranks other than 0 log nothing.
+    Metrics keep their names; `step` is the Trainer's. A run that the logger started ends with the program, with
+    `tracelet.stop_logging()`, or when another logger starts one. If a training fails, the run ends as failed.
+    `test` after `fit` uses the same run. `logger.experiment` is the `tracelet.Experiment`. Only rank 0 logs.
 
     Args:
         exp_name: The run's name.
         project: The run's project, and the logger's `name`.
         backend: As in `start_logging`.
-        prefix: Put before each metric's name, with a "-" between, as Lightning's own loggers do.
-        save_dir: Where Lightning puts checkpoints, as `save_dir/name/version`; left out, the Trainer's
+        prefix: Prefix of each metric's name, joined by "-" as in Lightning's own loggers.
+        save_dir: Folder of Lightning's checkpoints, `save_dir/name/version`; default: the Trainer's
             `default_root_dir`.
-        arguments: Any other of `start_logging`.
+        arguments: Other arguments of `start_logging`.
     """
 
     def __init__(
@@ -76,30 +75,30 @@ class TraceletLogger(Logger):  # type: ignore[misc]
         self._run = HookRun("TraceletLogger", own | arguments)
         self._prefix = prefix
         self._save_dir = None if save_dir is None else os.fspath(save_dir)
-        _be_known()
+        _register()
 
     @property
     def experiment(self) -> Experiment:
-        """The run; on other ranks than 0, one that does nothing."""
+        """The run. On ranks other than 0, an experiment that does nothing."""
         return self._run.experiment if rank_zero_only.rank == 0 else inert()
 
     @property
     def name(self) -> str:
-        """The run's project; "lightning_logs" where it has none."""
+        """The run's project, or "lightning_logs" if it has none."""
         return self._run.project or "lightning_logs"
 
     @property
     def version(self) -> str | None:
-        """The run's id; None before it begins."""
+        """The run's id, or None if it has not started."""
         return self._run.run_id
 
     @property
     def save_dir(self) -> str | None:
-        """Where Lightning puts checkpoints; None: into the Trainer's `default_root_dir`."""
+        """The folder of Lightning's checkpoints. None means the Trainer's `default_root_dir`."""
         return self._save_dir
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Points of one step; a dict of them is `name/key`."""
+        """Log the metrics of one step. A dict becomes `name/key`."""
         if rank_zero_only.rank == 0:
             prefix = f"{self._prefix}-" if self._prefix else ""
             self._run.log({f"{prefix}{name}": value for name, value in metrics.items()}, step)
@@ -110,7 +109,7 @@ class TraceletLogger(Logger):  # type: ignore[misc]
         metrics: Mapping[str, Any] | float | None = None,
         step: int | None = None,
     ) -> None:
-        """Hyper-parameters, nested ones as dotted names; `metrics` as Lightning's TensorBoardLogger takes them."""
+        """Log hyperparameters, nested ones as dotted names, and `metrics` as in Lightning's TensorBoardLogger."""
         if rank_zero_only.rank != 0:
             return
         if params:
@@ -119,20 +118,20 @@ class TraceletLogger(Logger):  # type: ignore[misc]
             self.log_metrics(metrics if isinstance(metrics, Mapping) else {"hp_metric": metrics}, step)
 
     def save(self) -> None:
-        """Nothing is left to do: Lightning asks for it at every step, and the journal has what was logged."""
+        """Do nothing. Lightning calls this at every step, and records are already in the journal."""
 
     def finalize(self, status: str) -> None:
-        """End a run of the logger's own whose training failed; after one that did not, more may follow."""
+        """End the run if the logger started it and the training failed. After a success, more values may follow."""
         if rank_zero_only.rank == 0 and status == "failed":
-            # Lightning says no more than that, from within its own `except`.
+            # Lightning passes no exception, but calls this within its `except` block.
             if isinstance(sys.exc_info()[1], KeyboardInterrupt):
                 self._run.end("killed", KILLED_BY_INT)
             else:
                 self._run.end("failed", 1)
 
 
-def _be_known() -> None:
-    """To `isinstance` in each of the packages that are there by now."""
+def _register() -> None:
+    """Make `isinstance` accept TraceletLogger as a Logger of each imported package."""
     for name in _MODULES:
         if name in sys.modules:
             sys.modules[name].Logger.register(TraceletLogger)

@@ -1,6 +1,6 @@
 """`TraceletCallback` for the Trainer of Hugging Face Transformers.
 
-Not needed with `report_to="tensorboard"`: that is captured as it is. With both, every point is there twice.
+Not needed with `report_to="tensorboard"`, which is captured. With both, every point arrives twice.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from tracelet.integrations.hook import HookRun
 
 
 class TraceletCallback(TrainerCallback):  # type: ignore[misc]
-    """Log to the active run, or to one that is begun by `start_logging` with the arguments given here.
+    """Log to the active run, or start one with these arguments.
 
-    Metrics have the names that the Trainer's TensorBoardCallback gives them (`train/loss`, `eval/loss`), steps are
-    `state.global_step`. The training arguments are parameters under their own names, the model's configuration below
-    `model`. A run that the callback began ends with the program, with `tracelet.stop_logging()`, or when another
-    callback begins one: `evaluate` after `train` belongs to the same run. Each trial of a search is a run of its own.
+    Metrics have the names of the Trainer's TensorBoardCallback (`train/loss`, `eval/loss`); steps are
+    `state.global_step`. The training arguments become parameters, and the model's configuration parameters below
+    `model`. A run that the callback started ends with the program, with `tracelet.stop_logging()`, or when another
+    callback starts one. `evaluate` after `train` uses the same run. Each trial of a search is a separate run.
 
     Args:
-        exp_name: The run's name; left out, `TrainingArguments.run_name`, or the name of the trial.
+        exp_name: The run's name; default: `TrainingArguments.run_name`, or the name of the trial.
         project: The run's project.
         backend: As in `start_logging`.
-        arguments: Any other of `start_logging`.
+        arguments: Other arguments of `start_logging`.
     """
 
     def __init__(
@@ -41,10 +41,10 @@ class TraceletCallback(TrainerCallback):  # type: ignore[misc]
         self._run = HookRun("TraceletCallback", own | arguments)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-        """Begin the run if none is active, and log the parameters."""
+        """Start a run if none is active, and log the parameters."""
         if not state.is_world_process_zero:
             return
-        if args.run_name != args.output_dir:  # what older releases make of a name that was not given
+        if args.run_name != args.output_dir:  # the default name in older releases
             self._run.default_name = args.run_name
         if state.is_hyper_param_search:
             self._run.leave()
@@ -56,6 +56,6 @@ class TraceletCallback(TrainerCallback):  # type: ignore[misc]
         self._run.experiment.log_params(params)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
-        """Log what the Trainer logs."""
+        """Log the Trainer's values."""
         if state.is_world_process_zero and logs:
             self._run.log(rewrite_logs(logs), state.global_step)

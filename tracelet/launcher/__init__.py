@@ -1,9 +1,9 @@
-"""`tracelet run`: a program under a run, without one line of it changed, and without one frame of ours below it.
+"""`tracelet run`: start a run for an unmodified program, without a stack frame of tracelet below it.
 
-`command` turns this process into the interpreter that was asked for, with `first` in front of its PYTHONPATH; there
-`first/sitecustomize.py` has `beginning` wait for the first line of the main module, and takes itself away.
+`command` replaces this process with the program's interpreter and puts `site` first in its PYTHONPATH. There,
+`site/sitecustomize.py` lets `bootstrap` wait for the first line of the main module, and then removes itself.
 """
 
 PLAN = "_TRACELET_RUN"
-"""Variable that tells the new interpreter how to begin; the program does not see it."""
+"""Variable with the arguments of the run for the new interpreter. The program does not see it."""
 PYTHONPATH_BEFORE = "_TRACELET_PYTHONPATH"

@@ -1,7 +1,7 @@
-"""In the program's own interpreter: a run begins when the first line of the main module is about to run.
+"""Start the run in the program's interpreter, just before the first line of the main module.
 
-Until then nothing is imported here that a file beside the program may shadow, and no thread is started: the interpreter
-is still importing `site`. A profile function tells the moment; it sees a few calls, and is gone before the first line.
+Until then the interpreter is importing `site`: start no thread, and import no module that a file next to the program
+may shadow. A profile function detects the moment. It sees a few calls, and is removed before the first line.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def arrange() -> None:
-    """Put the environment back as the program is to see it, and wait for its first line."""
+    """Restore the program's environment, and start the run at its first line."""
     plan = os.environ.pop(PLAN, None)
     before = os.environ.pop(PYTHONPATH_BEFORE, None)
     if plan is None:
@@ -35,13 +35,13 @@ def arrange() -> None:
         first_line.watch()
 
 
-def _module(word: str) -> str:
-    """The name in python's own words: `pkg.train`, or `-umpkg.train` in one."""
-    return word.partition("m")[2] if word.startswith("-") else word
+def _module(argument: str) -> str:
+    """Return the module's name from an argument of python: `pkg.train`, or `-umpkg.train`."""
+    return argument.partition("m")[2] if argument.startswith("-") else argument
 
 
 class FirstLine:
-    """Calls `begin` in the frame of the main module, before its first line."""
+    """Call `begin` in the frame of the main module, before its first line."""
 
     def __init__(self, begin: Callable[[], None]) -> None:
         self._begin = begin
@@ -49,21 +49,21 @@ class FirstLine:
         self._profile: Any = None
 
     def await_module(self, name: str) -> None:
-        """Watch only once `name` is looked for: the packages around it may import for seconds."""
+        """Start watching when the module `name` is searched for: its parent packages may import for seconds."""
         self._module = name
         sys.meta_path.insert(0, self)
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> None:
-        """The import system asks; the other finders answer."""
+        """Start watching at the search for the module. Return None, so that the other finders resolve it."""
         if name in (self._module, f"{self._module}.__main__"):
             self.watch()
 
     def watch(self) -> None:
-        if sys.getprofile() != self._saw:
+        if sys.getprofile() != self._on_profile_event:
             self._profile = sys.getprofile()
-            sys.setprofile(self._saw)
+            sys.setprofile(self._on_profile_event)
 
-    def _saw(self, frame: FrameType, event: str, argument: object) -> None:
+    def _on_profile_event(self, frame: FrameType, event: str, argument: object) -> None:
         if event != "call" or frame.f_code.co_name != "<module>":
             return
         main = sys.modules.get("__main__")
@@ -73,27 +73,27 @@ class FirstLine:
                 sys.meta_path.remove(self)
             self._begin()
         elif "__path__" in frame.f_globals and frame.f_globals.get("__name__") == self._module:
-            sys.setprofile(self._profile)  # a package: its `__main__` is looked for next
+            sys.setprofile(self._profile)  # a package: the search for its `__main__` follows
 
 
 def begin(plan: str) -> None:
-    """Begin the run; what the user can put right is one line on stderr and exit code 2, before the program's first."""
+    """Start the run. Print a `TraceletError` as one line on stderr, and exit with code 2 before the program starts."""
     import ast
     import logging
 
     from tracelet.api import get_active_experiment, start_logging
     from tracelet.errors import TraceletError
 
-    if get_active_experiment() is not None:  # the package around the module began its own
+    if get_active_experiment() is not None:  # a parent package of the module started its own run
         return
-    told = ast.literal_eval(plan)
-    verbose = told["verbose"]
+    options = ast.literal_eval(plan)
+    verbose = options["verbose"]
     if verbose is None:
         verbose = sys.stderr is not None and sys.stderr.isatty()
     if not verbose:
         logging.getLogger("tracelet").setLevel(logging.WARNING)
     try:
-        start_logging(**told["arguments"])
+        start_logging(**options["arguments"])
     except TraceletError as error:
         if sys.stderr is not None:
             sys.stderr.write(f"tracelet run: {' '.join(str(error).split())}\n")

@@ -1,7 +1,7 @@
-"""The command line of `tracelet run`. It imports neither the library nor the other commands: the program is waiting.
+"""The command line of `tracelet run`. To start fast, it imports neither the library nor the other commands.
 
-Nothing of the program runs in this interpreter. It is replaced by a new one that gets the program's words as they are,
-so that what CPython does for `python train.py` (`__main__`, tracebacks, exit codes, signals) is done by CPython.
+This process becomes a new interpreter with the program's unmodified arguments. So CPython itself handles `__main__`,
+tracebacks, exit codes and signals as for `python train.py`.
 """
 
 from __future__ import annotations
@@ -20,82 +20,84 @@ if TYPE_CHECKING:
 SITE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "site")
 
 SETTINGS: tuple[tuple[str, str, str | tuple[str, ...], str], ...] = (
-    ("--backend", "backend", "NAMES", "one name, or several with commas; without any, the journal alone"),
-    ("--project", "project", "NAME", "the run's project"),
-    ("--name", "exp_name", "NAME", "the run's name"),
-    ("--tags", "tags", "WORDS", "words to find the run by, with commas"),
-    ("--notes", "notes", "TEXT", "a sentence about the run"),
-    ("--group", "group", "NAME", "runs that belong together"),
-    ("--mode", "mode", ("online", "offline", "disabled"), "offline: the journal alone, no socket; disabled: nothing"),
-    ("--delivery", "delivery", ("thread", "process"), "where backends work: in the program, or in a process beside it"),
-    ("--events", "events", ("sync", "async", "off"), "event files: as ever, encoded behind the program, or none"),
-    ("--collect", "collect", "SOURCES", "what is collected besides: environment,git,git-diff,system,console, or none"),
-    ("--system-interval", "system_interval", "SECONDS", "from one sample of the system's figures to the next"),
-    ("--dir", "dir", "FOLDER", "where run folders are made"),
-    ("--root-logdir", "root_logdir", "FOLDER", "the log directory whose tags have no prefix"),
-    ("--backend-url", "backend_url", "URL", "the one backend's server"),
-    ("--flush-timeout", "flush_timeout", "SECONDS", "how long the end of the run may wait for its backends"),
-    ("--connect-timeout", "connect_timeout", "SECONDS", "how long the beginning may wait for its backends"),
+    ("--backend", "backend", "NAMES", "comma-separated backends (default: journal only)"),
+    ("--project", "project", "NAME", "project of the run"),
+    ("--name", "exp_name", "NAME", "name of the run"),
+    ("--tags", "tags", "WORDS", "comma-separated tags"),
+    ("--notes", "notes", "TEXT", "notes about the run"),
+    ("--group", "group", "NAME", "group of the run"),
+    ("--mode", "mode", ("online", "offline", "disabled"), "offline: journal only, no network; disabled: no logging"),
+    ("--delivery", "delivery", ("thread", "process"), "deliver in a thread of the program, or in a separate process"),
+    ("--events", "events", ("sync", "async", "off"), "event files: written normally, in the background, or not at all"),
+    ("--collect", "collect", "SOURCES", "comma-separated collectors: environment,git,git-diff,system,console, or none"),
+    ("--system-interval", "system_interval", "SECONDS", "seconds between samples of system metrics"),
+    ("--dir", "dir", "FOLDER", "folder of the runs"),
+    ("--root-logdir", "root_logdir", "FOLDER", "log directory whose tags get no prefix"),
+    ("--backend-url", "backend_url", "URL", "server of the only backend"),
+    ("--flush-timeout", "flush_timeout", "SECONDS", "longest wait for the backends at the end"),
+    ("--connect-timeout", "connect_timeout", "SECONDS", "longest wait for the backends at the start"),
 )
-"""(option, setting, what it takes, help). An option is the variable TRACELET_<SETTING>, for this program alone."""
-# A command line is readable by everybody on the machine: there is no option for a credential.
+"""(option, setting, value, help). Each option sets the variable TRACELET_<SETTING> for this program."""
+# There is no option for a credential: every user of the machine can read command lines.
 _DESCRIPTION = """\
-Run a Python program with everything that it tells TensorBoard carried to the run's journal and backends, without
-changing a line of it. It gets the arguments after its name, and runs as `python PROGRAM` would run it."""
+Run a Python program and log its TensorBoard calls to the run's journal and backends, without changing the program.
+It gets the arguments after its name, and runs like `python PROGRAM`."""
 _EPILOG = """\
-Options of the interpreter: python -X dev -m tracelet run train.py. What stands after `--` goes to python as it is.
-The credential of a backend is taken from TRACELET_API_KEY, or from the vendor's own variable."""
+Options of the interpreter: python -X dev -m tracelet run train.py. Arguments after `--` go to python unchanged.
+Set the credential of a backend in TRACELET_API_KEY, or in the vendor's variable."""
 
 
 def main(words: Sequence[str]) -> NoReturn:
-    """Become the interpreter of the program that `words` (what stands after `tracelet run`) ask for."""
+    """Replace this process with the program's interpreter. `words` are the arguments of `tracelet run`."""
     own, program = _split(words)
-    told = _read_plain(own) or _parsed(own)
+    options = _parse_simple(own) or _parse(own)
     if not program:
-        _fail("which program? For example: tracelet run --backend csv train.py")
-    options = _interpreter_options(sys.orig_argv, len(sys.argv))
-    if _looks_at_nothing([*options, *program]):
-        _fail("under python's -I, -E and -S no run can begin by itself; use `import tracelet.auto`")
-    plan = {"verbose": told["verbose"], "arguments": _arguments(told)}
-    environment = _environment(os.environ, told, repr(plan))
-    os.execve(sys.executable, [sys.executable, *options, *program], environment)
+        _fail("the program is missing. For example: tracelet run --backend csv train.py")
+    interpreter_options = _interpreter_options(sys.orig_argv, len(sys.argv))
+    if _is_isolated([*interpreter_options, *program]):
+        _fail("`tracelet run` does not work with python's options -I, -E and -S. Use `import tracelet.auto` instead")
+    plan = {"verbose": options["verbose"], "arguments": _arguments(options)}
+    environment = _environment(os.environ, options, repr(plan))
+    os.execve(sys.executable, [sys.executable, *interpreter_options, *program], environment)
 
 
-def _read_plain(own: Sequence[str]) -> dict[str, Any] | None:
-    """What argparse would make of options without a mistake, read without it: its import takes most of what this
-    command adds to a start. None where argparse is to say."""
-    told = dict.fromkeys(_NAMES)
+def _parse_simple(own: Sequence[str]) -> dict[str, Any] | None:
+    """Parse valid options like argparse, whose import takes most of the time that this command adds to a start.
+
+    Return None if argparse must parse them, for example to report an error.
+    """
+    options = dict.fromkeys(_NAMES)
     rest = iter(own)
     for word in rest:
-        option, equals, given = word.partition("=")
+        option, equals, inline = word.partition("=")
         if word in _SWITCHES:
             name, value = _SWITCHES[word]
-            if told[name] is not None:
+            if options[name] is not None:
                 return None
-            told[name] = value
+            options[name] = value
             continue
         if option not in _TAKING_A_VALUE:
             return None
         name, takes = _TAKING_A_VALUE[option]
-        text = given if equals else next(rest, "-")
+        text = inline if equals else next(rest, "-")
         if (text.startswith("-") and not equals) or (isinstance(takes, tuple) and text not in takes):
             return None
         if name == "config":
-            told[name] = [*(told[name] or ()), text]
+            options[name] = [*(options[name] or ()), text]
             continue
         try:
-            told[name] = float(text) if takes == "SECONDS" else text
+            options[name] = float(text) if takes == "SECONDS" else text
         except ValueError:
             return None
-    return told
+    return options
 
 
-def _parsed(own: Sequence[str]) -> dict[str, Any]:
+def _parse(own: Sequence[str]) -> dict[str, Any]:
     parser = _parser()
-    told, unknown = parser.parse_known_args(own)
+    options, unknown = parser.parse_known_args(own)
     if unknown:
         parser.error(_unknown(unknown[0], parser))
-    return vars(told)
+    return vars(options)
 
 
 def _fail(message: str) -> NoReturn:
@@ -103,23 +105,26 @@ def _fail(message: str) -> NoReturn:
 
 
 def _split(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """What is ours, and python's words for the program: from the first one that is no option, `-m`, or after `--`."""
-    at = 0
-    while at < len(words):
-        word = words[at]
+    """Split the arguments into options of tracelet and arguments of python.
+
+    The latter begin at the first non-option, at `-m`, or after `--`.
+    """
+    index = 0
+    while index < len(words):
+        word = words[index]
         if word == "--":
-            return list(words[:at]), list(words[at + 1 :])
+            return list(words[:index]), list(words[index + 1 :])
         if word.startswith("-m"):
-            rest = list(words[at + 1 :])
-            return list(words[:at]), ["-m", word[2:], *rest] if word[2:] else ["-m", *rest]
+            rest = list(words[index + 1 :])
+            return list(words[:index]), ["-m", word[2:], *rest] if word[2:] else ["-m", *rest]
         if word == "-" or not word.startswith("-"):
-            return list(words[:at]), list(words[at:])
-        at += 2 if word in _TAKING_A_VALUE else 1
+            return list(words[:index]), list(words[index:])
+        index += 2 if word in _TAKING_A_VALUE else 1
     return list(words), []
 
 
-def _looks_at_nothing(words: Sequence[str]) -> bool:
-    """Whether python's options, which `words` begin with, are to leave out the environment or `site`: -I, -E, -S."""
+def _is_isolated(words: Sequence[str]) -> bool:
+    """Return True if python's options at the start of `words` disable the environment or `site`: -I, -E, -S."""
     rest = iter(words)
     for word in rest:
         if not word.startswith("-") or word in ("-", "--"):
@@ -128,23 +133,23 @@ def _looks_at_nothing(words: Sequence[str]) -> bool:
             if word == "--check-hash-based-pycs":
                 next(rest, None)
             continue
-        for at, letter in enumerate(word[1:], 2):
+        for end, letter in enumerate(word[1:], 2):
             if letter in "IES":
                 return True
-            if letter in "cm":  # what follows is the program
+            if letter in "cm":  # the program follows
                 return False
-            if letter in "WX":  # what follows, here or in the next word, is its value
-                if not word[at:]:
+            if letter in "WX":  # the value follows, in this word or the next
+                if not word[end:]:
                     next(rest, None)
                 break
     return False
 
 
 def _unknown(word: str, parser: argparse.ArgumentParser) -> str:
-    from tracelet.errors import suggest  # here: most command lines have no mistake
+    from tracelet.errors import suggest  # only if there is an error
 
     option = word.partition("=")[0]
-    known = [one.removeprefix("--") for one in parser._option_string_actions if one.startswith("--")]
+    known = [name.removeprefix("--") for name in parser._option_string_actions if name.startswith("--")]
     return f"unknown option {option}. {suggest(option.lstrip('-'), known, '--')}"
 
 
@@ -165,29 +170,29 @@ def _parser() -> argparse.ArgumentParser:
             kind = float if takes == "SECONDS" else str
             parser.add_argument(option, dest=setting, metavar=takes, type=kind, help=help)
     parser.add_argument(
-        "--no-wait", dest="wait", action="store_const", const="false", help="connect behind the program"
+        "--no-wait", dest="wait", action="store_const", const="false", help="start without waiting for the backends"
     )
-    parser.add_argument("--run-id", metavar="ID", help="of a run to begin, or of one to go on with")
+    parser.add_argument("--run-id", metavar="ID", help="id of a new run, or of a run to resume")
     parser.add_argument(
-        "--resume", action=argparse.BooleanOptionalAction, help="the run --run-id must, or must not, be there already"
+        "--resume",
+        action=argparse.BooleanOptionalAction,
+        help="require that the run --run-id exists, or is new",
     )
     parser.add_argument(
         "--config",
         action="append",
         metavar="KEY=VALUE",
-        help="a key of the backend's config; with several backends BACKEND.KEY=VALUE. Repeatable",
+        help="backend config; BACKEND.KEY=VALUE with several backends. Repeatable",
     )
-    loudness = parser.add_mutually_exclusive_group()
-    loudness.add_argument(
+    verbosity = parser.add_mutually_exclusive_group()
+    verbosity.add_argument(
         "-v",
         "--verbose",
         action="store_true",
         default=None,
-        help="say on stderr where the run is, and what became of it, also where stderr is no terminal",
+        help="print the location and the result of the run on stderr, even if it is not a terminal",
     )
-    loudness.add_argument(
-        "-q", "--quiet", dest="verbose", action="store_false", help="say what goes wrong alone, also on a terminal"
-    )
+    verbosity.add_argument("-q", "--quiet", dest="verbose", action="store_false", help="print warnings and errors only")
     return parser
 
 
@@ -205,34 +210,34 @@ _SWITCHES = {
 _NAMES = [name for name, _ in (*_TAKING_A_VALUE.values(), *_SWITCHES.values())]
 
 
-def _arguments(told: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of start_logging that are no settings."""
+def _arguments(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of start_logging that are not settings."""
     config: dict[str, Any] = {}
-    for pair in told["config"] or ():
+    for pair in options["config"] or ():
         name, equals, value = pair.partition("=")
         first, dot, key = name.partition(".")
         if not equals:
-            _fail(f"--config {pair!r}: say KEY=VALUE, or BACKEND.KEY=VALUE")
-        before = config.get(first)
-        if before is not None and isinstance(before, dict) != bool(dot):
-            _fail(f"--config {pair!r}: {first!r} is said to be a key, and to be a backend with keys")
+            _fail(f"--config must be KEY=VALUE or BACKEND.KEY=VALUE, got {pair!r}")
+        previous = config.get(first)
+        if previous is not None and isinstance(previous, dict) != bool(dot):
+            _fail(f"--config {pair!r}: {first!r} is used both as a key and as a backend")
         if dot:
             config.setdefault(first, {})[key] = value
         else:
             config[name] = value
-    arguments = {"run_id": told["run_id"], "resume": told["resume"], "config": config or None}
+    arguments = {"run_id": options["run_id"], "resume": options["resume"], "config": config or None}
     return {name: value for name, value in arguments.items() if value is not None}
 
 
-def _environment(environ: Mapping[str, str], told: Mapping[str, Any], plan: str) -> dict[str, str]:
+def _environment(environ: Mapping[str, str], options: Mapping[str, Any], plan: str) -> dict[str, str]:
     environment = dict(environ)
-    if _locale_is_pythons(environ):
+    if _is_locale_coerced(environ):
         del environment["LC_CTYPE"]
     for setting in [setting for _, setting, *_ in SETTINGS] + ["wait"]:
-        if told[setting] is not None:
+        if options[setting] is not None:
             variable = f"TRACELET_{setting.upper()}"
             environment.pop(variable, None)
-            environment[variable] = str(told[setting])  # the last: it also wins over the setting's other name
+            environment[variable] = str(options[setting])  # last, so that it overrides an alias of the setting
     before = environment.get("PYTHONPATH")
     if before is not None:
         environment[PYTHONPATH_BEFORE] = before
@@ -241,19 +246,21 @@ def _environment(environ: Mapping[str, str], told: Mapping[str, Any], plan: str)
     return environment
 
 
-def _locale_is_pythons(environ: Mapping[str, str]) -> bool:
-    """Whether nobody set a locale, and this interpreter took UTF-8 (PEP 538, 540). The program's own does it again: it
-    would not turn to UTF-8 mode for a locale that it finds set."""
-    asked_for = environ.get("PYTHONUTF8") or "utf8" in sys._xoptions
-    return bool(sys.flags.utf8_mode and not asked_for and environ.get("LC_CTYPE") in ("C.UTF-8", "C.utf8", "UTF-8"))
+def _is_locale_coerced(environ: Mapping[str, str]) -> bool:
+    """Return True if no locale was set and this interpreter chose UTF-8 (PEP 538, 540).
 
-
-def _interpreter_options(words: Sequence[str], given: int) -> list[str]:
-    """What stands before `-m tracelet` on this interpreter's command line: the program's is to have it, too.
-
-    `given` is the length of sys.argv. Options in the first line of a console script are not the program's.
+    The program's interpreter must choose again: it does not enable UTF-8 mode if a locale is set.
     """
-    match words[1 : len(words) - given + 1]:
+    is_requested = environ.get("PYTHONUTF8") or "utf8" in sys._xoptions
+    return bool(sys.flags.utf8_mode and not is_requested and environ.get("LC_CTYPE") in ("C.UTF-8", "C.utf8", "UTF-8"))
+
+
+def _interpreter_options(words: Sequence[str], argument_count: int) -> list[str]:
+    """Return the options before `-m tracelet` on this interpreter's command line, for the program's interpreter.
+
+    `argument_count` is the length of sys.argv. Ignore options in the first line of a console script.
+    """
+    match words[1 : len(words) - argument_count + 1]:
         case [*options, last, "tracelet"] if last.startswith("-") and last.endswith("m"):
             cluster = last[:-1]  # python -um tracelet
         case [*options, last] if last.startswith("-") and last.endswith("mtracelet"):

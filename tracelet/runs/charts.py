@@ -1,4 +1,4 @@
-"""Which curves share a chart, and what it is called."""
+"""Group curves into charts."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import NamedTuple
 
 from tracelet.runs.report import DownsampledSeries, Point
 
-_MACHINE = "system/"
+_SYSTEM_PREFIX = "system/"
 
 
 class Curve(NamedTuple):
-    """A series under the name that its chart's legend gives it; `place` is the place of its colour."""
+    """A series with its name in the legend. Equal `color_index` values have equal colors in every chart."""
 
     name: str
     series: DownsampledSeries
-    place: int
+    color_index: int
 
 
 class Chart(NamedTuple):
@@ -24,50 +24,52 @@ class Chart(NamedTuple):
 
     @property
     def is_system_metric(self) -> bool:
-        """What was measured of the machine, and not said by the program."""
         return all(is_system_metric(curve.series.tag) for curve in self.curves)
 
     def points(self) -> list[list[Point]]:
-        """Of each curve, what is kept of it."""
+        """Return the downsampled points of each curve."""
         return [curve.series.points() for curve in self.curves]
 
 
 def of_run(series: Mapping[str, DownsampledSeries]) -> list[Chart]:
-    """A run's charts: `group_by_last_part`, and the machine's last, which share none with the program's."""
-    own = {tag: one for tag, one in series.items() if not is_system_metric(tag)}
-    machine = {tag: one for tag, one in series.items() if is_system_metric(tag)}
-    return group_by_last_part(own) + group_by_last_part(machine)
+    """Return the charts of a run. System metrics come last, in charts of their own."""
+    program = {tag: curve for tag, curve in series.items() if not is_system_metric(tag)}
+    system = {tag: curve for tag, curve in series.items() if is_system_metric(tag)}
+    return group_by_last_part(program) + group_by_last_part(system)
 
 
 def system_last(tags: Iterable[str]) -> list[str]:
-    """What the program said before what was measured of the machine, else in the order given."""
+    """Move system metrics to the end; keep the order otherwise."""
     return sorted(tags, key=is_system_metric)
 
 
 def is_system_metric(tag: str) -> bool:
-    return tag.startswith(_MACHINE)
+    return tag.startswith(_SYSTEM_PREFIX)
 
 
 def group_by_last_part(series: Mapping[str, DownsampledSeries]) -> list[Chart]:
-    """Series that end in the same word (`loss`, `val/loss`) in one chart, in the order of the program."""
+    """Put series into one chart if their tags end in the same part (`loss`, `val/loss`); keep the order."""
     groups: dict[str, list[DownsampledSeries]] = {}
-    for name, one in series.items():
-        groups.setdefault(_parts(name)[-1], []).append(one)
+    for tag, curve in series.items():
+        groups.setdefault(_parts(tag)[-1], []).append(curve)
     return [
-        Chart(_title([one.tag for one in group]), tuple(Curve(one.tag, one, at) for at, one in enumerate(group)))
+        Chart(
+            _title([curve.tag for curve in group]),
+            tuple(Curve(curve.tag, curve, index) for index, curve in enumerate(group)),
+        )
         for group in groups.values()
     ]
 
 
-def is_stepless(drawn: Sequence[Sequence[Point]]) -> bool:
-    """Where the program gave no steps, all points would be at 0: their order takes the steps' place."""
-    return any(len(points) > 1 for points in drawn) and all(
-        len({point.step for point in points}) <= 1 for points in drawn
+def is_stepless(curves: Sequence[Sequence[Point]]) -> bool:
+    """Return whether no curve has two different steps. If so, charts use the order of the points instead."""
+    return any(len(points) > 1 for points in curves) and all(
+        len({point.step for point in points}) <= 1 for points in curves
     )
 
 
 def _title(tags: Sequence[str]) -> str:
-    """A single tag whole; of several the last parts that all of them share, and the legend has them whole."""
+    """Return a single tag whole, or the last parts that several tags share. The legend has whole tags."""
     if len(tags) == 1:
         return tags[0]
     shared: list[str] = []

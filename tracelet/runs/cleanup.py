@@ -1,4 +1,4 @@
-"""What runs take on the disk, and which of it can go: never what a backend lacks."""
+"""Measure the disk use of runs, and remove runs or their journals."""
 
 from __future__ import annotations
 
@@ -12,100 +12,101 @@ from tracelet.errors import JournalError, RunInUse
 from tracelet.journal.store import FILE_NAME, is_journal, is_live, lock_run
 from tracelet.runs.report import RunSummary, summarise
 
-# It takes everything, and has it no longer when its process ends.
-_NO_STORE = "memory"
-_OURS = {FILE_NAME, f"{FILE_NAME}-wal", f"{FILE_NAME}-shm", f"{FILE_NAME}-journal", "journal.lock"}
+# This backend accepts every record, and loses all when its process ends.
+_VOLATILE_BACKEND = "memory"
+_JOURNAL_FILES = {FILE_NAME, f"{FILE_NAME}-wal", f"{FILE_NAME}-shm", f"{FILE_NAME}-journal", "journal.lock"}
 
 
 def disk_used(folder: Path) -> int:
-    """Bytes that the files in a folder take; a file under several names counts once."""
-    seen: dict[tuple[int, int], int] = {}
+    """Return the bytes of the files in a folder. Count a file with several hard links once."""
+    sizes: dict[tuple[int, int], int] = {}
     for path in _files(folder):
         try:
-            found = path.stat(follow_symlinks=False)
-        except FileNotFoundError:  # a live run's files come and go
+            status = path.stat(follow_symlinks=False)
+        except FileNotFoundError:  # an active run creates and removes files
             continue
-        seen[found.st_dev, found.st_ino] = found.st_size
-    return sum(seen.values())
+        sizes[status.st_dev, status.st_ino] = status.st_size
+    return sum(sizes.values())
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    for place, _, names in os.walk(folder):
+    for parent, _, names in os.walk(folder):
         for name in names:
-            yield Path(place, name)
+            yield Path(parent, name)
 
 
 def blocking_reason(summary: RunSummary) -> str | None:
-    """Why `collect` would leave a run alone; None where every backend has all of it."""
+    """Return why `remove_journal` would fail; None if every backend has the whole run."""
     if summary.status == "running":
         return "its process is alive"
-    return _lacked(summary)
+    return _undelivered(summary)
 
 
-def _lacked(summary: RunSummary) -> str | None:
-    stores = [state for state in summary.backends if state.name != _NO_STORE]
-    if not stores:
+def _undelivered(summary: RunSummary) -> str | None:
+    backends = [state for state in summary.backends if state.name != _VOLATILE_BACKEND]
+    if not backends:
         return "no backend has it: the journal is the only copy"
-    for state in stores:
-        for count, word in ((state.pending, "waiting"), (state.rejected, "rejected"), (state.filtered, "filtered")):
+    for state in backends:
+        for count, word in ((state.pending, "pending"), (state.rejected, "rejected"), (state.filtered, "filtered")):
             if count:
                 return f"{state.name} lacks {count} records ({word})"
         if state.pending_upload is not None:
-            return f"{state.name} recorded it offline, in {state.pending_upload}, and its server has not got it"
+            return f"{state.name} has an offline recording to upload: {state.pending_upload}"
     return None
 
 
-def collect(folder: Path) -> int:
-    """Remove the journal and the files of a run that every backend has; gives the bytes that were freed.
+def remove_journal(folder: Path) -> int:
+    """Remove the journal and the files of a run that every backend has. Return the freed bytes.
 
-    A folder that a backend made in the run's folder, as csv does, is its store, and stays.
+    Folders of backends in the run folder, such as those of csv, stay.
 
     Raises:
-        RunInUse: a process writes the run.
-        JournalError: a backend lacks something of it (as `blocking_reason` says), or it cannot be removed.
+        RunInUse: if another process writes the run.
+        JournalError: if a backend lacks records (see `blocking_reason`), or if the removal fails.
     """
     _check_not_live(folder)
-    with _alone(folder):
-        reason = _lacked(summarise(folder))  # `running` is now whoever holds the lock: we do
+    with _exclusive(folder):
+        # Not `blocking_reason`: the status is `running` while this process holds the lock.
+        reason = _undelivered(summarise(folder))
         if reason is not None:
-            raise JournalError(f"{folder} is kept: {reason}")
+            raise JournalError(f"cannot remove the journal in {folder}: {reason}")
         before = disk_used(folder)
         shutil.rmtree(folder / "files", ignore_errors=True)
         for path in folder.iterdir():
-            if not path.is_dir():  # the journal, its lock, and the notes of backends; a folder is a backend's store
+            if not path.is_dir():  # the journal, its lock, and notes of backends; folders belong to backends
                 path.unlink()
-    left = disk_used(folder)
+    after = disk_used(folder)
     if not any(folder.iterdir()):
         folder.rmdir()
-    return before - left
+    return before - after
 
 
 def remove(folder: Path, base: Path | None = None) -> None:
     """Remove a run's folder with everything in it.
 
-    `base` is where run folders are: what has a run's place there is a run, whatever became of its journal.
+    If `base` is given, `base/PROJECT/RUN` counts as a run folder even if its journal is damaged.
 
     Raises:
-        RunInUse: a process writes the run.
-        JournalError: it cannot be removed, or is no run's folder.
+        RunInUse: if another process writes the run.
+        JournalError: if `folder` is not a run folder, or if the removal fails.
     """
-    in_place = base is not None and folder.resolve().parent.parent == base.resolve()
-    if not (in_place or is_journal(folder) or {path.name for path in folder.iterdir()} <= _OURS):
-        raise JournalError(f"{folder} is kept: its {FILE_NAME} is not tracelet's, and it holds other things")
+    is_run_path = base is not None and folder.resolve().parent.parent == base.resolve()
+    if not (is_run_path or is_journal(folder) or {path.name for path in folder.iterdir()} <= _JOURNAL_FILES):
+        raise JournalError(f"cannot remove {folder}: it is not a run folder ({FILE_NAME} is foreign, with other files)")
     _check_not_live(folder)
-    with _alone(folder):
+    with _exclusive(folder):
         shutil.rmtree(folder)
 
 
 def _check_not_live(folder: Path) -> None:
-    """Also of a process on another host, whose lock is not seen here."""
-    with contextlib.suppress(JournalError):  # who cannot be asked is told by the lock alone
+    """Raise `RunInUse` if a process writes the run, even one on another host, whose lock is invisible here."""
+    with contextlib.suppress(JournalError):  # if the journal is unreadable, the lock alone decides
         if is_live(folder):
-            raise RunInUse(f"another process writes the run in {folder}; wait for its end")
+            raise RunInUse(f"another process writes the run in {folder}; wait until it ends")
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _exclusive(folder: Path) -> Iterator[None]:
     try:
         with lock_run(folder):
             yield

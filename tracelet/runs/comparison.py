@@ -1,4 +1,4 @@
-"""Several runs side by side: what differs in what they were given, and what became of the series that they share."""
+"""Compare runs: differing parameters, and the series in common."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tracelet.runs import report as report_module
 from tracelet.runs.charts import Chart, Curve, system_last
 from tracelet.runs.report import DownsampledSeries, RunReport
 
-# Of all runs together, as many points of a chart as of a single run.
-_STRETCHES = 256
-_LEAST_STRETCHES = 32
+# Buckets of one chart, over all runs: as many as in the chart of a single run.
+_BUCKETS = 256
+_MIN_BUCKETS = 32
 
 
 class Absent:
-    """What a run was not given has no value, not even None."""
+    """The type of `MISSING`, which differs from every value, None included."""
 
     def __repr__(self) -> str:
         return ""
@@ -28,92 +28,92 @@ MISSING = Absent()
 
 
 class Row(NamedTuple):
-    """One name, and its value in each run, in the order of the runs; `MISSING` where it has none."""
+    """A name and its value in each run, in the order of the runs; `MISSING` if a run has none."""
 
     name: str
     values: tuple[Any, ...]
 
     @property
     def differs(self) -> bool:
-        """As a program would write it: 1, 1.0 and "1" are three values, NaN and NaN one."""
+        """Return whether the `repr` of the values differs: 1, 1.0 and "1" are three values, NaN and NaN one."""
         return len({(value is MISSING, repr(value)) for value in self.values}) > 1
 
     @property
     def shown(self) -> tuple[Any, ...]:
-        """The values; as a program would write them where two would else look the same."""
-        given = [value for value in self.values if value is not MISSING]
-        if len({*map(repr, given)}) == len({*map(str, given)}):
+        """Return the values, or their `repr` if two different values would look the same."""
+        present = [value for value in self.values if value is not MISSING]
+        if len({*map(repr, present)}) == len({*map(str, present)}):
             return self.values
         return tuple(value if value is MISSING else repr(value) for value in self.values)
 
 
 class Comparison(NamedTuple):
-    """Runs side by side; everything in the order of `runs`."""
+    """Compared runs. All fields follow the order of `runs`."""
 
     runs: tuple[RunReport, ...]
     labels: tuple[str, ...]
-    """What each run is called here: its name where no other has it, else with as much of its id as tells it apart."""
+    """The name of each run. If several runs share it, a part of the id is added."""
     params: tuple[Row, ...]
     final: tuple[Row, ...]
-    """The final figures that the programs gave."""
+    """The summary metrics."""
     series: Mapping[str, tuple[DownsampledSeries | None, ...]]
-    """Every series by its name; None where a run does not have it."""
+    """Every series by its tag; None if a run does not have it."""
 
     @property
     def differing(self) -> list[Row]:
-        """The parameters in which the runs are not alike."""
-        return [line for line in self.params if line.differs]
+        """Return the parameters that differ."""
+        return [row for row in self.params if row.differs]
 
     @property
     def common(self) -> dict[str, tuple[DownsampledSeries | None, ...]]:
-        """The series of at least two of the runs; the machine's last."""
-        shared = [tag for tag, found in self.series.items() if sum(one is not None for one in found) > 1]
-        return {tag: self.series[tag] for tag in system_last(shared)}
+        """Return the series of at least two runs, system metrics last."""
+        tags = [tag for tag, curves in self.series.items() if sum(curve is not None for curve in curves) > 1]
+        return {tag: self.series[tag] for tag in system_last(tags)}
 
     def charts(self) -> list[Chart]:
-        """A chart for each common series, a curve for each run, which has one colour in all of them."""
+        """Return a chart for each common series, with a curve for each run. A run has one color in all charts."""
         return [
             Chart(
                 tag,
                 tuple(
-                    Curve(label, one, at)
-                    for at, (label, one) in enumerate(zip(self.labels, found, strict=True))
-                    if one is not None
+                    Curve(label, curve, index)
+                    for index, (label, curve) in enumerate(zip(self.labels, curves, strict=True))
+                    if curve is not None
                 ),
             )
-            for tag, found in self.common.items()
+            for tag, curves in self.common.items()
         ]
 
 
 def compare(folders: Sequence[Path]) -> Comparison:
-    """The runs in `folders` side by side.
+    """Read and compare the runs in `folders`.
 
     Raises:
-        ConfigurationError: these are not at least two different runs.
-        JournalError: one of them has no readable journal.
+        ConfigurationError: if there are fewer than two different runs.
+        JournalError: if a run has no readable journal.
     """
     distinct = list(dict.fromkeys(folder.resolve() for folder in folders))
     if len(distinct) < 2:
-        raise ConfigurationError("name two runs or more, that they can be compared")
-    stretches = max(_STRETCHES // len(distinct), _LEAST_STRETCHES)
-    return of_reports([report_module.read(folder, stretches=stretches) for folder in distinct])
+        raise ConfigurationError("compare needs at least two runs")
+    buckets = max(_BUCKETS // len(distinct), _MIN_BUCKETS)
+    return of_reports([report_module.read(folder, stretches=buckets) for folder in distinct])
 
 
 def of_reports(runs: Sequence[RunReport]) -> Comparison:
-    """Runs that were read already."""
+    """Compare runs from their reports."""
     tags = dict.fromkeys(tag for run in runs for tag in run.scalars)
     return Comparison(
         tuple(runs),
         _labels(runs),
-        _lines([run.params for run in runs]),
-        _lines([run.final for run in runs]),
+        _rows([run.params for run in runs]),
+        _rows([run.final for run in runs]),
         {tag: tuple(run.scalars.get(tag) for run in runs) for tag in tags},
     )
 
 
-def _lines(told: Sequence[Mapping[str, Any]]) -> tuple[Row, ...]:
-    names = sorted({name for one in told for name in one})
-    return tuple(Row(name, tuple(one.get(name, MISSING) for one in told)) for name in names)
+def _rows(runs: Sequence[Mapping[str, Any]]) -> tuple[Row, ...]:
+    names = sorted({name for values in runs for name in values})
+    return tuple(Row(name, tuple(values.get(name, MISSING) for values in runs)) for name in names)
 
 
 def _labels(runs: Sequence[RunReport]) -> tuple[str, ...]:
@@ -121,21 +121,21 @@ def _labels(runs: Sequence[RunReport]) -> tuple[str, ...]:
     labels = []
     for info in infos:
         name = info.name or info.run_id
-        alike = [one for one in infos if (one.name or one.run_id) == name]
-        labels.append(name if len(alike) == 1 else f"{name} ({_told_apart(info, alike)})")
+        namesakes = [other for other in infos if (other.name or other.run_id) == name]
+        labels.append(name if len(namesakes) == 1 else f"{name} ({_unique_prefix(info, namesakes)})")
     return tuple(labels)
 
 
-def _told_apart(info: RunInfo, alike: Sequence[RunInfo]) -> str:
-    """Of its id the first parts (20260131, then 20260131-142501, ...) by which the runs can be told apart."""
-    ids = {one.run_id for one in alike}
-    if len(ids) < len(alike):
+def _unique_prefix(info: RunInfo, namesakes: Sequence[RunInfo]) -> str:
+    """Return as many parts of the id (20260131, then 20260131-142501, ...) as the namesakes need to differ."""
+    ids = {other.run_id for other in namesakes}
+    if len(ids) < len(namesakes):
         return f"{info.project or 'default'}/{info.run_id}"
     count = 1
-    while len({_beginning(one, count) for one in ids}) < len(ids):
+    while len({_prefix(run_id, count) for run_id in ids}) < len(ids):
         count += 1
-    return _beginning(info.run_id, count)
+    return _prefix(info.run_id, count)
 
 
-def _beginning(run_id: str, parts: int) -> str:
+def _prefix(run_id: str, parts: int) -> str:
     return "-".join(run_id.split("-")[:parts])

@@ -1,5 +1,8 @@
-"""Reports as plain data for other programs. As text it is strict JSON: NaN and the infinities are the strings "NaN",
-"Infinity" and "-Infinity", which `float` in Python and `Number` in JavaScript read."""
+"""Convert reports to plain data and strict JSON.
+
+NaN and the infinities become the strings "NaN", "Infinity" and "-Infinity". `float` in Python and `Number` in
+JavaScript read them.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,11 @@ from tracelet.runs.comparison import MISSING, Comparison, Row
 from tracelet.runs.report import DownsampledSeries, RunReport, RunSummary
 
 _JSON_KEYS = {"pending": "waiting", "pending_upload": "offline_store"}
-"""Fields of `BackendState` whose documented key in the output is another word."""
+"""Fields of `BackendState` with another documented key in the output."""
 
 
 def of_run(report: RunReport) -> dict[str, Any]:
-    """Everything that `tracelet show` knows of a run."""
+    """Return everything that `tracelet show` reads of a run."""
     return {
         **of_summary(report.summary),
         "tags": report.tags,
@@ -26,48 +29,50 @@ def of_run(report: RunReport) -> dict[str, Any]:
         "final": report.final,
         "git": report.git,
         "environment": report.environment,
-        "scalars": {tag: _figures(one) for tag, one in report.scalars.items()},
+        "scalars": {tag: _statistics(series) for tag, series in report.scalars.items()},
         "others": report.others,
         "artifacts": {
             name: {
-                "type": one.type,
-                "files": one.files,
-                "size": one.size,
-                "versions": one.versions,
-                "listed": [{"name": file.name, "size": file.size, "sha256": file.digest} for file in one.listed],
+                "type": artifact.type,
+                "files": artifact.files,
+                "size": artifact.size,
+                "versions": artifact.versions,
+                "listed": [{"name": file.name, "size": file.size, "sha256": file.digest} for file in artifact.listed],
             }
-            for name, one in report.artifacts.items()
+            for name, artifact in report.artifacts.items()
         },
         "alerts": [
-            {"title": one.title, "text": one.text, "level": one.level, "time": one.wall_time} for one in report.alerts
+            {"title": alert.title, "text": alert.text, "level": alert.level, "time": alert.wall_time}
+            for alert in report.alerts
         ],
-        "refusals": {name: msgspec.to_builtins(found) for name, found in report.refusals.items()},
+        "refusals": {name: msgspec.to_builtins(refusals) for name, refusals in report.refusals.items()},
         "damaged": report.damaged,
     }
 
 
 def of_comparison(comparison: Comparison) -> dict[str, Any]:
-    """Lists are in the order of `runs`; what a run does not have is null there, and not in its `has`."""
+    """Return a comparison. Lists follow the order of `runs`; a missing value is null, and false in `has`."""
     return {
         "runs": [
             {"label": label, **of_summary(run.summary), "tags": run.tags}
             for label, run in zip(comparison.labels, comparison.runs, strict=True)
         ],
-        "params": {line.name: _line(line) for line in comparison.params},
-        "final": {line.name: _line(line) for line in comparison.final},
+        "params": {row.name: _row(row) for row in comparison.params},
+        "final": {row.name: _row(row) for row in comparison.final},
         "scalars": {
-            tag: [None if one is None else _figures(one) for one in found] for tag, found in comparison.series.items()
+            tag: [None if series is None else _statistics(series) for series in runs]
+            for tag, runs in comparison.series.items()
         },
     }
 
 
-def text(told: Any) -> str:
-    """Strict JSON, in ASCII: it survives any terminal and any pipe."""
-    return json.dumps(_strict(told), indent=2, ensure_ascii=True, allow_nan=False)
+def text(data: Any) -> str:
+    """Return strict JSON in ASCII, which any terminal and any pipe accepts."""
+    return json.dumps(_strict(data), indent=2, ensure_ascii=True, allow_nan=False)
 
 
 def of_summary(summary: RunSummary) -> dict[str, Any]:
-    """A run without what is in it."""
+    """Return a run without its records."""
     info = summary.info
     return {
         "run_id": info.run_id,
@@ -90,22 +95,22 @@ def of_summary(summary: RunSummary) -> dict[str, Any]:
     }
 
 
-def _figures(one: DownsampledSeries) -> dict[str, Any]:
+def _statistics(series: DownsampledSeries) -> dict[str, Any]:
     return {
-        "points": one.count,
-        "nans": one.nans,
-        "first": one.first,
-        "last": one.last,
-        "min": one.minimum,
-        "max": one.maximum,
+        "points": series.count,
+        "nans": series.nans,
+        "first": series.first,
+        "last": series.last,
+        "min": series.minimum,
+        "max": series.maximum,
     }
 
 
-def _line(line: Row) -> dict[str, Any]:
+def _row(row: Row) -> dict[str, Any]:
     return {
-        "differs": line.differs,
-        "values": [None if value is MISSING else value for value in line.values],
-        "has": [value is not MISSING for value in line.values],
+        "differs": row.differs,
+        "values": [None if value is MISSING else value for value in row.values],
+        "has": [value is not MISSING for value in row.values],
     }
 
 

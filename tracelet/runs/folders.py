@@ -1,4 +1,4 @@
-"""Who a run is: its id, and the folder that holds it."""
+"""Create run ids, and find run folders."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _DEVICE = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?$")
 
 
 def new_run_id() -> str:
-    """A run id that sorts by its start, and that wandb, MLflow, ClearML and a file system all take.
+    """Return a run id that sorts by start time and is valid in wandb, MLflow, ClearML and file systems.
 
-    From the operating system's randomness: a seeded program keeps its generators.
+    It uses the operating system's randomness, so that generators of a seeded program do not change.
     """
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    # 7 * 36 == 252: bytes beyond it would favour the first letters.
+    # 7 * 36 == 252: larger bytes would favor the first letters.
     letters = [_ALPHABET[byte % 36] for byte in os.urandom(32) if byte < 252]
     return f"{stamp}-{''.join(letters[:6])}"
 
@@ -29,21 +29,21 @@ def new_run_id() -> str:
 def check_run_id(run_id: str) -> str:
     if not _RUN_ID.fullmatch(run_id):
         raise ConfigurationError(
-            f"run_id {run_id!r}: use 1 to 64 letters, digits, '-', '_' or '.', and begin with a letter or digit"
+            f"run_id must be 1 to 64 letters, digits, '-', '_' or '.', and begin with a letter or digit, got {run_id!r}"
         )
     return run_id
 
 
 def safe_filename(name: str, *, limit: int = 100) -> str:
-    """A file name for any text: no separator, no device, no trailing dot; distinct texts stay distinct.
+    """Return a file name for any text, without separators, device names or trailing dots. Distinct texts stay distinct.
 
-    A name that had to change carries eight hex digits of the original's digest, also where two names differ only in
-    case, which some file systems do not see.
+    If the name has to change, eight hex digits of the original's digest are added. Upper-case names change as well,
+    since some file systems ignore case.
     """
     clean = _UNSAFE_IN_FILE.sub("_", name)[:limit].strip(" .")
     if clean == name and clean == clean.lower() and clean and not _DEVICE.match(clean):
         return clean
-    import hashlib  # here and not at `import tracelet`: OpenSSL takes milliseconds, and few names need it
+    import hashlib  # not at the top: loading OpenSSL takes milliseconds, and few names need it
 
     stem = f"_{clean}" if not clean or _DEVICE.match(clean) else clean
     return f"{stem}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
@@ -54,30 +54,30 @@ def run_folder(base: Path, project: str | None, run_id: str) -> Path:
 
 
 def all_runs(base: Path) -> list[Path]:
-    """Every run folder under `base`, in the order of their ids.
+    """Return every run folder under `base`, sorted by id.
 
     Raises:
-        ConfigurationError: `base` cannot be looked into.
+        ConfigurationError: if `base` cannot be read.
     """
     try:
-        with os.scandir(base):  # of a folder that may not be entered, `glob` says nothing
+        with os.scandir(base):  # `glob` ignores a folder without read permission
             pass
-        found = [path.parent for path in base.glob("*/*/journal.db")]
+        folders = [path.parent for path in base.glob("*/*/journal.db")]
     except (FileNotFoundError, NotADirectoryError):
         return []
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"cannot look for runs in {base}: {_reason(error)}") from error
-    return sorted(found, key=lambda folder: folder.name)
+    return sorted(folders, key=lambda folder: folder.name)
 
 
 def find_run(base: Path, run: str) -> Path:
-    """The folder of a run by its id, the beginning of it, `project/id` or a path; it is absolute.
+    """Return the absolute folder of a run, given its id, the start of its id, `project/id` or a path.
 
     Raises:
-        RunNotFound: no run, or more than one, answers to it.
+        RunNotFound: if no run matches, or more than one.
     """
-    if not run:  # the beginning of every id; in a shell, a variable that is not set
-        raise RunNotFound("a run without a name: say its id, the beginning of it, project/id, or its folder")
+    if not run:  # it would match every id; in a shell, it is often an unset variable
+        raise RunNotFound("the run name is empty; use an id, the start of an id, project/id, or a run folder")
     try:
         if (Path(run) / "journal.db").is_file():
             return Path(os.path.abspath(run))
@@ -85,18 +85,16 @@ def find_run(base: Path, run: str) -> Path:
         raise RunNotFound(f"no run {run!r}: {_reason(error)}") from error
     runs = all_runs(base)
     project, _, run_id = run.rpartition("/")
-    places = (project, safe_filename(project)) if project else ()
+    parents = (project, safe_filename(project)) if project else ()
     exact = [
-        folder for folder in runs if folder.name == run or (folder.name == run_id and folder.parent.name in places)
+        folder for folder in runs if folder.name == run or (folder.name == run_id and folder.parent.name in parents)
     ]
-    found = exact or [folder for folder in runs if folder.name.startswith(run)]
-    if len(found) == 1:
-        return Path(os.path.abspath(found[0]))
-    if found:
-        raise RunNotFound(
-            f"{run!r} is the beginning of {len(found)} runs: {', '.join(folder.name for folder in found)}"
-        )
-    raise RunNotFound(f"no run {run!r} under {base} (see `tracelet runs`; TRACELET_DIR says where runs are)")
+    matches = exact or [folder for folder in runs if folder.name.startswith(run)]
+    if len(matches) == 1:
+        return Path(os.path.abspath(matches[0]))
+    if matches:
+        raise RunNotFound(f"{run!r} matches {len(matches)} runs: {', '.join(folder.name for folder in matches)}")
+    raise RunNotFound(f"no run {run!r} under {base}. List runs with: tracelet runs. TRACELET_DIR sets the folder")
 
 
 def _reason(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Values as a person reads them, in a terminal and on a page."""
+"""Format values for terminals and pages."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tracelet.runs.report import BackendState
 
 
 def clean(text: object) -> str:
-    """Text that cannot steer the terminal: what is not printable is spelled out."""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in str(text))
+    """Escape unprintable characters, so that the text cannot control the terminal."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(text))
 
 
 def number(value: float) -> str:
@@ -20,7 +20,7 @@ def number(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """1.2 s, 3 min 20 s, 5 h 7 min, 2 d 3 h."""
+    """Return 1.2 s, 3 min 20 s, 5 h 7 min, 2 d 3 h."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -31,7 +31,7 @@ def duration(seconds: float) -> str:
 
 
 def moment(seconds: float) -> str:
-    """A time of day here."""
+    """Return the local date and time."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
@@ -44,17 +44,17 @@ def size(count: float) -> str:
 
 
 def commit(git: Mapping[str, Any]) -> str:
-    """Where in its history a program was; empty where that is not known."""
+    """Return the commit, branch and remote of a program; empty if they are unknown."""
     if not git:
         return ""
-    told = (git.get("commit") or "no commit yet")[:12]
-    told += f" on {git['branch']}" if git.get("branch") else ""
-    told += ", with changes that are not committed" if git.get("dirty") else ""
-    return told + (f" ({git['remote']})" if git.get("remote") else "")
+    text = (git.get("commit") or "no commit yet")[:12]
+    text += f" on {git['branch']}" if git.get("branch") else ""
+    text += ", with uncommitted changes" if git.get("dirty") else ""
+    return text + (f" ({git['remote']})" if git.get("remote") else "")
 
 
 def machine(environment: Mapping[str, Any]) -> str:
-    """What a program ran on; empty where that is not known."""
+    """Return the host, platform and processors of a program; empty if they are unknown."""
     if not environment:
         return ""
     cpus, gpus = environment.get("cpus"), environment.get("gpus", [])
@@ -64,13 +64,13 @@ def machine(environment: Mapping[str, Any]) -> str:
 
 
 def command(environment: Mapping[str, Any]) -> str:
-    """What a program was called with, as one would type it; credentials are hidden in it."""
+    """Return the command line of a program, quoted for a shell. Credentials in it are hidden."""
     return shlex.join(environment.get("argv", []))
 
 
 def progress(state: BackendState) -> str:
-    """How far a backend is, in words."""
+    """Return the counts of a backend as text."""
     counts = (state.delivered, state.pending, state.rejected, state.filtered)
-    told = zip(counts, ("delivered", "waiting", "rejected", "filtered"), strict=True)
-    words = ", ".join(f"{count} {word}" for count, word in told if count or word == "delivered")
-    return words + (" (recorded offline, to be handed over)" if state.pending_upload else "")
+    named = zip(counts, ("delivered", "pending", "rejected", "filtered"), strict=True)
+    text = ", ".join(f"{count} {name}" for count, name in named if count or name == "delivered")
+    return text + (" (recorded offline, not uploaded yet)" if state.pending_upload else "")

@@ -1,7 +1,7 @@
-"""What of a run can be looked at besides its curves: chosen while the journal is read, in bounded memory.
+"""Select the images, histograms, texts and tables of a run, in bounded memory.
 
-Of each name the steps are thinned evenly, the first and the last among them; beyond so many names of a kind, and so
-many bytes of pictures, nothing more is taken, and what was left out is counted.
+The steps of each tag are sampled evenly, including the first and the last. Tags and image bytes are limited; omitted
+records are counted.
 """
 
 from __future__ import annotations
@@ -19,89 +19,91 @@ import msgspec
 from tracelet.backends.presentation import histogram_bars
 from tracelet.records import File, Histogram, Image, PRCurve, Record, Table, Text, Video, kind, shown_step
 
-Seen = TypeVar("Seen")
-Kept = TypeVar("Kept")
+Item = TypeVar("Item")
+Sample = TypeVar("Sample")
 
-# What every browser shows, and what cannot hold a program. An SVG picture can.
-_MEDIA = {"png": "image/png", "jpeg": "image/jpeg", "jpg": "image/jpeg", "gif": "image/gif", "webp": "image/webp"}
+# Formats that every browser shows and that cannot contain scripts, unlike SVG.
+_MEDIA_TYPES = {"png": "image/png", "jpeg": "image/jpeg", "jpg": "image/jpeg", "gif": "image/gif", "webp": "image/webp"}
 _SPOOL_NAME = re.compile(r"[0-9a-f]{64}(\.[A-Za-z0-9]{1,8})?")
-_CHUNK = 1 << 20
+_MAX_TABLE_BYTES = 1 << 20
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """How much of a run is taken."""
+    """Limits of the selection."""
 
-    names: int = 60
-    """Of each kind."""
-    pictures: int = 12
-    """Steps of one name."""
-    picture_bytes: int = 4 << 20
-    """Of one picture."""
-    all_picture_bytes: int = 12 << 20
+    tags: int = 60
+    """Tags of each kind."""
+    images: int = 12
+    """Steps of one tag."""
+    image_bytes: int = 4 << 20
+    """Bytes of one image."""
+    all_image_bytes: int = 12 << 20
     histograms: int = 16
     bars: int = 100
-    """Of one histogram, about."""
+    """Bars of one histogram; at most twice as many."""
     texts: int = 4
-    letters: int = 10_000
-    """Of one text."""
+    characters: int = 10_000
+    """Characters of one text."""
     rows: int = 50
     columns: int = 30
     cell: int = 2_000
-    """Letters of one cell of a table."""
+    """Characters of one table cell."""
 
 
-class Downsample(Generic[Seen, Kept]):
-    """At most `most` of any number, spread evenly, the first and the last among them. Only what is kept is `made`."""
+class Downsample(Generic[Item, Sample]):
+    """Keep at most `limit` evenly spread items, including the first and the last. Convert only these with `convert`."""
 
-    def __init__(self, most: int, make: Callable[[Seen], Kept]) -> None:
+    def __init__(self, limit: int, convert: Callable[[Item], Sample]) -> None:
         self.count = 0
-        self._most, self._make = max(most, 2), make
-        self._every = 1
-        self._chosen: list[Kept] = []
-        self._latest: Seen | None = None
+        self._limit, self._convert = max(limit, 2), convert
+        self._interval = 1
+        self._samples: list[Sample] = []
+        self._latest: Item | None = None
 
-    def add(self, one: Seen) -> None:
+    def add(self, item: Item) -> None:
         self._latest = None
-        if self.count % self._every:
-            self._latest = one
+        if self.count % self._interval:
+            self._latest = item
         else:
-            if len(self._chosen) == self._most - 1:  # the last place is for the latest
-                self._chosen = self._chosen[::2]
-                self._every *= 2
-            if self.count % self._every:
-                self._latest = one
+            if len(self._samples) == self._limit - 1:  # one place is reserved for the latest item
+                self._samples = self._samples[::2]
+                self._interval *= 2
+            if self.count % self._interval:
+                self._latest = item
             else:
-                self._chosen.append(self._make(one))
+                self._samples.append(self._convert(item))
         self.count += 1
 
-    def kept(self) -> list[Kept]:
-        return self._chosen if self._latest is None else [*self._chosen, self._make(self._latest)]
+    def samples(self) -> list[Sample]:
+        return self._samples if self._latest is None else [*self._samples, self._convert(self._latest)]
 
 
-class Picture(NamedTuple):
+class ImageFrame(NamedTuple):
+    """An image of one step."""
+
     step: int
     width: int
     height: int
-    media: str | None
-    """The media type of what a browser shows; None for every other format."""
+    media_type: str | None
+    """None if browsers do not show the format."""
     file: File | None
 
-    def data(self, folder: Path, most: int) -> bytes | None:
-        """The picture's bytes out of the run in `folder`; None where it is not there, or larger than `most`."""
+    def data(self, folder: Path, limit: int) -> bytes | None:
+        """Read the image from the run in `folder`. Return None if it is missing or has more than `limit` bytes."""
         file = self.file
-        # A journal from elsewhere must not name a file outside of the run's own.
-        if file is None or self.media is None or not _SPOOL_NAME.fullmatch(file.name):
+        # A journal can come from anywhere; its file names must not leave the run folder.
+        if file is None or self.media_type is None or not _SPOOL_NAME.fullmatch(file.name):
             return None
         try:
             with open(folder / "files" / file.name[:2] / file.name, "rb") as source:
-                data = source.read(most + 1)
+                data = source.read(limit + 1)
         except OSError:
             return None
-        return data if len(data) <= most else None
+        return data if len(data) <= limit else None
 
 
 class HistogramBars(NamedTuple):
-    """A histogram in few bars."""
+    """A histogram with a limited number of bars."""
 
     step: int
     counts: list[float]
@@ -114,15 +116,15 @@ class HistogramBars(NamedTuple):
 
 
 class TextExcerpt(NamedTuple):
-    """A text, cut to what a page takes; `letters` is its length."""
+    """The start of a text. `length` is the length of the whole text."""
 
     step: int
     text: str
-    letters: int
+    length: int
 
 
 class TablePreview(NamedTuple):
-    """The beginning of a table; `height` and `width` are its own."""
+    """The first rows and columns of a table. `height` and `width` are those of the whole table."""
 
     step: int
     columns: list[Any]
@@ -130,123 +132,125 @@ class TablePreview(NamedTuple):
     height: int
     width: int
     cut: int = 0
-    """How many cells were cut."""
+    """Number of shortened cells."""
 
 
 class Gallery:
-    """`see` every record of a run, then take what is to be shown."""
+    """The media of a run. Pass every record to `add`, then read the selection."""
 
     def __init__(self, limits: Limits | None = None) -> None:
-        self.limits = told = limits or Limits()
-        self.pictures: dict[str, Downsample[Image | Video, Picture]] = {}
+        self.limits = limits = limits or Limits()
+        self.images: dict[str, Downsample[Image | Video, ImageFrame]] = {}
         self.histograms: dict[str, Downsample[Histogram, HistogramBars]] = {}
         self.texts: dict[str, Downsample[Text, TextExcerpt]] = {}
         self.pr_curves: dict[str, PRCurve] = {}
         self.tables: dict[str, Table] = {}
-        self.crowded_out: Counter[str] = Counter()
-        """Records whose name found no room, by kind."""
-        self._words = lambda one: TextExcerpt(shown_step(one.step), one.text[: told.letters], len(one.text))
-        self._bars = lambda one: _few_bars(one, told.bars)
+        self.omitted: Counter[str] = Counter()
+        """Counts of records beyond the limit of tags, by kind."""
+        self._to_excerpt = lambda record: TextExcerpt(
+            shown_step(record.step), record.text[: limits.characters], len(record.text)
+        )
+        self._to_bars = lambda record: _to_bars(record, limits.bars)
 
-    def see(self, record: Record) -> None:
+    def add(self, record: Record) -> None:
         match record:
             case Image() | Video():
-                self._thin(self.pictures, record, self.limits.pictures, _picture)
+                self._add_sample(self.images, record, self.limits.images, _to_frame)
             case Histogram():
-                self._thin(self.histograms, record, self.limits.histograms, self._bars)
+                self._add_sample(self.histograms, record, self.limits.histograms, self._to_bars)
             case Text():
-                self._thin(self.texts, record, self.limits.texts, self._words)
+                self._add_sample(self.texts, record, self.limits.texts, self._to_excerpt)
             case PRCurve():
-                self._latest(self.pr_curves, record)
+                self._set_latest(self.pr_curves, record)
             case Table():
-                self._latest(self.tables, record)
+                self._set_latest(self.tables, record)
             case _:
                 pass
 
-    def chosen_pictures(self) -> dict[str, list[Picture]]:
-        """Of every name the last picture, then, as long as there is room, the earlier ones; each name in order."""
-        kept = {tag: found.kept() for tag, found in self.pictures.items()}
-        room = self.limits.all_picture_bytes
-        chosen: dict[str, list[Picture]] = {tag: [] for tag in kept}
-        for back in range(1, 1 + max(map(len, kept.values()), default=0)):
-            for tag, pictures in kept.items():
-                if back > len(pictures):
+    def selected_images(self) -> dict[str, list[ImageFrame]]:
+        """Return the images of each tag in order. Last images come first if the bytes do not suffice for all."""
+        samples = {tag: images.samples() for tag, images in self.images.items()}
+        remaining = self.limits.all_image_bytes
+        selected: dict[str, list[ImageFrame]] = {tag: [] for tag in samples}
+        for offset in range(1, 1 + max(map(len, samples.values()), default=0)):
+            for tag, frames in samples.items():
+                if offset > len(frames):
                     continue
-                size = _size(pictures[-back])
-                if size <= min(room, self.limits.picture_bytes):
-                    room -= size
-                    chosen[tag].insert(0, pictures[-back])
-        return chosen
+                size = _size(frames[-offset])
+                if size <= min(remaining, self.limits.image_bytes):
+                    remaining -= size
+                    selected[tag].insert(0, frames[-offset])
+        return selected
 
-    def sheet(self, table: Table, folder: Path) -> TablePreview | None:
-        """The beginning of a table; None where its file is not there, too large to be read here, or no table."""
+    def preview(self, table: Table, folder: Path) -> TablePreview | None:
+        """Return the start of a table. Return None if its file is missing, larger than 1 MiB, or not a table."""
         if not isinstance(table.data, File) or not _SPOOL_NAME.fullmatch(table.data.name):
             return None
         try:
             with open(folder / "files" / table.data.name[:2] / table.data.name, "rb") as source:
-                text = source.read(_CHUNK + 1)
-            told = json.loads(text) if len(text) <= _CHUNK else None
+                text = source.read(_MAX_TABLE_BYTES + 1)
+            data = json.loads(text) if len(text) <= _MAX_TABLE_BYTES else None
         except (OSError, ValueError, RecursionError):
             return None
-        return _sheet(shown_step(table.step), told, self.limits)
+        return _preview(shown_step(table.step), data, self.limits)
 
-    def _thin(self, found: dict[str, Any], record: Any, most: int, make: Callable[[Any], Any]) -> None:
-        if record.tag not in found:
-            if len(found) == self.limits.names:
-                self.crowded_out[kind(record)] += 1
+    def _add_sample(self, samples: dict[str, Any], record: Any, limit: int, convert: Callable[[Any], Any]) -> None:
+        if record.tag not in samples:
+            if len(samples) == self.limits.tags:
+                self.omitted[kind(record)] += 1
                 return
-            found[record.tag] = Downsample(most, make)
-        found[record.tag].add(record)
+            samples[record.tag] = Downsample(limit, convert)
+        samples[record.tag].add(record)
 
-    def _latest(self, found: dict[str, Any], record: Any) -> None:
-        if record.tag in found or len(found) < self.limits.names:
-            found[record.tag] = record
+    def _set_latest(self, records: dict[str, Any], record: Any) -> None:
+        if record.tag in records or len(records) < self.limits.tags:
+            records[record.tag] = record
         else:
-            self.crowded_out[kind(record)] += 1
+            self.omitted[kind(record)] += 1
 
 
-def _picture(record: Image | Video) -> Picture:
+def _to_frame(record: Image | Video) -> ImageFrame:
     file = record.data if isinstance(record.data, File) else None
-    media = _MEDIA.get(record.format.lower())
-    if isinstance(record, Video) and media != "image/gif":  # a moving picture of any other format needs a player
-        media = None
-    return Picture(shown_step(record.step), record.width, record.height, media, file)
+    media_type = _MEDIA_TYPES.get(record.format.lower())
+    if isinstance(record, Video) and media_type != "image/gif":  # other video formats need a player
+        media_type = None
+    return ImageFrame(shown_step(record.step), record.width, record.height, media_type, file)
 
 
-def _size(picture: Picture) -> int:
-    return 0 if picture.file is None or picture.media is None else picture.file.size
+def _size(image: ImageFrame) -> int:
+    return 0 if image.file is None or image.media_type is None else image.file.size
 
 
-def _few_bars(h: Histogram, most: int) -> HistogramBars:
-    """Buckets narrower than the eye can tell are joined: TensorBoard's are, by the hundred, around zero."""
+def _to_bars(h: Histogram, limit: int) -> HistogramBars:
+    """Merge very narrow buckets. TensorBoard has hundreds of them around zero."""
     counts, edges = histogram_bars(h)
-    least = (edges[-1] - edges[0]) / most
-    if not 0 < least < math.inf:
-        counts, edges = histogram_bars(h, most)
+    min_width = (edges[-1] - edges[0]) / limit
+    if not 0 < min_width < math.inf:
+        counts, edges = histogram_bars(h, limit)
     else:
-        joined, ends, waiting = [], [edges[0]], 0.0
+        merged, ends, pending = [], [edges[0]], 0.0
         for count, end in zip(counts, edges[1:], strict=True):
-            waiting += count
-            if end - ends[-1] >= least or end == edges[-1]:
-                joined.append(waiting)
+            pending += count
+            if end - ends[-1] >= min_width or end == edges[-1]:
+                merged.append(pending)
                 ends.append(end)
-                waiting = 0.0
-        counts, edges = joined, ends
+                pending = 0.0
+        counts, edges = merged, ends
     return HistogramBars(shown_step(h.step), counts, edges, h.minimum, h.maximum, h.count, h.total, h.sum_squares)
 
 
-def _sheet(step: int, told: Any, limits: Limits) -> TablePreview | None:
-    if not isinstance(told, Mapping):
+def _preview(step: int, data: Any, limits: Limits) -> TablePreview | None:
+    if not isinstance(data, Mapping):
         return None
-    columns, rows = told.get("columns"), told.get("rows")
+    columns, rows = data.get("columns"), data.get("rows")
     if not isinstance(columns, list) or not isinstance(rows, list):
         return None
-    kept = [row[: limits.columns] for row in [columns, *rows[: limits.rows]] if isinstance(row, list)]
-    shown = [[_cell(one, limits.cell) for one in row] for row in kept]
-    cut = sum(len(str(one)) > limits.cell for row in kept for one in row)
+    selected = [row[: limits.columns] for row in [columns, *rows[: limits.rows]] if isinstance(row, list)]
+    shown = [[_cell(value, limits.cell) for value in row] for row in selected]
+    cut = sum(len(str(value)) > limits.cell for row in selected for value in row)
     return TablePreview(step, shown[0], shown[1:], len(rows), len(columns), cut)
 
 
-def _cell(value: Any, most: int) -> Any:
+def _cell(value: Any, limit: int) -> Any:
     text = str(value)
-    return value if len(text) <= most else f"{text[:most]}…"
+    return value if len(text) <= limit else f"{text[:limit]}…"

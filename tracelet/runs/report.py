@@ -1,7 +1,7 @@
-"""What a person wants to know of a run, read from its journal: how it is, its curves in brief, what waits where.
+"""Read the summary or the report of a run from its journal.
 
-Memory is bounded by the number of series, not by their length: the journal is streamed, and a long curve is kept as
-the extremes of equal stretches.
+The journal is streamed, and a long curve is reduced to the extremes of equal buckets. Memory therefore depends on the
+number of series, not on their length.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from tracelet.runs.folders import all_runs
 RunStatus: TypeAlias = Literal["running", "crashed", "finished", "failed", "killed"]
 
 _BARS = "▁▂▃▄▅▆▇█"
-_STRETCHES = 256
-_MOST_FILES = 100
-_MOST_ALERTS = 100
+_BUCKETS = 256
+_MAX_FILES = 100
+_MAX_ALERTS = 100
 
 
 class BackendState(msgspec.Struct, frozen=True, kw_only=True):
-    """How far one backend is with a run, as its cursor in the journal says."""
+    """The delivery state of a run at one backend, from its cursor in the journal."""
 
     name: str
     delivered: int
@@ -37,15 +37,15 @@ class BackendState(msgspec.Struct, frozen=True, kw_only=True):
     rejected: int
     filtered: int
     pending_upload: str | None = None
-    """Where the vendor's own offline recording lies that its server has not got yet."""
+    """The location of the vendor's offline recording, if it is not uploaded yet."""
     trouble: str | None = None
-    """Why something waited when the run, or the last delivery of it, ended."""
+    """Why records were pending when the run, or its last delivery, ended."""
     url: str | None = None
-    """Where a person could look at the run when it was last delivered to."""
+    """The web page of the run, as of the last delivery."""
 
 
 class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """One run in a line. `seen` is its end, or the last sign of life of one that did not end."""
+    """The state of a run. `seen` is its end, or its last sign of life if it did not end."""
 
     info: RunInfo
     folder: Path
@@ -54,97 +54,97 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     records: int
     backends: tuple[BackendState, ...]
     exit_code: int | None = None
-    """None while the run goes on, and where its process had no time to say."""
+    """None while the run is active, and if its process was killed."""
 
     @property
     def duration(self) -> float:
-        """Seconds from the run's start to its end, so far, or to its last sign of life."""
+        """Return the seconds from the start of the run to `seen`."""
         return max(0.0, self.seen - self.info.created)
 
 
 class Unreadable(msgspec.Struct, frozen=True, kw_only=True):
-    """A run folder whose journal cannot be read, and why."""
+    """A run folder with an unreadable journal, and the reason."""
 
     folder: Path
     reason: str
 
 
 class Point(NamedTuple):
-    """One point of a curve; `at` is its place in the order of the program, from 1."""
+    """One point of a curve. `position` is its number in the order of logging, from 1."""
 
-    at: int
+    position: int
     step: int
     value: float
 
 
 class _Bucket:
-    """The lowest and highest number of consecutive points, and the first that is none (NaN or infinite)."""
+    """The lowest, the highest and the first non-finite of consecutive points."""
 
-    __slots__ = ("high", "low", "odd")
+    __slots__ = ("high", "low", "non_finite")
 
     def __init__(self) -> None:
         self.low: Point | None = None
         self.high: Point | None = None
-        self.odd: Point | None = None
+        self.non_finite: Point | None = None
 
-    def add(self, at: int, step: int, value: float) -> None:
-        # Called for every point of a run: a Point is made only for those that are kept.
+    def add(self, position: int, step: int, value: float) -> None:
+        # Called for every point of a run, so create a Point only if it is stored.
         if not math.isfinite(value):
-            self.odd = self.odd or Point(at, step, value)
+            self.non_finite = self.non_finite or Point(position, step, value)
             return
         if self.low is None or value < self.low.value:
-            self.low = Point(at, step, value)
+            self.low = Point(position, step, value)
         if self.high is None or value > self.high.value:
-            self.high = Point(at, step, value)
+            self.high = Point(position, step, value)
 
-    def kept(self) -> list[Point]:
-        return [point for point in (self.low, self.high, self.odd) if point is not None]
+    def points(self) -> list[Point]:
+        return [point for point in (self.low, self.high, self.non_finite) if point is not None]
 
 
 class DownsampledSeries:
-    """One curve in brief. `minimum` and `maximum` leave NaN out, and are NaN where there is nothing else."""
+    """A curve in bounded memory. `minimum` and `maximum` ignore NaN; they are NaN if every value is."""
 
-    def __init__(self, tag: str, stretches: int = _STRETCHES) -> None:
+    def __init__(self, tag: str, buckets: int = _BUCKETS) -> None:
         self.tag = tag
         self.count = 0
         self.nans = 0
         self.first = self.last = self.minimum = self.maximum = math.nan
-        self._most = 2 * stretches
+        self._max_buckets = 2 * buckets
         self._width = 1
-        self._stretches: list[_Bucket] = []
+        self._buckets: list[_Bucket] = []
 
     def add(self, step: int, value: float) -> None:
         if self.count == 0:
             self.first = value
-        if self.count == self._width * self._most:
-            pairs = zip(self._stretches[::2], self._stretches[1::2], strict=True)
-            self._stretches = [_joined(one, two) for one, two in pairs]
+        if self.count == self._width * self._max_buckets:
+            pairs = zip(self._buckets[::2], self._buckets[1::2], strict=True)
+            self._buckets = [_merged(left, right) for left, right in pairs]
             self._width *= 2
         if self.count % self._width == 0:
-            self._stretches.append(_Bucket())
+            self._buckets.append(_Bucket())
         self.count += 1
         self.last = value
         if value != value:
             self.nans += 1
         else:
-            # Written so that the NaN of an empty series gives way.
+            # Negated, so that they replace the NaN of an empty series.
             if not self.minimum <= value:
                 self.minimum = value
             if not self.maximum >= value:
                 self.maximum = value
-        self._stretches[-1].add(self.count, step, value)
+        self._buckets[-1].add(self.count, step, value)
 
     def points(self) -> list[Point]:
-        """Every point of a short curve; of a long one the extremes of each stretch, and what is not finite."""
-        return sorted({point for stretch in self._stretches for point in stretch.kept()})
+        """Return every point of a short curve, or the extremes and non-finite points of each bucket of a long one."""
+        return sorted({point for bucket in self._buckets for point in bucket.points()})
 
     def sparkline(self, width: int = 20) -> str:
-        """The curve as at most `width` characters."""
+        """Return the curve as at most `width` characters."""
         return sparkline([point.value for point in self.points()], width)
 
 
 class ArtifactLine(msgspec.Struct, frozen=True, kw_only=True):
-    """An artifact's last version."""
+    """The last version of an artifact."""
 
     name: str
     files: int
@@ -152,54 +152,54 @@ class ArtifactLine(msgspec.Struct, frozen=True, kw_only=True):
     versions: int
     type: str = "file"
     listed: tuple[File, ...] = ()
-    """The files, at most a hundred of them."""
+    """The first hundred files."""
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):
-    """Records that a backend refused for one reason."""
+    """Records that a backend rejected for one reason."""
 
     reason: str
     count: int
     example: str
-    """Kind and name of the first of them."""
+    """The kind and the name of the first record."""
 
 
 class RunReport(msgspec.Struct, kw_only=True):
-    """Everything `tracelet show` shows of a run."""
+    """The content of a run, as `tracelet show` prints it."""
 
     summary: RunSummary
     params: dict[str, Any]
     scalars: dict[str, DownsampledSeries]
     others: dict[str, dict[str, int]]
-    """Records of every other kind: kind -> name -> how many."""
+    """Counts of records of other kinds: kind -> name -> count."""
     artifacts: dict[str, ArtifactLine]
     refusals: dict[str, list[Refusal]]
-    """Backend -> what it refused."""
+    """Rejected records by backend."""
     damaged: list[str]
-    """What of the journal could not be read."""
+    """Unreadable parts of the journal."""
     final: dict[str, Any]
-    """The final figures that the program gave."""
+    """The summary metrics."""
     tags: list[str]
-    """Those that the run began with, and those it was given since."""
+    """The tags from the start, and those added later."""
     alerts: list[Alert]
-    """The last of them; `others` has their number."""
+    """The last hundred alerts; `others` counts all."""
     git: dict[str, Any] = {}
-    """The commit that the program ran at."""
+    """The commit of the program."""
     environment: dict[str, Any] = {}
-    """What the program ran on."""
+    """The host and the interpreter of the program."""
 
 
 def summarise(folder: Path) -> RunSummary:
-    """The run in `folder` in a line.
+    """Return the state of the run in `folder`.
 
     Raises:
-        JournalError: there is no readable journal.
+        JournalError: if there is no readable journal.
     """
     with JournalReader(folder) as reader:
         info, facts, records, cursors = reader.info(), reader.facts(), reader.last(), reader.cursors()
     status, seen = facts.get("status", "running"), facts.get("ended")
     if status == "running":
-        # A process that was killed outright could not write down how it ended.
+        # A killed process cannot record its end.
         live = is_live(folder)
         status = "running" if live else "crashed"
         seen = time.time() if live else facts.get("owner", {}).get("beat")
@@ -228,23 +228,23 @@ def summarise(folder: Path) -> RunSummary:
 
 
 def summaries(base: Path) -> Iterator[RunSummary | Unreadable]:
-    """Every run under `base`, by when it began; one that cannot be read comes first, and does not hide the others."""
-    found: list[RunSummary] = []
+    """Yield unreadable runs under `base` first, then all others by start time."""
+    readable: list[RunSummary] = []
     for folder in all_runs(base):
         try:
-            found.append(summarise(folder))
+            readable.append(summarise(folder))
         except JournalError as error:
             yield Unreadable(folder=folder, reason=str(error))
-    yield from sorted(found, key=lambda one: one.info.created)
+    yield from sorted(readable, key=lambda summary: summary.info.created)
 
 
-def read(folder: Path, *, stretches: int = _STRETCHES, see: Callable[[Record], None] | None = None) -> RunReport:
-    """All of the run in `folder`; a curve keeps at most six points for each of `stretches`.
+def read(folder: Path, *, stretches: int = _BUCKETS, see: Callable[[Record], None] | None = None) -> RunReport:
+    """Read the run in `folder`. A curve keeps at most six points for each of `stretches` buckets.
 
-    `see` is shown every record that is no scalar, in the order of the program.
+    Call `see`, if given, with every record that is not a scalar, in the order of logging.
 
     Raises:
-        JournalError: there is no readable journal.
+        JournalError: if there is no readable journal.
     """
     summary = summarise(folder)
     report = RunReport(
@@ -260,8 +260,8 @@ def read(folder: Path, *, stretches: int = _STRETCHES, see: Callable[[Record], N
         alerts=[],
     )
     with JournalReader(folder) as reader:
-        known = reader.facts()
-        report.git, report.environment = known.get("git", {}), known.get("environment", {})
+        facts = reader.facts()
+        report.git, report.environment = facts.get("git", {}), facts.get("environment", {})
         position = 0
         while batch := reader.next_batch(position):
             if batch.damaged:
@@ -273,7 +273,7 @@ def read(folder: Path, *, stretches: int = _STRETCHES, see: Callable[[Record], N
                         series = report.scalars[record.tag] = DownsampledSeries(record.tag, stretches)
                     series.add(shown_step(record.step), record.value)
                 else:
-                    _note(report, record)
+                    _add(report, record)
                     if see is not None:
                         see(record)
             position = batch.last
@@ -284,36 +284,37 @@ def read(folder: Path, *, stretches: int = _STRETCHES, see: Callable[[Record], N
 
 
 def sparkline(values: Sequence[float], width: int = 20) -> str:
-    """Values as at most `width` bars; "×" is NaN, "↑" and "↓" are the infinities, and none is averaged away."""
+    """Return values as at most `width` bars. "×" is NaN, "↑" and "↓" are the infinities; none of them is averaged."""
     finite = [value for value in values if math.isfinite(value)]
     low, high = min(finite, default=0.0), max(finite, default=0.0)
     width = min(width, len(values))
     return "".join(
-        _bar(values[len(values) * at // width : len(values) * (at + 1) // width], low, high) for at in range(width)
+        _bar(values[len(values) * index // width : len(values) * (index + 1) // width], low, high)
+        for index in range(width)
     )
 
 
 def _bar(values: Sequence[float], low: float, high: float) -> str:
-    odd = next((value for value in values if not math.isfinite(value)), None)
-    if odd is not None:
-        return "×" if odd != odd else "↑" if odd > 0 else "↓"
+    non_finite = next((value for value in values if not math.isfinite(value)), None)
+    if non_finite is not None:
+        return "×" if non_finite != non_finite else "↑" if non_finite > 0 else "↓"
     if low == high:
         return _BARS[len(_BARS) // 2 - 1]
-    # Divided first: the sum of the values, or the span, may be beyond the largest float; half of the smallest is none.
+    # Divide first, since the sum or the span may overflow. Halve only then: half of the smallest float is 0.
     mean = sum(value / len(values) for value in values)
-    part = 1.0 if math.isfinite(high - low) else 0.5
-    share = (mean * part - low * part) / (high * part - low * part)
+    factor = 1.0 if math.isfinite(high - low) else 0.5
+    share = (mean * factor - low * factor) / (high * factor - low * factor)
     return _BARS[max(0, min(int(share * len(_BARS)), len(_BARS) - 1))]
 
 
-def _joined(one: _Bucket, two: _Bucket) -> _Bucket:
-    both = _Bucket()
-    for point in (*one.kept(), *two.kept()):
-        both.add(*point)
-    return both
+def _merged(left: _Bucket, right: _Bucket) -> _Bucket:
+    bucket = _Bucket()
+    for point in (*left.points(), *right.points()):
+        bucket.add(*point)
+    return bucket
 
 
-def _note(report: RunReport, record: Record) -> None:
+def _add(report: RunReport, record: Record) -> None:
     match record:
         case Params(values):
             report.params.update(values)
@@ -322,7 +323,7 @@ def _note(report: RunReport, record: Record) -> None:
         case Tags(tags):
             report.tags = list(dict.fromkeys([*report.tags, *tags]))
         case Alert():
-            report.alerts = [*report.alerts[1 - _MOST_ALERTS :], record]
+            report.alerts = [*report.alerts[1 - _MAX_ALERTS :], record]
             _count(report, record)
         case Artifact(name=name, files=files, type=type):
             earlier = report.artifacts.get(name)
@@ -332,7 +333,7 @@ def _note(report: RunReport, record: Record) -> None:
                 size=sum(file.size for file in files),
                 versions=1 + (earlier.versions if earlier else 0),
                 type=type,
-                listed=files[:_MOST_FILES],
+                listed=files[:_MAX_FILES],
             )
         case _:
             _count(report, record)
@@ -345,15 +346,16 @@ def _count(report: RunReport, record: Record) -> None:
 
 
 def _refusals(reader: JournalReader, backend: str) -> list[Refusal]:
-    found: dict[str, Refusal] = {}
-    for one in reader.rejections(backend):
-        known = found.get(one.reason)
-        found[one.reason] = (
-            Refusal(reason=one.reason, count=1, example=f"{kind(one.record)} {_tag(one.record)!r}")
-            if known is None
-            else msgspec.structs.replace(known, count=known.count + 1)
+    refusals: dict[str, Refusal] = {}
+    for rejection in reader.rejections(backend):
+        reason, record = rejection.reason, rejection.record
+        earlier = refusals.get(reason)
+        refusals[reason] = (
+            Refusal(reason=reason, count=1, example=f"{kind(record)} {_tag(record)!r}")
+            if earlier is None
+            else msgspec.structs.replace(earlier, count=earlier.count + 1)
         )
-    return list(found.values())
+    return list(refusals.values())
 
 
 def _tag(record: Record) -> str:

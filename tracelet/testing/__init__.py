@@ -1,4 +1,4 @@
-"""For whoever tests with tracelet: a backend in memory, sample records, and the exam that every backend sits.
+"""Tools for tests: an in-memory backend, sample records, and the contract tests of every backend.
 
 class TestMyBackend(BackendContract):
     def make_backend(self, tmp_path):

@@ -1,4 +1,4 @@
-"""The exam that every backend sits."""
+"""The contract tests of every backend."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Point = tuple[str, int, float, float]
 
 @dataclasses.dataclass(kw_only=True)
 class Stored:
-    """What a store gives back, in neutral words. None where it cannot be asked: `BackendContract.unreadable`."""
+    """The content of a store in a neutral form. None if a field is in `BackendContract.unreadable`."""
 
     scalars: list[Point] | None = None
     """(tag, step, value, wall time), in the order of the store."""
@@ -38,23 +38,23 @@ class Stored:
     texts: list[tuple[str, int, str]] | None = None
     """(tag, step, text)."""
     images: dict[tuple[str, int], bytes] | None = None
-    """The encoded picture by (tag, step)."""
+    """The encoded image by (tag, step)."""
     histograms: list[tuple[str, int, tuple[float, ...], tuple[float, ...]]] | None = None
     """(tag, step, limits, counts)."""
     artifacts: dict[str, bytes] | None = None
     """The content by path."""
     summary: dict[str, Any] | None = None
-    """The final figures, the last of each."""
+    """The last value of each summary metric."""
     tags: list[str] | None = None
     """The run's tags, in any order."""
     alerts: list[tuple[str, str, str]] | None = None
-    """(title, text, level), in the order of the program."""
+    """(title, text, level), in the order of the calls."""
     counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    """How many of a kind (`tracelet.records.kind`) the store shows, for kinds that can be counted only."""
+    """Number of records by kind (`tracelet.records.kind`), for kinds that can only be counted."""
 
 
 def run_info(tmp_path: Path, run_id: str = "contract-run") -> RunInfo:
-    """A run whose folder is `tmp_path/run`."""
+    """Return a run whose folder is `tmp_path/run`."""
     folder = tmp_path / "run"
     folder.mkdir(exist_ok=True)
     return RunInfo(
@@ -63,29 +63,29 @@ def run_info(tmp_path: Path, run_id: str = "contract-run") -> RunInfo:
 
 
 class BackendContract:
-    """The exam. Subclass it as `Test...`, bring the two hooks, and declare where the vendor's store differs.
+    """Contract tests. Subclass as `Test...`, implement the two hooks, and declare the differences of the store.
 
-    The store of one exam lives below `tmp_path`: `make_backend` may be called again for the same one.
+    The store of one test is below `tmp_path`. `make_backend` may be called again for the same store.
     """
 
     unreadable: frozenset[str] = frozenset()
-    """Fields of `Stored` that this store cannot show; where `Stored.counts` has the kind, it is counted instead."""
+    """Fields of `Stored` that this store cannot return. If `Stored.counts` has the kind, its count is tested."""
     knows_its_store = False
-    """Whether `durable_seq()` right after `open` says how far the store is."""
+    """True if `durable_seq()` returns the position of the store right after `open`."""
     ordered = True
-    """Whether the store shows the points of a series in the order of the calls."""
+    """True if the store returns the points of a series in the order of the calls."""
     wall_time_error = 0.0
-    """Seconds by which a stored wall time may differ."""
+    """Allowed difference of a stored wall time, in seconds."""
 
     def make_backend(self, tmp_path: Path) -> Backend:
-        """A backend that is not open yet, whose store is below `tmp_path`."""
+        """Return a backend that is not open yet, with its store below `tmp_path`."""
         raise NotImplementedError
 
     def read_back(self, tmp_path: Path) -> Stored:
-        """What the store holds, read without the backend, after it was closed."""
+        """Read the store without the backend, after it was closed."""
         raise NotImplementedError
 
-    # How the store shows what it was given, where it is not the same.
+    # Conversions of the store. Override them if the store changes a value.
 
     def shown_tag(self, tag: str) -> str:
         return tag
@@ -102,10 +102,10 @@ class BackendContract:
     def shown_summary(self, values: dict[str, Any]) -> dict[str, Any]:
         return values
 
-    # The exam.
+    # The tests.
 
     def test_every_kind_is_taken_or_filtered(self, tmp_path: Path) -> None:
-        """No kind is refused, none is lost: each is in the store, or of a kind that the backend does not accept."""
+        """No record is rejected or lost: each is in the store, or of a kind that the backend does not accept."""
         backend = self._opened(tmp_path)
         records = sample_records(tmp_path)
 
@@ -117,30 +117,30 @@ class BackendContract:
         self._assert_counts(tmp_path, outcome)
 
     def test_steps_are_kept_as_given(self, tmp_path: Path) -> None:
-        """Steps that go back, repeat, are huge or missing: no point moves or goes."""
+        """Steps may decrease, repeat, be huge or missing. No point changes or is lost."""
         steps = (0, 10**12, 5, 5, 4, None, 7)
         self._compare_scalars(tmp_path, [_scalar("loss", i / 8, step, i) for i, step in enumerate(steps)])
 
     def test_floats_are_kept_to_the_bit(self, tmp_path: Path) -> None:
-        """NaN, the infinities, -0.0, subnormals, 2**53: each comes back as it was, or as the declared substitute."""
+        """NaN, the infinities, -0.0, subnormals, 2**53: each is stored exactly, or as the declared substitute."""
         self._compare_scalars(tmp_path, [_scalar("value", value, i, i) for i, value in enumerate(AWKWARD_FLOATS)])
 
     def test_awkward_tags_stay_distinct(self, tmp_path: Path) -> None:
-        """Whatever a tag is made of, its point arrives, and under a name that no other tag has."""
+        """Points of any tag arrive, under a name that no other tag has."""
         shown = Counter(self.shown_tag(tag) for tag in AWKWARD_TAGS)
         assert {} == {name: number for name, number in shown.items() if number > 1}
         self._compare_scalars(tmp_path, [_scalar(tag, float(i), 1, i) for i, tag in enumerate(AWKWARD_TAGS)])
 
     def test_repeated_points_are_kept(self, tmp_path: Path) -> None:
-        """A (tag, step) that is logged three times is three points."""
+        """If a (tag, step) is logged three times, there are three points."""
         self._compare_scalars(tmp_path, [_scalar("loss", value, 1, i) for i, value in enumerate((0.5, 0.25, 0.5))])
 
     def test_2500_metrics_at_one_step(self, tmp_path: Path) -> None:
-        """One batch with more metrics at a step than any vendor takes in one request."""
+        """A batch may have more metrics of one step than any vendor accepts in one request."""
         self._compare_scalars(tmp_path, [_scalar(f"m{i}", i / 2, 1, 0) for i in range(2500)])
 
     def test_batches_of_one(self, tmp_path: Path) -> None:
-        """How records are cut into batches does not show."""
+        """The batch size does not change the result."""
         self._compare_scalars(tmp_path, [_scalar(f"m{i % 3}", i / 2, i, i) for i in range(20)], size=1)
 
     def test_params_merge_and_the_later_wins(self, tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ class BackendContract:
         self._compare(tmp_path, records, "params", self.shown_params(expected))
 
     def test_summary_figures_merge_and_the_later_wins(self, tmp_path: Path) -> None:
-        """Also over two openings of the run."""
+        """Also if the run is opened twice."""
         first = Summary({"best": 0.5, "val.f1": 0.25, "why": "early", "done": False, "none": None}, WALL_TIME)
         second = Summary({"best": 1 / 3, "epochs": 20}, WALL_TIME)
         third = Summary({"done": True, "classes": ["a", "b"]}, WALL_TIME + 1)
@@ -161,21 +161,21 @@ class BackendContract:
         self._compare(tmp_path, [third], "summary", self.shown_summary(expected), after=2)
 
     def test_tags_are_added_once(self, tmp_path: Path) -> None:
-        """Beside those that the run began with, and over two openings of the run."""
-        said = [Tags(("a", "two words"), WALL_TIME), Tags(("a", "exam", "é"), WALL_TIME + 1), Tags(("b",), WALL_TIME)]
-        self._compare_tags(tmp_path, said[:2], ["a", "exam", "two words", "é"])
-        self._compare_tags(tmp_path, said[2:], ["a", "b", "exam", "two words", "é"], after=2)
+        """Tags are added to those of the run's start, also if the run is opened twice."""
+        first = [Tags(("a", "two words"), WALL_TIME), Tags(("a", "exam", "é"), WALL_TIME + 1)]
+        self._compare_tags(tmp_path, first, ["a", "exam", "two words", "é"])
+        self._compare_tags(tmp_path, [Tags(("b",), WALL_TIME)], ["a", "b", "exam", "two words", "é"], after=2)
 
     def test_alerts_are_kept(self, tmp_path: Path) -> None:
-        """Each with its words and level; one that is said again at another time is there again."""
-        said = [("loss is NaN", "at step 7\n«ü»", "error"), ("slow", "", "warning"), ("slow", "", "warning")]
-        records = [Alert(*words, WALL_TIME + at) for at, words in enumerate([*said, ("done", "a,b", "info")])]
-        self._compare(tmp_path, records, "alerts", [(one.title, one.text, one.level) for one in records])
+        """Title, text and level are kept. An alert that is repeated at another time is there again."""
+        alerts = [("loss is NaN", "at step 7\n«ü»", "error"), ("slow", "", "warning"), ("slow", "", "warning")]
+        records = [Alert(*alert, WALL_TIME + i) for i, alert in enumerate([*alerts, ("done", "a,b", "info")])]
+        self._compare(tmp_path, records, "alerts", [(alert.title, alert.text, alert.level) for alert in records])
 
     def test_images_are_kept_to_the_byte(self, tmp_path: Path) -> None:
         colors = {("digits", 1): (255, 0, 0), ("digits", 2): (0, 255, 0), ("Digits/x", 1): (1, 2, 3)}
         records = [image(tmp_path, tag, step, color) for (tag, step), color in colors.items()]
-        expected = {(self.shown_tag(one.tag), self.shown_step(one.step)): _bytes(one.data) for one in records}
+        expected = {(self.shown_tag(r.tag), self.shown_step(r.step)): _bytes(r.data) for r in records}
         self._compare(tmp_path, records, "images", expected)
 
     def test_histograms_keep_their_buckets(self, tmp_path: Path) -> None:
@@ -190,29 +190,29 @@ class BackendContract:
         self._compare(tmp_path, records, "texts", expected)
 
     def test_artifacts_keep_their_paths(self, tmp_path: Path) -> None:
-        """A file is at the path it was given, the files of a folder below it; also an empty one."""
+        """A file is at its path, and the files of a folder are below it, including an empty file."""
         records = artifacts(tmp_path)
         plot, model = records
-        expected = {plot.name: _bytes(plot.files[0])} | {model.name + one.name: _bytes(one) for one in model.files}
+        expected = {plot.name: _bytes(plot.files[0])} | {model.name + file.name: _bytes(file) for file in model.files}
         self._compare(tmp_path, records, "artifacts", expected)
 
     def test_confirm_ends_at_the_last_record(self, tmp_path: Path) -> None:
-        """`durable_seq` is never ahead of what was handed over, and closing leaves nothing unconfirmed."""
+        """`durable_seq` is never ahead of the last delivered record, and reaches it at `close`."""
         backend = self._opened(tmp_path)
         deliver(backend, [_scalar("loss", 0.5, i, i) for i in range(10)], size=3)
         backend.close("finished", 0)
         assert 10 == backend.durable_seq()
 
     def test_reopening_appends(self, tmp_path: Path) -> None:
-        """A run that is opened again goes on where it was: nothing is lost, nothing is there twice."""
+        """A reopened run resumes: no record is lost or duplicated."""
         records = [_scalar("loss", i / 4, i, i) for i in range(9)]
         for end in (4, 9):
             backend = self._opened(tmp_path)
-            held = backend.durable_seq()
-            begin = 0 if end == 4 else 4
+            durable = backend.durable_seq()
+            start = 0 if end == 4 else 4
             if self.knows_its_store:
-                assert begin == (held or 0)
-            deliver(backend, records[begin:end], after=begin)
+                assert start == (durable or 0)
+            deliver(backend, records[start:end], after=start)
             backend.close("finished", 0)
         self._assert_scalars(tmp_path, records)
 
@@ -225,26 +225,26 @@ class BackendContract:
         self._assert_scalars(tmp_path, records)
 
     def test_only_the_two_errors_leave(self, tmp_path: Path) -> None:
-        """A file that is gone, a table that is none: refused or taken, and the record behind it arrives."""
-        gone = File(name="gone.png", digest="0" * 64, size=3, path=str(tmp_path / "gone.png"))
+        """A missing file or an invalid table is rejected or accepted, and the next record arrives."""
+        missing = File(name="gone.png", digest="0" * 64, size=3, path=str(tmp_path / "gone.png"))
         broken = stored(tmp_path, b'{"columns": 1', "t.json")
         good = _scalar("loss", 0.5, 1, 1)
         backend = self._opened(tmp_path)
         records: list[Record] = [
-            Image("gone", gone, "png", 1, 1, 1, WALL_TIME),
-            Artifact("gone.bin", (gone,), WALL_TIME),
+            Image("gone", missing, "png", 1, 1, 1, WALL_TIME),
+            Artifact("gone.bin", (missing,), WALL_TIME),
             Table("broken", broken, 1, WALL_TIME),
         ]
         for number, record in enumerate(records):
             try:
                 deliver(backend, [record], after=number)
             except BackendUnavailable as error:
-                raise AssertionError(f"{kind_of(record)} would be offered for ever: {error}") from error
+                raise AssertionError(f"{kind_of(record)} must be rejected, not retried forever: {error}") from error
         deliver(backend, [good], after=len(records))
         backend.close("finished", 0)
         self._assert_scalars(tmp_path, [good])
 
-    # The exam's own tools.
+    # Helpers.
 
     def _opened(self, tmp_path: Path) -> Backend:
         backend = self.make_backend(tmp_path)
@@ -252,35 +252,35 @@ class BackendContract:
         return backend
 
     def _read(self, tmp_path: Path) -> Stored:
-        found = self.read_back(tmp_path)
-        missing = {one.name for one in dataclasses.fields(Stored) if getattr(found, one.name) is None}
-        assert missing <= self.unreadable, f"read_back gives no {missing - self.unreadable}, which is not declared"
-        return found
+        content = self.read_back(tmp_path)
+        missing = {field.name for field in dataclasses.fields(Stored) if getattr(content, field.name) is None}
+        assert missing <= self.unreadable, f"read_back must return {missing - self.unreadable}"
+        return content
 
     def _compare(
         self, tmp_path: Path, records: Sequence[Record], field: str, expected: object, *, after: int = 0
     ) -> None:
-        found = self._taken(tmp_path, records, field, after)
-        if found is not None:
-            assert expected == found
+        actual = self._deliver(tmp_path, records, field, after)
+        if actual is not None:
+            assert expected == actual
 
     def _compare_tags(self, tmp_path: Path, records: Sequence[Record], expected: list[str], after: int = 0) -> None:
-        """A vendor may have tags of its own beside them."""
-        found = self._taken(tmp_path, records, "tags", after)
-        if found is not None:
-            assert expected == sorted(tag for tag in found if tag in expected)
+        """Compare the tags, except for those that the vendor added."""
+        actual = self._deliver(tmp_path, records, "tags", after)
+        if actual is not None:
+            assert expected == sorted(tag for tag in actual if tag in expected)
 
-    def _taken(self, tmp_path: Path, records: Sequence[Record], field: str, after: int) -> Any:
-        """What the store shows of a field once it has these records; None where it cannot be asked, or filters them."""
+    def _deliver(self, tmp_path: Path, records: Sequence[Record], field: str, after: int) -> Any:
+        """Deliver records and return the stored field. None if it is unreadable, or if records were filtered."""
         backend = self._opened(tmp_path)
         outcome = deliver(backend, records, after=after)
         backend.close("finished", 0)
         assert [] == outcome.rejected
-        if after:  # the counts are those of the store, earlier openings included
-            found = self._read(tmp_path)
+        if after:  # the counts of the store include earlier records
+            content = self._read(tmp_path)
         else:
-            found = self._assert_counts(tmp_path, outcome)
-        return None if outcome.filtered or field in self.unreadable else getattr(found, field)
+            content = self._assert_counts(tmp_path, outcome)
+        return None if outcome.filtered or field in self.unreadable else getattr(content, field)
 
     def _compare_scalars(self, tmp_path: Path, records: Sequence[Scalar], size: int | None = None) -> None:
         backend = self._opened(tmp_path)
@@ -291,29 +291,28 @@ class BackendContract:
         self._assert_scalars(tmp_path, records)
 
     def _assert_counts(self, tmp_path: Path, outcome: Outcome) -> Stored:
-        found = self._read(tmp_path)
-        sent = Counter(kind_of(record) for record in outcome.delivered)
-        assert {one: sent[one] for one in found.counts} == dict(found.counts)
-        return found
+        content = self._read(tmp_path)
+        delivered = Counter(kind_of(record) for record in outcome.delivered)
+        assert {kind: delivered[kind] for kind in content.counts} == dict(content.counts)
+        return content
 
     def _assert_scalars(self, tmp_path: Path, records: Sequence[Scalar]) -> None:
-        """Series by series: stores keep no order between two of them."""
-        found = self._read(tmp_path).scalars
-        if found is None:
+        """Compare each series separately, since stores keep no order between series."""
+        actual = self._read(tmp_path).scalars
+        if actual is None:
             return
         expected = [
-            (self.shown_tag(one.tag), self.shown_step(one.step), self.shown_value(one.value), one.wall_time)
-            for one in records
+            (self.shown_tag(r.tag), self.shown_step(r.step), self.shown_value(r.value), r.wall_time) for r in records
         ]
-        expected_series, found_series = _series(expected, self.ordered), _series(found, self.ordered)
-        assert sorted(expected_series) == sorted(found_series)
+        expected_series, actual_series = _series(expected, self.ordered), _series(actual, self.ordered)
+        assert sorted(expected_series) == sorted(actual_series)
         for tag, points in expected_series.items():
             # repr: NaN equals itself, and -0.0 is not 0.0.
             assert [(step, value) for step, value, _ in points] == [
-                (step, value) for step, value, _ in found_series[tag]
+                (step, value) for step, value, _ in actual_series[tag]
             ]
-            for (*_, mine), (*_, theirs) in zip(points, found_series[tag], strict=True):
-                assert abs(mine - theirs) <= self.wall_time_error
+            for (*_, expected_time), (*_, actual_time) in zip(points, actual_series[tag], strict=True):
+                assert abs(expected_time - actual_time) <= self.wall_time_error
 
 
 def _series(points: Sequence[Point], ordered: bool) -> dict[str, list[tuple[int, str, float]]]:

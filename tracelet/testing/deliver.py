@@ -1,4 +1,4 @@
-"""Offering records to a backend as the delivery does, without a journal, a thread or a second try."""
+"""Deliver records to a backend without a journal, a thread or retries."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tracelet.records import Record
 
 @dataclass
 class Outcome:
-    """What became of the records that were offered; the three add up to them."""
+    """The result of a delivery. The lists contain each record once."""
 
     delivered: list[Record] = field(default_factory=list)
     filtered: list[Record] = field(default_factory=list)
@@ -20,38 +20,38 @@ class Outcome:
 
 
 def deliver(backend: Backend, records: Sequence[Record], *, after: int = 0, size: int | None = None) -> Outcome:
-    """Offer `records`, numbered from `after + 1`, in batches of `size` (default: one batch).
+    """Deliver `records`, numbered from `after + 1`, in batches of `size` (default: one batch).
 
     Raises:
-        BackendUnavailable: the backend's own.
-        AssertionError: `durable_seq` was ahead of what had been handed over.
+        BackendUnavailable: raised by the backend.
+        AssertionError: `durable_seq` is ahead of the last delivered record.
     """
     outcome = Outcome()
-    step = size or max(1, len(records))
-    for start in range(0, len(records), step):
-        chunk = list(enumerate(records[start : start + step], after + start + 1))
+    batch_size = size or max(1, len(records))
+    for start in range(0, len(records), batch_size):
+        chunk = list(enumerate(records[start : start + batch_size], after + start + 1))
         outcome.filtered += [record for _, record in chunk if not isinstance(record, backend.accepts)]
-        _offer(backend, [item for item in chunk if isinstance(item[1], backend.accepts)], outcome)
+        _write(backend, [item for item in chunk if isinstance(item[1], backend.accepts)], outcome)
         last = chunk[-1][0]
         backend.on_written(Batch([], last))
-        held = backend.durable_seq()
-        assert held is None or held <= last, f"confirm() says {held}, but only {last} were handed over"
+        durable = backend.durable_seq()
+        assert durable is None or durable <= last, f"durable_seq must be at most {last}, got {durable}"
     return outcome
 
 
-def _offer(backend: Backend, todo: list[tuple[int, Record]], outcome: Outcome) -> None:
-    size = len(todo)
-    while todo:
-        part = [record for _, record in todo[:size]]
+def _write(backend: Backend, pending: list[tuple[int, Record]], outcome: Outcome) -> None:
+    size = len(pending)
+    while pending:
+        batch = [record for _, record in pending[:size]]
         try:
-            backend.write(Batch(part, todo[len(part) - 1][0]))
-        except RecordRejected as refusal:
-            if refusal.whole and len(part) > 1:
-                size = len(part) // 2
+            backend.write(Batch(batch, pending[len(batch) - 1][0]))
+        except RecordRejected as rejection:
+            if rejection.whole and len(batch) > 1:
+                size = len(batch) // 2
                 continue
-            outcome.delivered += part[: refusal.written]
-            outcome.rejected.append((part[refusal.written], refusal.reason))
-            todo = todo[refusal.written + 1 :]
+            outcome.delivered += batch[: rejection.written]
+            outcome.rejected.append((batch[rejection.written], rejection.reason))
+            pending = pending[rejection.written + 1 :]
         else:
-            outcome.delivered += part
-            todo, size = todo[len(part) :], len(todo)
+            outcome.delivered += batch
+            pending, size = pending[len(batch) :], len(pending)

@@ -1,4 +1,4 @@
-"""One record of every kind, with real payloads that lie on the disk as they do in a run's spool; and hard cases."""
+"""One record of each kind, with payload files as in a run's spool, and awkward tags and values."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from tracelet.records import (
     Video,
 )
 
-WALL_TIME = 1_700_000_000.25  # exact in milliseconds too, which is all that some vendors keep
+WALL_TIME = 1_700_000_000.25  # exact in milliseconds, the precision of some vendors
 
 AWKWARD_TAGS: tuple[str, ...] = (
     *("loss (train)", "acc@1", "../x", "..", ".", "/a//b/", "a//b", "a/b", "a.b", "a_b", "a:b", "a b", "a\\b", "a%2Fb"),
@@ -74,7 +74,7 @@ _GRAPH = b"\n\x10\n\x01x\x12\x0bPlaceholder"  # GraphDef { node { name: "x" op: 
 
 
 def stored(folder: Path, data: bytes, name: str) -> File:
-    """A file of `data` below `folder`, as a backend is given it; `name` is its path inside an artifact, or a format."""
+    """Write `data` to a file below `folder`. `name` is the name of the `File`: a path in an artifact, or any name."""
     digest = hashlib.sha256(data).hexdigest()
     path = folder / "spool" / f"{digest}{Path(name).suffix}"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +83,7 @@ def stored(folder: Path, data: bytes, name: str) -> File:
 
 
 def png(color: tuple[int, int, int], size: int = 4) -> bytes:
-    """A square picture of one colour."""
+    """Return a square PNG image of one color."""
     pixels = (b"\0" + bytes(color) * size) * size
     header = struct.pack(">IIBBBBB", size, size, 8, 2, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(pixels)), (b"IEND", b""))
@@ -93,18 +93,18 @@ def png(color: tuple[int, int, int], size: int = 4) -> bytes:
 
 
 def wav(rate: int = 8000) -> bytes:
-    """A tenth of a second of a square wave."""
+    """Return 0.1 s of a square wave."""
     out = io.BytesIO()
-    with wave.open(out, "wb") as sound:
-        sound.setnchannels(1)
-        sound.setsampwidth(2)
-        sound.setframerate(rate)
-        sound.writeframes(struct.pack("<2h", 9000, -9000) * (rate // 20))
+    with wave.open(out, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(struct.pack("<2h", 9000, -9000) * (rate // 20))
     return out.getvalue()
 
 
 def ply() -> bytes:
-    """One triangle."""
+    """Return a mesh of one triangle."""
     header = (
         "ply\nformat binary_little_endian 1.0\nelement vertex 3\nproperty float x\nproperty float y\nproperty float z\n"
         "element face 1\nproperty list uchar int vertex_indices\nend_header\n"
@@ -117,13 +117,13 @@ def image(folder: Path, tag: str, step: int, color: tuple[int, int, int]) -> Ima
 
 
 def histogram(tag: str, step: int) -> Histogram:
-    """Ten values in four buckets, edges that no short decimal writes."""
+    """Return ten values in four buckets, with edges that have no short decimal form."""
     limits, counts = (-1 / 3, 0.1, 0.7, 2.0**0.5), (1.0, 4.0, 0.0, 5.0)
     return Histogram(tag, limits, counts, -0.5, 1.25, 10.0, 4.5, 7.125, step, WALL_TIME)
 
 
 def artifacts(folder: Path) -> list[Artifact]:
-    """A file under a path, and a folder of two."""
+    """Return an artifact of one file, and one of a folder with two files."""
     model = stored(folder, b"weights", "m.pth"), stored(folder, b"", "sub/empty.txt")
     return [
         Artifact("plots/a.png", (stored(folder, png((0, 0, 255)), "a.png"),), WALL_TIME, metadata={"dpi": 100}),
@@ -132,7 +132,7 @@ def artifacts(folder: Path) -> list[Artifact]:
 
 
 def sample_records(tmp_path: Path) -> list[Record]:
-    """One record of every kind (two artifacts); their payloads are `File`s that exist below `tmp_path`."""
+    """Return one record of each kind, and two artifacts. Payloads are existing `File`s below `tmp_path`."""
     table = {"columns": ["name", "score"], "rows": [["a", 0.1], ["b", float("nan")]]}
     layout = {"category": [{"title": "losses", "charts": [{"title": "both", "multiline": {"tag": ["loss"]}}]}]}
     ramp = tuple(i / 4 for i in range(5))

@@ -97,7 +97,7 @@ def test_nothing_stays_open(tmp_path):
 @pytest.mark.parametrize("how", ["deleted", "moved"])
 def test_a_file_that_is_taken_away_is_begun_anew(how, tmp_path, monkeypatch):
     """As by the library itself, a moment later."""
-    monkeypatch.setattr(open_files, "_LOOK_EVERY", 0.0)
+    monkeypatch.setattr(open_files, "_CHECK_EVERY", 0.0)
     folder = tmp_path / "logs"
     with tracelet.start_logging(), SummaryWriter(str(folder)) as writer:
         write(writer, range(5))
@@ -110,7 +110,7 @@ def test_a_file_that_is_taken_away_is_begun_anew(how, tmp_path, monkeypatch):
 
 def test_many_writers_keep_no_more_than_some(tmp_path, monkeypatch):
     """A program may have as many writers as it has descriptors."""
-    monkeypatch.setattr(open_files, "_MOST", 3)
+    monkeypatch.setattr(open_files, "_MAX_OPEN", 3)
     with tracelet.start_logging():
         writers = [SummaryWriter(str(tmp_path / str(number))) for number in range(8)]
         for writer in writers:

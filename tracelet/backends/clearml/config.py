@@ -51,8 +51,8 @@ class ClearmlConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         frameworks = self.auto_connect_frameworks
         if isinstance(frameworks, dict) and frameworks.get("tensorboard"):
             raise ValueError(
-                "auto_connect_frameworks must not contain 'tensorboard': every record would arrive twice. Remove the key; "
-                "tracelet already captures TensorBoard"
+                "auto_connect_frameworks must not enable 'tensorboard', because every record would arrive twice. "
+                "Remove it: tracelet captures TensorBoard"
             )
         if self.api_key is not None and not all(self.api_key.partition(":")):
             raise ValueError("api_key must be '<access key>:<secret key>': ClearML has two keys")

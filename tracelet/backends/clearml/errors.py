@@ -13,7 +13,7 @@ from tracelet.redaction import redacted_url
 
 @contextlib.contextmanager
 def translated(*, record: bool = False) -> Iterator[None]:
-    """Raise the two errors of a backend in a `with` block. `record`: the block writes one record, which may be invalid."""
+    """Translate the exceptions of a `with` block. `record`: the block writes one record, which may be invalid."""
     from clearml.backend_interface.session import SendError
     from clearml.errors import UsageError
     from requests import RequestException

@@ -1,4 +1,4 @@
-"""ClearML's sessions with a server: its own, as patient as ever, and ours, which never waits for long."""
+"""Create sessions with a server: one with ClearML's own timeouts, and one that fails within seconds."""
 
 from __future__ import annotations
 
@@ -9,35 +9,34 @@ from typing import Any
 from tracelet.backends.clearml.environment import Server
 
 _CONNECT, _LOGIN, _ANSWER = 3.0, 4.0, 10.0
-_MOMENT = 1.0
+_MAX_BACKOFF = 1.0
 
 
 def default_session(server: Server) -> tuple[Any, bool]:
-    """The session that a task of ours, and the program's calls on it, use: as patient as ClearML's own. And whether it
-    was made here."""
+    """Return the session for tracelet's task, with ClearML's own timeouts, and whether it was created here."""
     from clearml.backend_api import Session
     from clearml.backend_interface.base import InterfaceBase
     from clearml.config import config_obj
 
     known = InterfaceBase._default_session
-    if known is not None and server == Server():  # the program signed in before
+    if known is not None and server == Server():  # the program has signed in
         return known, False
     keys = {"api_key": server.access_key, "secret_key": server.secret_key}
     session = Session(initialize_logging=False, config=config_obj, host=server.api, **keys)
-    _wake_soon(session)
+    _limit_backoff(session)
     return session, True
 
 
-def _wake_soon(session: Any) -> None:
-    """Between two tries ClearML sleeps up to two minutes, and the end of a task waits for the sleeper."""
+def _limit_backoff(session: Any) -> None:
+    """Limit the pause between two retries: ClearML sleeps up to two minutes, and the end of a task waits for it."""
     for adapter in session._Session__http_session.adapters.values():
         if hasattr(adapter.max_retries, "backoff_max"):
-            adapter.max_retries = adapter.max_retries.new(backoff_max=_MOMENT)
+            adapter.max_retries = adapter.max_retries.new(backoff_max=_MAX_BACKOFF)
 
 
 @contextlib.contextmanager
-def default(session: Any) -> Iterator[None]:
-    """Make `session` the one that ClearML's objects are made with."""
+def as_default(session: Any) -> Iterator[None]:
+    """Make `session` the default for new ClearML objects, within a `with` block."""
     from clearml.backend_interface.base import InterfaceBase
 
     before = InterfaceBase._default_session
@@ -50,14 +49,15 @@ def default(session: Any) -> Iterator[None]:
 
 
 def login_error() -> type[Exception]:
+    """Return ClearML's class for a failed login."""
     from clearml.backend_api.session.session import LoginError
 
     error: type[Exception] = LoginError
     return error
 
 
-class _Config:
-    """ClearML's configuration, but for what makes a session wait for ever."""
+class _NoMaintenanceWait:
+    """ClearML's configuration, without the wait for a server in maintenance, which has no limit."""
 
     def __init__(self, config: Any) -> None:
         self._config = config
@@ -69,42 +69,42 @@ class _Config:
         return getattr(self._config, name)
 
 
-def hurried_session(
-    host: str | None, access_key: str | None, secret_key: str | None, heard: Callable[[Any], None]
+def fail_fast_session(
+    host: str | None, access_key: str | None, secret_key: str | None, on_response: Callable[[Any], None]
 ) -> Any:
-    """A session that tries nothing twice and waits for seconds; `heard` is told of every answer.
+    """Return a session without retries and with timeouts of seconds. It calls `on_response` with every response.
 
     Raises:
-        LoginError, MissingConfigError, ValueError: ClearML's own; nobody is there, or the keys are missing or wrong.
+        LoginError, MissingConfigError, ValueError: the server is unreachable, or the keys are missing or wrong.
     """
     from clearml.backend_api import Session
     from clearml.config import config_obj
     from requests import exceptions
 
-    # At these ClearML's session tries again without a count.
-    endless = (
+    # ClearML's session retries these without a limit.
+    retried_for_ever = (
         exceptions.SSLError,
         exceptions.ChunkedEncodingError,
         exceptions.ContentDecodingError,
         exceptions.StreamConsumedError,
     )
 
-    class HurriedSession(Session):  # type: ignore[misc]
+    class FailFastSession(Session):  # type: ignore[misc]
         _session_initial_timeout = (_CONNECT, _LOGIN)
         _session_timeout = (_CONNECT, _ANSWER)
         _write_session_timeout = (_CONNECT, _ANSWER)
 
         def _load_vaults(self) -> None:
-            return  # the task's own session did
+            return  # done by the task's own session
 
         def _apply_config_sections(self, *_: Any) -> None:
             return
 
         def _get_retry_codes(self) -> list[int]:
-            return []  # else the answer is an exception, without what the server said
+            return []  # otherwise an error response becomes an exception without its text
 
         def refresh_token(self) -> None:
-            # The first thing that a session does with its connections.
+            # The session's first use of its connections.
             http = self._Session__http_session
             if "request" not in vars(http):
                 http.request = _once(http.request)
@@ -113,18 +113,18 @@ def hurried_session(
     def _once(request: Callable[..., Any]) -> Callable[..., Any]:
         def once(*args: Any, **options: Any) -> Any:
             try:
-                answer = request(*args, **options)
-            except endless as error:
+                response = request(*args, **options)
+            except retried_for_ever as error:
                 raise exceptions.ConnectionError(str(error)) from error
-            heard(answer)
-            return answer
+            on_response(response)
+            return response
 
         return once
 
     retries = dict.fromkeys(("total", "connect", "read", "status"), 0) | {"redirect": 3, "backoff_factor": 0}
-    return HurriedSession(
+    return FailFastSession(
         initialize_logging=False,
-        config=_Config(config_obj),
+        config=_NoMaintenanceWait(config_obj),
         host=host,
         api_key=access_key,
         secret_key=secret_key,

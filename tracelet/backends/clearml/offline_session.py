@@ -1,4 +1,4 @@
-"""The events of an offline session: appended in one piece, so that a kill leaves a batch in the file or not at all."""
+"""Append events to an offline session, each batch in one write: after a kill, the file has all of it or nothing."""
 
 from __future__ import annotations
 
@@ -14,21 +14,23 @@ from typing import Any
 
 import msgspec
 
+from tracelet.backends.notes import read_note, write_note
+
 NOTE = "clearml.json"
-"""Its name in the run's folder."""
+"""The note's file name in the run's folder."""
 EVENTS, LINES, DESCRIPTION = "metrics.jsonl", "log.jsonl", "task.json"
 _BLOCK = 1 << 20
-_PATIENCE = 0.25
+_SETTLE_TIMEOUT = 0.25
 
 
 class Note(msgspec.Struct, kw_only=True):
-    """What the run's folder remembers of its ClearML task.
+    """The state of the run's ClearML task, stored in the run's folder.
 
-    `held` is the sequence number up to which the session had everything before the line with this `digest`, which
-    begins at `offset` or later; with that line it has everything up to `last`.
+    The last line that tracelet appended has this `digest` and starts at `offset` or later. With that line, the session
+    has every record up to `last`; without it, up to `held`.
 
-    `task` is the task on a server that the session was, or is being, handed over to; `taken`: what of the session's
-    files the server has, in bytes, and `mark` how the session looked then.
+    `task` is the server's task for the uploaded session. `taken` is the number of uploaded bytes of each file, and
+    `mark` the session's fingerprint at that time.
     """
 
     id: str
@@ -42,25 +44,25 @@ class Note(msgspec.Struct, kw_only=True):
     mark: str = ""
 
     @property
-    def is_there(self) -> bool:
-        """The session's folder was not deleted."""
+    def exists(self) -> bool:
+        """Whether the session's folder still exists."""
         return self.folder is not None and Path(self.folder).is_dir()
 
     @property
-    def waits(self) -> bool:
-        """Something of the session is on no server."""
-        return self.is_there and self.mark != look(Path(str(self.folder)))
+    def is_pending(self) -> bool:
+        """Whether a part of the session is not uploaded."""
+        return self.exists and self.mark != fingerprint(Path(str(self.folder)))
 
     @property
     def on_server(self) -> str | None:
-        """The task on a server that holds all of this."""
+        """The server's task if it has all records; otherwise None."""
         if self.folder is None:
             return self.id
-        return None if self.waits or not self.mark else self.task
+        return None if self.is_pending or not self.mark else self.task
 
 
-def look(folder: Path) -> str:
-    """How a session looks: another text once something came to it."""
+def fingerprint(folder: Path) -> str:
+    """Return a text that changes when the session does."""
     facts: list[object] = [_size(folder / name) for name in (EVENTS, LINES)]
     with contextlib.suppress(FileNotFoundError):
         facts.append(hashlib.sha256((folder / DESCRIPTION).read_bytes()).hexdigest())
@@ -74,8 +76,8 @@ def _size(path: Path) -> int:
         return 0
 
 
-def mend(path: Path) -> None:
-    """Cut a line off that a killed process left half written. Only for a file that nobody else writes."""
+def truncate_partial_line(path: Path) -> None:
+    """Remove an incomplete last line, left by a killed process. No other process may be writing the file."""
     with contextlib.suppress(FileNotFoundError), open(path, "rb+") as file:
         end = size = file.seek(0, os.SEEK_END)
         while end and not _ends_line(file.fileno(), end):
@@ -87,28 +89,25 @@ def mend(path: Path) -> None:
 
 
 class NoteFile:
-    """A note in a file of the run's folder, replaced in one step."""
+    """The note's file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def read(self) -> Note | None:
-        try:
-            return msgspec.json.decode(self._path.read_bytes(), type=Note)
-        except (FileNotFoundError, msgspec.DecodeError):
-            return None
+        """Return the note; None if the file is missing or damaged."""
+        return read_note(self._path, Note)
 
     def write(self, note: Note) -> None:
-        draft = self._path.with_suffix(".new")
-        draft.write_bytes(msgspec.json.encode(note))
-        os.replace(draft, self._path)
+        """Replace the note in one step."""
+        write_note(self._path, msgspec.json.encode(note))
 
 
 class SessionFile:
-    """Appends lines of events to `folder/metrics.jsonl`, and says in a note beside the journal how far it is.
+    """Append lines of events to `folder/metrics.jsonl`, and write the progress to the note.
 
     Raises:
-        OSError: from every method; the disk.
+        OSError: any method failed to read or write the disk.
     """
 
     def __init__(self, folder: Path, note: Note, notes: NoteFile, *, id: str) -> None:
@@ -120,60 +119,60 @@ class SessionFile:
         self._note = msgspec.structs.replace(self._base, held=self.last, last=self.last)
         notes.write(self._note)
 
-    def mend(self) -> None:
-        """Cut a half line off. Only for a session that nobody else writes."""
-        mend(self._path)
+    def repair(self) -> None:
+        """Remove an incomplete last line. No other process may be writing the session."""
+        truncate_partial_line(self._path)
 
     def append(self, events: list[dict[str, Any]], last: int) -> None:
-        """One line of events; from then on the session holds everything up to sequence number `last`."""
+        """Append one line of events. The session then has every record up to `last`."""
         line = json.dumps(events).encode()
-        with self._opened() as number:
-            size = os.fstat(number).st_size
+        with self._opened() as descriptor:
+            size = os.fstat(descriptor).st_size
             note = msgspec.structs.replace(self._base, held=self.last, last=last, offset=size)
             note.digest = hashlib.sha256(line).hexdigest()
             self._notes.write(note)
-            # Where a killed sub-process left half a line, ours begins one of its own.
-            _write(number, (b"" if _settled(number) else b"\n") + line + b"\n")
+            # A killed subprocess may have left an incomplete line: start a new one.
+            _write(descriptor, (b"" if _wait_for_line_end(descriptor) else b"\n") + line + b"\n")
         self._note, self.last = note, last
 
     def advance(self, last: int) -> None:
-        """Everything up to `last` is held elsewhere in the session."""
+        """Note that the session has every record up to `last`, without an event."""
         self._note = msgspec.structs.replace(self._base, held=last, last=last)
         self._notes.write(self._note)
         self.last = last
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[int]:
-        number = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            yield number
+            yield descriptor
         finally:
-            os.close(number)
+            os.close(descriptor)
 
 
-def _write(number: int, data: bytes) -> None:
-    """All of it in one call, which no other writer comes between; a full disk may take a part: that is taken back."""
-    written = os.write(number, data)
+def _write(descriptor: int, data: bytes) -> None:
+    """Write the data in one call, so that no other writer can interleave. If the disk is full, undo a partial write."""
+    written = os.write(descriptor, data)
     try:
         while written < len(data):
-            written += os.write(number, data[written:])
+            written += os.write(descriptor, data[written:])
     except OSError:
-        os.ftruncate(number, os.fstat(number).st_size - written)
+        os.ftruncate(descriptor, os.fstat(descriptor).st_size - written)
         raise
 
 
-def _settled(number: int) -> bool:
-    """Whether the file ends with a whole line. ClearML writes a long line in pieces: its end is waited for."""
-    deadline = time.monotonic() + _PATIENCE
-    while not _ends_line(number, os.fstat(number).st_size):
+def _wait_for_line_end(descriptor: int) -> bool:
+    """Return whether the file ends with a complete line, and wait for it: ClearML writes a long line in pieces."""
+    deadline = time.monotonic() + _SETTLE_TIMEOUT
+    while not _ends_line(descriptor, os.fstat(descriptor).st_size):
         if time.monotonic() > deadline:
             return False
         threading.Event().wait(0.001)
     return True
 
 
-def _ends_line(number: int, size: int) -> bool:
-    return size == 0 or os.pread(number, 1, size - 1) == b"\n"
+def _ends_line(descriptor: int, size: int) -> bool:
+    return size == 0 or os.pread(descriptor, 1, size - 1) == b"\n"
 
 
 def _has_line(note: Note) -> bool:

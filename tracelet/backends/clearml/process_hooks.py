@@ -1,4 +1,4 @@
-"""What ClearML does to the process that its task lives in, and how that is undone or kept from the program."""
+"""Undo or prevent ClearML's changes to the process: hooks, handlers, prints, patches and variables."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tracelet.backends.clearml.environment import restore_variable
+from tracelet.backends.environment import set_variable
 
 _logger = logging.getLogger("tracelet")
 
@@ -26,16 +26,16 @@ _SIGNALS = tuple(
     for name in ("SIGINT", "SIGTERM", "SIGSEGV", "SIGABRT", "SIGILL", "SIGFPE", "SIGQUIT")
     if hasattr(signal, name)
 )
-_LONGEST_LINE = 300
+_MAX_LINE = 300
 ZIP_LIMIT = 256 * 2**20
-"""Bytes of an offline session beyond which it is not zipped: the folder serves as well, and is not there twice."""
+"""Bytes of the largest offline session that is zipped. Beyond that, only the folder is kept, to save disk space."""
 
 
 @contextlib.contextmanager
-def as_before() -> Iterator[None]:
-    """Afterwards `sys.exit`, `sys.excepthook`, signal handlers, argparse and ClearML's variables are as before.
+def restored_process() -> Iterator[None]:
+    """Restore `sys.exit`, argparse and ClearML's variables after a `with` block.
 
-    Where somebody else came after ClearML, theirs stays, and what is below it passes on.
+    If other code replaced one of them after ClearML, its replacement stays.
     """
     imported = "clearml" in sys.modules
     parser = {name: vars(argparse.ArgumentParser).get(name) for name in _PARSER_METHODS}
@@ -47,17 +47,17 @@ def as_before() -> Iterator[None]:
         _restore_exit(exit_before)
         for name, value in variables.items():
             if os.environ.get(name, "").startswith(f"{os.getpid()}:"):
-                restore_variable(name, value)
+                set_variable(name, value)
         if not imported:
             _restore_parser(parser)
 
 
 def _restore_exit(before: Any) -> None:
-    """ClearML replaces `sys.exit` at its first task, and never puts it back."""
+    """Restore `sys.exit`, which ClearML replaces at its first task."""
     owner: Any = getattr(sys.exit, "__self__", None)
     if _is_exit_hooks(owner) and not _is_exit_hooks(getattr(before, "__self__", None)):
         sys.exit = before
-        owner._orig_exit = None  # so that the program's own later task finds its hook again
+        owner._orig_exit = None  # so that a later task of the program installs its hook again
 
 
 def _is_exit_hooks(owner: Any) -> bool:
@@ -65,7 +65,7 @@ def _is_exit_hooks(owner: Any) -> bool:
 
 
 def _restore_parser(before: dict[str, Any]) -> None:
-    """Importing ClearML patches argparse, whatever a task wants."""
+    """Restore argparse, which the import of ClearML always patches."""
     patched = vars(argparse.ArgumentParser)
     for name, method in before.items():
         module = getattr(patched.get(name), "__module__", "")
@@ -75,16 +75,19 @@ def _restore_parser(before: dict[str, Any]) -> None:
         del argparse.ArgumentParser._parse_args_patched  # type: ignore[attr-defined]
 
 
-def catch_arguments() -> None:
-    """Let ClearML see what argparse parses, also in a second run of a process."""
+def capture_arguments() -> None:
+    """Patch argparse, so that ClearML captures arguments also in a second run of the process."""
     from clearml.binding.args import patch_argparse
 
     patch_argparse()
 
 
 @contextlib.contextmanager
-def hooks_kept() -> Iterator[None]:
-    """While ClearML closes a task: it puts back hooks and handlers of the task's begin, whoever came since."""
+def kept_hooks() -> Iterator[None]:
+    """Keep the current hooks and handlers while ClearML closes a task.
+
+    ClearML would restore those from the start of the task, and discard later ones.
+    """
     hook = sys.excepthook
     main = threading.current_thread() is threading.main_thread()
     handlers = {number: signal.getsignal(number) for number in _SIGNALS} if main else {}
@@ -100,57 +103,56 @@ def hooks_kept() -> Iterator[None]:
 
 @contextlib.contextmanager
 def kept_random_state(clearml: Any) -> Iterator[None]:
-    """`Task.init` seeds the global generators of random, numpy and torch with 1337; the training's are its own."""
-    had, before = "_random_seed" in vars(clearml.Task), clearml.Task._random_seed
+    """Stop `Task.init` from seeding the global generators of random, numpy and torch with 1337."""
+    is_set, before = "_random_seed" in vars(clearml.Task), clearml.Task._random_seed
     clearml.Task._random_seed = None
     try:
         yield
     finally:
-        if had:
+        if is_set:
             clearml.Task._random_seed = before
         else:
             del clearml.Task._random_seed
 
 
 @contextlib.contextmanager
-def in_this_process(clearml: Any) -> Iterator[None]:
-    """Events of a new task are sent by a thread: with ClearML's sub-process the end of a run takes 5 to 11 seconds.
+def report_by_thread(clearml: Any) -> Iterator[None]:
+    """Make tasks send events by a thread. With ClearML's subprocess, the end of a run takes 5 to 11 seconds.
 
-    While it lasts: tasks ask the class, not themselves.
+    A task reads this attribute of its class again later, so keep the block open until the task has ended.
     """
     name = "_report_subprocess_enabled"
-    had, before = name in vars(clearml.Task), getattr(clearml.Task, name)
+    is_set, before = name in vars(clearml.Task), getattr(clearml.Task, name)
     setattr(clearml.Task, name, False)
     try:
         yield
     finally:
-        if had:
+        if is_set:
             setattr(clearml.Task, name, before)
         else:
             delattr(clearml.Task, name)
 
 
 @contextlib.contextmanager
-def quiet(clearml: Any) -> Iterator[None]:
-    """ClearML prints nothing on the program's standard output from this thread and from that of its resource monitor,
-    and zips no session beyond the limit."""
-    ours, say = threading.get_ident(), builtins.print
+def reduced_output(clearml: Any) -> Iterator[None]:
+    """Suppress ClearML's prints from this thread and its resource monitor, and archives beyond `ZIP_LIMIT`."""
+    thread_id, original_print = threading.get_ident(), builtins.print
     task: Any = sys.modules[clearml.Task.__module__]
     logger: Any = sys.modules[clearml.Logger.__module__]
     zip_file = task.ZipFile
 
-    def printed(*args: Any, **options: Any) -> None:
-        if threading.get_ident() != ours and not _is_monitor(threading.current_thread()):
-            say(*args, **options)
+    def print_of_others(*args: Any, **options: Any) -> None:
+        if threading.get_ident() != thread_id and not _is_monitor(threading.current_thread()):
+            original_print(*args, **options)
 
-    def limited(path: str, *args: Any, **options: Any) -> Any:
+    def limited_zip_file(path: str, *args: Any, **options: Any) -> Any:
         if folder_size(Path(path).with_suffix("")) > ZIP_LIMIT:
-            raise OSError(f"{path} would be too large")  # which ClearML takes for a full disk, and goes on
+            raise OSError(f"{path} would be too large")  # ClearML continues, as if the disk were full
         return zip_file(path, *args, **options)
 
     for module in (task, logger):
-        module.print = printed
-    task.ZipFile = limited
+        module.print = print_of_others
+    task.ZipFile = limited_zip_file
     try:
         yield
     finally:
@@ -161,35 +163,35 @@ def quiet(clearml: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def logs_on_stderr() -> Iterator[None]:
-    """ClearML's log lines leave the program's standard output alone; what they say is not lost."""
+    """Move ClearML's log lines from standard output to standard error."""
     from clearml.debugging.log import LoggerRoot
 
     logger = LoggerRoot.get_base_logger()
-    handlers = [one for one in logger.handlers if getattr(one, "stream", None) is sys.stdout]
-    before, ours = sys.stdout, sys.stderr
+    handlers = [handler for handler in logger.handlers if getattr(handler, "stream", None) is sys.stdout]
+    stdout, stderr = sys.stdout, sys.stderr
     for handler in handlers:
-        handler.setStream(ours)
+        handler.setStream(stderr)
         handler.addFilter(_shorten)
     try:
         yield
     finally:
         for handler in handlers:
             handler.removeFilter(_shorten)
-            if handler.stream is ours:
-                handler.setStream(before)
+            if handler.stream is stderr:
+                handler.setStream(stdout)
 
 
 def _shorten(record: logging.LogRecord) -> bool:
-    """Of a request that failed ClearML tells every field, the program's uncommitted changes among them."""
+    """Shorten a log line: for a failed request ClearML logs every field, including uncommitted changes."""
     message = record.getMessage()
-    if len(message) > _LONGEST_LINE:
-        record.msg, record.args = f"{message[:_LONGEST_LINE]} ...", None
+    if len(message) > _MAX_LINE:
+        record.msg, record.args = f"{message[:_MAX_LINE]} ...", None
     return True
 
 
 @contextlib.contextmanager
 def no_update_check() -> Iterator[None]:
-    """ClearML asks its maker for a newer version, in a session that is to be offline too."""
+    """Disable ClearML's check for a newer version, which is made even in an offline session."""
     from clearml.utilities.check_updates import CheckPackageUpdates
 
     before = CheckPackageUpdates._package_version_checked
@@ -200,8 +202,8 @@ def no_update_check() -> Iterator[None]:
         CheckPackageUpdates._package_version_checked = before
 
 
-def called_by_the_program(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function`, as if the program's main file called it: ClearML takes the caller's file for the code of the task."""
+def called_from_main(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap `function` so that the main file seems to call it: ClearML stores the caller's file as the task's code."""
     main = getattr(sys.modules.get("__main__"), "__file__", None) or "<string>"
 
     def caller(*args: Any, **options: Any) -> Any:
@@ -217,12 +219,15 @@ def _is_monitor(thread: threading.Thread) -> bool:
 
 
 def folder_size(folder: Path) -> int:
+    """Return the bytes of all files in a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-class ProgramTask:
-    """From `attach` to `detach`: `Task.init` of the program gives the task that is there, and ClearML's own TensorBoard
-    capture is silent, since each record comes by way of the journal already."""
+class SharedTask:
+    """Share the run's task with the program from `attach` to `detach`.
+
+    The program's `Task.init` returns this task. ClearML's own TensorBoard capture is off: the journal has each record.
+    """
 
     def __init__(self, clearml: Any, task: Any) -> None:
         self._clearml, self._task = clearml, task
@@ -241,45 +246,45 @@ class ProgramTask:
             self._undo = None
 
     def _init(self, original: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        """ClearML allows one task a process, and would refuse another name or type."""
-        if self._clearml.Task.current_task() is not self._task:  # the program closed it: a task of its own
+        """Return the run's task. ClearML allows one task per process, and would raise for another name or type."""
+        if self._clearml.Task.current_task() is not self._task:  # the program closed it, and creates its own
             return original(*args, **options)
         names = ("project_name", "task_name", "task_type")
         wanted = dict(zip(names, args, strict=False)) | {name: options[name] for name in names if name in options}
-        _logger.info("clearml: Task.init(%s) gives the task of this run, %s", _shown(wanted), self._task.id)
+        _logger.info("clearml: Task.init(%s) returns the task of this run, %s", _format(wanted), self._task.id)
         tags = options.get("tags", args[3] if len(args) > 3 else None)
         if tags:
             self._task.add_tags(tags)
         return original(project_name=None, task_name=None, task_type=None)
 
 
-def _shown(values: dict[str, Any]) -> str:
+def _format(values: dict[str, Any]) -> str:
     return ", ".join(f"{name}={value!r}" for name, value in values.items() if value is not None)
 
 
 @contextlib.contextmanager
-def _wrapped(cls: Any, name: str, ours: Callable[..., Any]) -> Iterator[None]:
-    """A class method that goes through `ours(original, ...)`; put back unless somebody wrapped it after."""
+def _wrapped(cls: Any, name: str, replacement: Callable[..., Any]) -> Iterator[None]:
+    """Replace a class method by `replacement(original, ...)`. Restore it unless other code has wrapped it since."""
     before, original = vars(cls)[name], getattr(cls, name)
-    live = True
+    is_active = True
 
     @functools.wraps(original.__func__)
-    def standing(_cls: Any, *args: Any, **options: Any) -> Any:
-        return ours(original, *args, **options) if live else original(*args, **options)
+    def call(_cls: Any, *args: Any, **options: Any) -> Any:
+        return replacement(original, *args, **options) if is_active else original(*args, **options)
 
-    wrapper = classmethod(standing)
+    wrapper = classmethod(call)
     setattr(cls, name, wrapper)
     try:
         yield
     finally:
-        live = False
+        is_active = False
         if vars(cls)[name] is wrapper:
             setattr(cls, name, before)
 
 
 @contextlib.contextmanager
 def _silent_capture() -> Iterator[None]:
-    """ClearML's capture of torch's and tensorboardX's writers takes no event; its other captures go on."""
+    """Disable ClearML's capture of torch's and tensorboardX's writers. Its other captures continue."""
     from clearml.binding.frameworks.tensorflow_bind import EventTrainsWriter
 
     original = EventTrainsWriter.add_event

@@ -1,4 +1,4 @@
-"""How a task begins or goes on: the program's own, an earlier session's, or a new one."""
+"""Use the program's own task, resume an earlier one, or create a new one."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from tracelet.backends.clearml.config import ClearmlConfig
 from tracelet.backends.clearml.connection import Connection, connect
 from tracelet.backends.clearml.environment import Server
 from tracelet.backends.clearml.offline_session import Note
-from tracelet.backends.clearml.task import abandon, mended
+from tracelet.backends.clearml.task import abandon, restore_description
 from tracelet.errors import BackendUnavailable
 from tracelet.records import RunInfo
 
-_SHORTEST_NAME = 3
+_MIN_NAME = 3
 
 
 class TaskStart:
-    """`native`: the task. `connection`: None for an offline session. `owned`: it was begun here, now or earlier.
+    """Set `native`, `connection` and `owned`; `undo` restores the process.
 
-    What is changed in the process for it is undone by `undo`.
+    `connection` is None for an offline session. `owned` is False for the program's own task.
     """
 
     def __init__(
@@ -35,12 +35,12 @@ class TaskStart:
         self.native = clearml.Task.current_task()
         self.owned = self.native is None
         if self.owned:
-            self._begin()
+            self._create()
         else:
-            self._join()
+            self._adopt()
 
-    def _begin(self) -> None:
-        """`Task.init` with what the user gave, and without what it does to the program."""
+    def _create(self) -> None:
+        """Call `Task.init` with the user's arguments, and prevent its effects on the program."""
         clearml, undo = self._clearml, self._undo
         offline = environment.wants_offline(clearml, self._config.mode)
         undo.enter_context(environment.offline_mode(offline))
@@ -50,57 +50,58 @@ class TaskStart:
         else:
             self.connection = sign_in(self._config.server, undo)
         if self._config.auto_connect_arg_parser:
-            process_hooks.catch_arguments()
-        for settled in (
-            process_hooks.quiet(clearml),
+            process_hooks.capture_arguments()
+        for patch in (
+            process_hooks.reduced_output(clearml),
             process_hooks.logs_on_stderr(),
-            process_hooks.in_this_process(clearml),
+            process_hooks.report_by_thread(clearml),
         ):
-            undo.enter_context(settled)
-        begun: list[Any] = []
-        undo.callback(_let_go, clearml, begun)
+            undo.enter_context(patch)
+        created: list[Any] = []
+        undo.callback(_abandon, clearml, created)
         with process_hooks.kept_random_state(clearml):
-            native = process_hooks.called_by_the_program(clearml.Task.init)(**self._wanted())
-        if not isinstance(native, clearml.Task):  # ClearML's stand-in where it is told to do without a server
+            native = process_hooks.called_from_main(clearml.Task.init)(**self._arguments())
+        if not isinstance(native, clearml.Task):  # ClearML's dummy task, if it is configured to work without a server
             raise BackendUnavailable(f"clearml: {environment.not_configured()}")
-        begun.append(native)
-        native.set_initial_iteration(0)  # a continued task would move every step
+        created.append(native)
+        native.set_initial_iteration(0)  # otherwise a continued task shifts every step
         _forget_handlers(clearml)
-        forks.keep_out_of_children(native)
-        undo.callback(forks.forget_children, native)
+        forks.patch_fork(native)
+        undo.callback(forks.unpatch_fork, native)
         self.native = native
-        self._guard_exit()
+        self._register_exit()
 
     def _find_session(self) -> None:
-        """Where an earlier process's session lies, whatever the cache folder is by now."""
-        if self._note is not None and self._note.is_there:
-            place = Path(str(self._note.folder))
-            mended(place, Path(self._run.folder))
-            self._undo.enter_context(environment.environment({"CLEARML_CACHE_DIR": str(place.parent.parent)}))
+        """Use the folder of an earlier process's session, even if the cache folder has changed."""
+        if self._note is not None and self._note.exists:
+            folder = Path(str(self._note.folder))
+            restore_description(folder, Path(self._run.folder))
+            variables = {"CLEARML_CACHE_DIR": str(folder.parent.parent)}
+            self._undo.enter_context(environment.temporary_variables(variables))
 
-    def _join(self) -> None:
-        """Write to the program's own task, with the session that it has signed in with."""
+    def _adopt(self) -> None:
+        """Write to the program's own task, with the server and keys of its session."""
         if self._clearml.Task.is_offline():
             return
         session = self.native.session
         self.connection = connect(Server(session.host, None, None, session.access_key, session.secret_key))
-        self._undo.enter_context(self.connection.stand_in(session, ends=False))
+        self._undo.enter_context(self.connection.replace_send(session, ends=False))
 
-    def _wanted(self) -> dict[str, Any]:
-        """The arguments of `Task.init`; what nobody gave keeps ClearML's own meaning."""
+    def _arguments(self) -> dict[str, Any]:
+        """Return the arguments of `Task.init`. If a value is missing, ClearML's default applies."""
         config, run = self._config, self._run
         frameworks = config.auto_connect_frameworks
         if frameworks:
             frameworks = {**(frameworks if isinstance(frameworks, dict) else {}), "tensorboard": False}
-        given = {
+        arguments = {
             "project_name": _long_enough(config.project or run.project, run.run_id),
             "task_name": _long_enough(config.task_name or run.name, run.run_id),
             "task_type": config.task_type,
             "tags": config.tags if config.tags is not None else list(run.tags) or None,
             "output_uri": config.output_uri,
-            "continue_last_task": self._earlier() or config.continue_last_task,
+            "continue_last_task": self._earlier_task() or config.continue_last_task,
         }
-        return {name: value for name, value in given.items() if value is not None} | {
+        return {name: value for name, value in arguments.items() if value is not None} | {
             "reuse_last_task_id": config.reuse_last_task_id or False,
             "auto_connect_frameworks": frameworks,
             "auto_connect_arg_parser": config.auto_connect_arg_parser,
@@ -108,52 +109,52 @@ class TaskStart:
             "auto_resource_monitoring": config.auto_resource_monitoring,
         }
 
-    def _earlier(self) -> str | None:
-        """The task of an earlier process that can be gone on with: of the same kind, and not deleted."""
+    def _earlier_task(self) -> str | None:
+        """Return the id of the task to resume; None if it was deleted or is of the other mode."""
         note = self._note
         if note is None:
             return None
         if self.connection is None:
-            return note.id if note.is_there else None
+            return note.id if note.exists else None
         id = note.on_server
         return id if id is not None and self.connection.has_task(id) else None
 
-    def _guard_exit(self) -> None:
-        """Should the end of the run not reach `close` in time, ClearML's exit hooks must not wait for a dead server."""
+    def _register_exit(self) -> None:
+        """Abandon the task at exit if it was not closed, so that ClearML's hooks do not wait for a dead server."""
         if self.connection is not None:
-            last_resort = functools.partial(abandon, self._clearml, self.native)
-            atexit.register(last_resort)
-            self._undo.callback(atexit.unregister, last_resort)
+            abandon_task = functools.partial(abandon, self._clearml, self.native)
+            atexit.register(abandon_task)
+            self._undo.callback(atexit.unregister, abandon_task)
 
 
 def sign_in(server: Server, undo: contextlib.ExitStack) -> Connection:
-    """Until `undo`, ClearML's objects that this thread makes speak to `server` by a connection that does not wait.
+    """Sign in, and make ClearML's objects of this thread use the connection until `undo`.
 
     Raises:
-        BackendUnavailable: nobody is there, or the keys are missing or wrong.
+        BackendUnavailable: the server is unreachable, or the keys are missing or wrong.
     """
-    undo.enter_context(environment.environment(server.hosts()))
+    undo.enter_context(environment.temporary_variables(server.hosts()))
     connection = connect(server)
-    session, made = http_sessions.default_session(server)
-    undo.enter_context(http_sessions.default(session))
-    undo.enter_context(connection.stand_in(session, ends=made))
+    session, created = http_sessions.default_session(server)
+    undo.enter_context(http_sessions.as_default(session))
+    undo.enter_context(connection.replace_send(session, ends=created))
     return connection
 
 
-def _let_go(clearml: Any, begun: list[Any]) -> None:
-    """A task that was begun, or half begun, and not ended properly is no longer the process's task."""
-    native = begun[0] if begun else clearml.Task._Task__main_task
+def _abandon(clearml: Any, created: list[Any]) -> None:
+    """Abandon the task if it was not closed, even if its creation failed half-way."""
+    native = created[0] if created else clearml.Task._Task__main_task
     if native is not None:
         abandon(clearml, native)
 
 
 def _forget_handlers(clearml: Any) -> None:
-    """On another thread ClearML can set no signal handlers, and at its end would still put back what it found."""
+    """Clear the handlers to restore: off the main thread ClearML sets no signal handlers, but would restore some."""
     hook = clearml.Task._Task__exit_hook
     if hook is not None and threading.current_thread() is not threading.main_thread():
         hook._org_handlers = {}
 
 
 def _long_enough(name: str | None, run_id: str) -> str | None:
-    """A server refuses names of less than three letters."""
-    return name if not name or len(name.strip()) >= _SHORTEST_NAME else f"{name} ({run_id})"
+    """Append the run id to a name of less than three letters, which a server would reject."""
+    return name if not name or len(name.strip()) >= _MIN_NAME else f"{name} ({run_id})"

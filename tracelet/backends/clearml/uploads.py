@@ -1,6 +1,6 @@
-"""Files on their way to a file server: tried once, and given up after seconds.
+"""Upload files to a file server once, with a timeout of seconds.
 
-ClearML's own upload tries a server that went away up to sixteen times, five minutes each.
+ClearML's own upload tries an unreachable server up to sixteen times, five minutes each.
 """
 
 from __future__ import annotations
@@ -14,33 +14,33 @@ from tracelet.backends.http import THROTTLED, retry_after_seconds
 from tracelet.errors import BackendUnavailable, RecordRejected
 
 _CONNECT, _ANSWER = 3.0, 10.0
-_SLOWEST = 1e6
-"""Bytes a second."""
+_MIN_RATE = 1e6
+"""Bytes per second."""
 
 
 class Uploads:
-    """Of one thread, from the first to `close`: ClearML keeps an upload session for each thread and server."""
+    """Limit the uploads of one thread until `close`. ClearML has an upload session for each thread and server."""
 
     def __init__(self) -> None:
         self._failed: Exception | None = None
         self._undo = contextlib.ExitStack()
-        self._known: list[Any] = []
+        self._limited: list[Any] = []
 
     def close(self) -> None:
         self._undo.close()
-        self._known.clear()
+        self._limited.clear()
 
     @contextlib.contextmanager
-    def hurried(self, url: str) -> Iterator[None]:
-        """What is uploaded to `url`'s server meanwhile is tried once.
+    def fail_fast(self, url: str) -> Iterator[None]:
+        """Try each upload to the server of `url` once, within a `with` block.
 
         Raises:
-            BackendUnavailable: it did not get there, also where ClearML says nothing of it.
-            RecordRejected: the server refused it.
+            BackendUnavailable: an upload failed, even if ClearML ignored that.
+            RecordRejected: the server rejected the file.
         """
         self._failed = None
         if url.startswith(("http://", "https://")):
-            self._tame(url)
+            self._limit(url)
         try:
             yield
         finally:
@@ -51,55 +51,55 @@ class Uploads:
         return self._failed is not None
 
     def check(self) -> None:
-        """Raise what went wrong since `hurried` began."""
+        """Raise the first failure since `fail_fast` was entered."""
         if self._failed is not None:
             raise self._failed
 
-    def _tame(self, url: str) -> None:
+    def _limit(self, url: str) -> None:
         import requests
         from clearml.storage.helper import StorageHelper
 
         helper = StorageHelper.get(url)
         session = getattr(getattr(helper, "_container", None), "session", None)
-        if session is None or any(one is session for one in self._known):
+        if session is None or any(limited is session for limited in self._limited):
             return
-        self._known.append(session)
+        self._limited.append(session)
         for adapter in session.adapters.values():
             adapter.max_retries = adapter.max_retries.new(total=0, connect=0, read=0, status=0, status_forcelist=())
-        session.send = self._impatient(functools.partial(requests.Session.send, session))
+        session.send = self._send_once(functools.partial(requests.Session.send, session))
         self._undo.callback(_forget, StorageHelper, helper)
 
-    def _impatient(self, send: Callable[..., Any]) -> Callable[..., Any]:
+    def _send_once(self, send: Callable[..., Any]) -> Callable[..., Any]:
         def once(request: Any, **options: Any) -> Any:
             from requests import RequestException
 
-            if self._failed is not None:  # ClearML tries again at once
+            if self._failed is not None:  # ClearML retries at once
                 raise self._failed
             size = int(request.headers.get("Content-Length") or 0)
-            options["timeout"] = (_CONNECT, _ANSWER + size / _SLOWEST)
+            options["timeout"] = (_CONNECT, _ANSWER + size / _MIN_RATE)
             try:
-                answer = send(request, **options)
+                response = send(request, **options)
             except (RequestException, OSError) as error:
-                self._failed = BackendUnavailable(f"clearml: the file server does not take a file: {error}")
+                self._failed = BackendUnavailable(f"clearml: the upload to the file server failed: {error}")
                 raise self._failed from error
-            if answer.status_code != 200:
-                self._failed = _refusal(answer)
+            if response.status_code != 200:
+                self._failed = _error(response)
                 raise self._failed
-            return answer
+            return response
 
         return once
 
 
-def _refusal(answer: Any) -> Exception:
-    reason = f"clearml: the file server answers {answer.status_code} {answer.reason}"
-    if answer.status_code in (400, 413, 422):
+def _error(response: Any) -> Exception:
+    reason = f"clearml: the file server returned {response.status_code} {response.reason}"
+    if response.status_code in (400, 413, 422):
         return RecordRejected(reason)
-    wait = retry_after_seconds(answer.headers.get("Retry-After")) if answer.status_code in THROTTLED else None
+    wait = retry_after_seconds(response.headers.get("Retry-After")) if response.status_code in THROTTLED else None
     return BackendUnavailable(reason, retry_after=wait)
 
 
 def _forget(helpers: Any, helper: Any) -> None:
-    """A later thread may have the number of ours, by which ClearML finds its sessions."""
-    for key, one in list(helpers._helpers.items()):
-        if one is helper:
+    """Remove the helper: ClearML finds it by the thread's number, which a later thread may have again."""
+    for key, cached in list(helpers._helpers.items()):
+        if cached is helper:
             del helpers._helpers[key]

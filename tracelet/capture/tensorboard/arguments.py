@@ -1,7 +1,7 @@
-"""What a deferred call needs of its arguments: a copy of the values, and the certainty that the host takes them.
+"""Copy the arguments of a deferred call, and check that the library will accept them.
 
-The host's refusals belong on the caller's line. So only what both libraries certainly accept is deferred; of everything
-else (a list, a strange type or shape, values that are not finite, other bins) the host is told at once, as without us.
+The library's errors must appear on the caller's line, so a call is deferred only if both libraries certainly accept it.
+Every other call runs at once, as without tracelet: a list, an unknown type or shape, non-finite values, other bins.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NUMBERS = {*_LARGEST, "bool", "uint8", "int8", "int16", "int32", "int64", "uint
 
 
 class Copied:
-    """The arguments of one call with a copy for the values; `is_certain` where the host accepts them."""
+    """Hold the arguments of one call, with copied values; `is_certain` if the library will accept them."""
 
     __slots__ = ("args", "is_certain", "size")
 
@@ -32,7 +32,7 @@ class Copied:
 
 
 class Copier:
-    """Copies the arguments of one method of one library; `original` is the library's own function."""
+    """Copy the arguments of one method of one library; `original` is the library's own function."""
 
     def __init__(self, original: Callable[..., Any], rule: Rule, *, is_torch: bool) -> None:
         self._signature = inspect.signature(original)
@@ -42,46 +42,48 @@ class Copier:
     def copy(
         self, writer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], has_room: Callable[[int], bool]
     ) -> Copied | None:
-        """The copied arguments, with a wall time where there was none; None where the host must see for itself.
+        """Return the copied arguments, with a wall time; None if the library must check the call itself.
 
-        `has_room` is asked, and may wait, before anything is copied.
+        Call `has_room`, which may block, before copying anything.
         """
         try:
             bound = self._signature.bind(writer, *args, **kwargs)
         except TypeError:
             return None
         bound.apply_defaults()
-        given = bound.arguments
-        if given["walltime"] is None:
-            given["walltime"] = time.time()
-        source = _Source.of(given[self._values], self._is_torch)
-        if source is None or not _has_plain_place(given) or not self._rule.accepts(source, given, self._is_torch):
+        arguments = bound.arguments
+        if arguments["walltime"] is None:
+            arguments["walltime"] = time.time()
+        source = _Source.of(arguments[self._values], self._is_torch)
+        if source is None or not _has_plain_metadata(arguments):
+            return None
+        if not self._rule.accepts(source, arguments, self._is_torch):
             return None
         if not has_room(source.size):
             return None
         values = source.copy()
         if values is None:
             return None
-        given[self._values] = values
+        arguments[self._values] = values
         return Copied(bound.args, values.nbytes, _is_within(values, self._rule.limit, self._is_torch))
 
 
 class _Source:
-    """An array or tensor that the host makes a numpy array of without fail."""
+    """An array or tensor that the library can always convert to a numpy array."""
 
     def __init__(self, values: Any, dtype: str, shape: tuple[int, ...], size: int, is_tensor: bool) -> None:
         self._values, self.dtype, self.shape, self.size, self._is_tensor = values, dtype, shape, size, is_tensor
 
     @classmethod
     def of(cls, values: Any, is_torch: bool) -> _Source | None:
-        """Subclasses have ways of their own, and are none."""
+        """Return None for any other type, subclasses included: they may override the conversion."""
         module, name = values.__class__.__module__, values.__class__.__qualname__
         if (module, name) == ("numpy", "ndarray"):
             dtype, is_plain = values.dtype.name, values.dtype.isnative
         elif (module, name) in (("torch", "Tensor"), ("torch.nn.parameter", "Parameter")):
             dtype = str(values.dtype).removeprefix("torch.")
             is_plain = str(values.layout) == "torch.strided" and values.device.type in ("cpu", "cuda", "mps", "xpu")
-            if dtype == "bfloat16" and is_torch:  # for which torch's writer takes float16
+            if dtype == "bfloat16" and is_torch:  # torch's writer converts it to float16
                 dtype = "float16"
         else:
             return None
@@ -91,7 +93,7 @@ class _Source:
         return cls(values, dtype, shape, math.prod(shape) * int(values.dtype.itemsize), module != "numpy")
 
     def copy(self) -> Any:
-        """The values as a numpy array of their own; None where the tensor has none to give."""
+        """Copy the values to a new numpy array; None if the tensor cannot be converted."""
         if not self._is_tensor:
             return self._values.copy(order="K")
         try:
@@ -99,20 +101,20 @@ class _Source:
             if str(tensor.dtype) == "torch.bfloat16":
                 return tensor.half().cpu().numpy()
             array = tensor.cpu().numpy()
-        except (RuntimeError, TypeError, ValueError):  # under vmap, with a negative bit: the host says what is wrong
+        except (RuntimeError, TypeError, ValueError):  # vmap, or a negative bit: the library raises
             return None
         return array.copy(order="K") if tensor.device.type == "cpu" else array
 
 
 class Rule:
-    """What one method certainly accepts: by shape, type and options, then by the range of the values."""
+    """Decide if one method accepts a call: by shape, type and options, then by the range of the values."""
 
     def __init__(self, accepts: Callable[[_Source, Arguments, bool], bool], limit: float) -> None:
         self.accepts, self.limit = accepts, limit
 
 
-def _has_plain_place(given: Arguments) -> bool:
-    tag, step, walltime = given["tag"], given["global_step"], given["walltime"]
+def _has_plain_metadata(arguments: Arguments) -> bool:
+    tag, step, walltime = arguments["tag"], arguments["global_step"], arguments["walltime"]
     if tag.__class__ is not str or not _is_utf8(tag):
         return False
     if not (isinstance(walltime, float) or _is_whole(walltime)):
@@ -135,18 +137,18 @@ def _is_whole(number: Any) -> bool:
 
 
 def _is_within(values: Any, limit: float, is_torch: bool) -> bool:
-    """Whether all values are finite and at most `limit`, so that no sum or product of the host's overflows."""
+    """Check that all values are finite and within `limit`, so that no sum or product in the library overflows."""
     if values.dtype.name in ("bool", "uint8"):
         return True
     low, high = float(values.min()), float(values.max())
     if not (-limit <= low and high <= limit):
         return False
-    # tensorboardX sums up first, in that type.
+    # tensorboardX sums the values first, in their own type.
     return is_torch or max(-low, high) * values.size < _LARGEST.get(values.dtype.name, math.inf)
 
 
-def _image(source: _Source, given: Arguments, is_torch: bool) -> bool:
-    axes = given["dataformats"].upper() if given["dataformats"].__class__ is str else ""
+def _image(source: _Source, arguments: Arguments, is_torch: bool) -> bool:
+    axes = arguments["dataformats"].upper() if arguments["dataformats"].__class__ is str else ""
     if len(axes) != len(source.shape):
         return False
     lengths = dict(zip(axes, source.shape, strict=True))
@@ -155,40 +157,40 @@ def _image(source: _Source, given: Arguments, is_torch: bool) -> bool:
     channels = lengths.get("C", 1)
     if channels not in (1, 3, 4) or (is_torch and "N" in lengths and channels == 4):
         return False
-    return _are_there("PIL.Image") if is_torch else _are_there("PIL.Image", "packaging.version")
+    return _can_import("PIL.Image") if is_torch else _can_import("PIL.Image", "packaging.version")
 
 
-def _histogram(_: _Source, given: Arguments, is_torch: bool) -> bool:
-    # Names of numpy's rules, numbers and edges may be more bins than fit the values: only numpy can tell.
-    is_own = given["bins"].__class__ is str and given["bins"] == "tensorflow"
-    if not is_own or given["max_bins"] is not None or given["self"].default_bins != _default_bins():
+def _histogram(_: _Source, arguments: Arguments, is_torch: bool) -> bool:
+    # A numpy rule, a number or edges may give more bins than the values allow: only numpy can check that.
+    is_own = arguments["bins"].__class__ is str and arguments["bins"] == "tensorflow"
+    if not is_own or arguments["max_bins"] is not None or arguments["self"].default_bins != _default_bins():
         return False
-    given["bins"] = _default_bins()
+    arguments["bins"] = _default_bins()
     return True
 
 
-def _audio(source: _Source, given: Arguments, is_torch: bool) -> bool:
-    rate = given["sample_rate"]
+def _audio(source: _Source, arguments: Arguments, is_torch: bool) -> bool:
+    rate = arguments["sample_rate"]
     if source.dtype not in ("float32", "float64") or rate.__class__ is not int or not 1 <= rate <= 1_000_000:
         return False
     if is_torch:
         return len([length for length in source.shape if length > 1]) == 1
-    return (len(source.shape) == 1 or (len(source.shape) == 2 and source.shape[1] <= 2)) and _are_there("soundfile")
+    return (len(source.shape) == 1 or (len(source.shape) == 2 and source.shape[1] <= 2)) and _can_import("soundfile")
 
 
-def _video(source: _Source, given: Arguments, is_torch: bool) -> bool:
-    axes, fps = given.get("dataformats", "NTCHW"), given["fps"]  # torch has the one order
+def _video(source: _Source, arguments: Arguments, is_torch: bool) -> bool:
+    axes, fps = arguments.get("dataformats", "NTCHW"), arguments["fps"]  # torch has one order only
     if axes.__class__ is not str or len(source.shape) != 5 or sorted(axes.upper()) != sorted("NTCHW"):
         return False
     if fps.__class__ not in (int, float) or not 1 <= fps <= 100 or source.shape[axes.upper().index("C")] != 3:
         return False
-    if importlib.util.find_spec("moviepy") is None:  # then the host writes nothing, and refuses nothing
+    if importlib.util.find_spec("moviepy") is None:  # then the library writes nothing and raises nothing
         return True
-    return _are_there("moviepy.editor" if is_torch else "moviepy.video.io.ImageSequenceClip")
+    return _can_import("moviepy.editor" if is_torch else "moviepy.video.io.ImageSequenceClip")
 
 
-def _are_there(*modules: str) -> bool:
-    """Imported here, where the host would import them: what is missing is missed on the caller's line."""
+def _can_import(*modules: str) -> bool:
+    """Import the modules now, on the caller's line; False if one is missing, so that the library raises there."""
     try:
         for module in modules:
             importlib.import_module(module)
@@ -199,15 +201,15 @@ def _are_there(*modules: str) -> bool:
 
 @functools.cache
 def _default_bins() -> list[float]:
-    """The edges of `bins="tensorflow"`, as both libraries make them."""
+    """Return the edges of `bins="tensorflow"`, computed as in both libraries."""
     edge, above = 1e-12, []
     while edge < 1e20:
         above.append(edge)
         edge *= 1.1
-    return [-one for one in above[::-1]] + [0] + above
+    return [-positive for positive in above[::-1]] + [0] + above
 
 
-# Pixels beyond this are no picture; of a histogram, what lies within is in a bin, and its squares can be summed.
+# Larger pixel values are not an image. Histogram values within the limit have a bin, and their squares can be summed.
 _IMAGE, _HISTOGRAM, _AUDIO, _VIDEO = Rule(_image, 256), Rule(_histogram, 1e19), Rule(_audio, 1), Rule(_video, 256)
 
 DEFERRABLE: dict[str, Rule] = {
@@ -217,4 +219,4 @@ DEFERRABLE: dict[str, Rule] = {
     "add_video": _VIDEO,
     "add_audio": _AUDIO,
 }
-"""add_figure is drawn at once, and hands its picture to add_image."""
+"""The methods that can be deferred. add_figure renders at once and passes its image to add_image."""

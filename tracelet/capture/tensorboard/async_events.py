@@ -1,4 +1,4 @@
-"""`events="async"`: calls of the host that are made later, in order, on a thread of ours."""
+"""`events="async"`: make the library's calls later, in order, on a tracelet thread."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from tracelet.capture.tensorboard.patches import Patches
 from tracelet.capture.tensorboard.unmodified import is_of
 from tracelet.guard import Guard
 
-_MOST_CALLS = 1000
-# What the call that is being made when the run ends may still take: a thread cannot be ended from outside.
+_MAX_CALLS = 1000
+# Time limit at the end of a run for the call in progress: a thread cannot be stopped from outside.
 _LAST_CALL_SECONDS = 0.5
 
 
 class AsyncEvents(Mode):
-    """Calls return once their values are copied; what the host might refuse is made at once, in its turn."""
+    """Return from calls once their values are copied; make a call at once, in order, if the library might reject it."""
 
-    def __init__(self, around: ModeContext) -> None:
-        self._claims, self._untouched, self._guard = around.claims, around.untouched, around.guard
-        self._calls = _Calls(around.guard, around.queue_bytes)
+    def __init__(self, context: ModeContext) -> None:
+        self._running_calls, self._unmodified, self._guard = context.running_calls, context.unmodified, context.guard
+        self._calls = _CallQueue(context.guard, context.queue_bytes)
 
     def start(self) -> None:
         self._calls.start()
 
     def patch(self, module: ModuleType, patches: Patches) -> None:
         for name in ("flush", "close"):
-            owner = next(one for one in module.EventFileWriter.__mro__ if name in vars(one))
-            patches.wrap(owner, name, self._after_its_calls)
-        patches.wrap(module.FileWriter, "use_metadata", self._after_all_calls)  # tensorboardX's values for a block
+            owner = next(cls for cls in module.EventFileWriter.__mro__ if name in vars(cls))
+            patches.wrap(owner, name, self._after_writer_calls)
+        patches.wrap(module.FileWriter, "use_metadata", self._after_all_calls)  # tensorboardX: a `with` block
 
     def wrap(self, module: ModuleType, original: Method, tee: Method) -> Method:
         rule = DEFERRABLE.get(original.__name__)
@@ -47,7 +47,7 @@ class AsyncEvents(Mode):
 
         @functools.wraps(original)
         def later(writer: Any, *args: Any, **kwargs: Any) -> Any:
-            if not calls.are_taken():
+            if not calls.can_defer():
                 return tee(writer, *args, **kwargs)
             call, is_certain = guard.call(prepare, copier, tee, writer, args, kwargs) or (None, False)
             if call is not None and is_certain and calls.put(call):
@@ -66,19 +66,19 @@ class AsyncEvents(Mode):
     def _prepare(
         self, copier: Copier, tee: Method, writer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[_Call | None, bool]:
-        """The call with copied values, if it may be made later, and whether the host certainly takes them."""
-        outer = self._claims.get(threading.get_ident())
-        # A call of the program itself, or the picture of its add_figure.
-        if not (outer is None or isinstance(outer, FigureContext)) or not self._untouched.holds_for(writer):
+        """Return the call with copied values (None if not deferrable), and if the library will accept it."""
+        outer = self._running_calls.get(threading.get_ident())
+        # Defer only a call of the program itself, or the image of its add_figure.
+        if not (outer is None or isinstance(outer, FigureContext)) or not self._unmodified.applies_to(writer):
             return None, False
         event_writer = writer.file_writer.event_writer
-        copied = copier.copy(writer, args, kwargs, self._calls.have_room)
+        copied = copier.copy(writer, args, kwargs, self._calls.has_room)
         if copied is None:
             return None, False
         return _Call(tee, copied.args, event_writer, copied.size), copied.is_certain
 
-    def _after_its_calls(self, original: Method) -> Method:
-        """A method of an event writer, for which its file must be complete."""
+    def _after_writer_calls(self, original: Method) -> Method:
+        """Wrap a method of an event writer that needs a complete file."""
 
         @functools.wraps(original)
         def after(event_writer: Any, *args: Any, **kwargs: Any) -> Any:
@@ -97,7 +97,7 @@ class AsyncEvents(Mode):
 
 
 class _Call:
-    """A call with its own copies of the values, for the event file behind `event_writer`."""
+    """A deferred call with its own copy of the values, for the event file of `event_writer`."""
 
     __slots__ = ("args", "done", "event_writer", "method", "size")
 
@@ -106,13 +106,13 @@ class _Call:
         self.done = threading.Event()
 
 
-class _Calls:
-    """The calls that wait, and the thread that makes them. No lock: a signal handler may come at any moment."""
+class _CallQueue:
+    """Queue deferred calls and make them on one thread. No lock: a signal handler may run at any moment."""
 
-    def __init__(self, guard: Guard, most_bytes: int) -> None:
-        self._guard, self._most_bytes = guard, most_bytes
+    def __init__(self, guard: Guard, max_bytes: int) -> None:
+        self._guard, self._max_bytes = guard, max_bytes
         self._queue: SimpleQueue[_Call | None] = SimpleQueue()
-        self._waiting: dict[_Call, None] = {}  # in order; each step on it is one of the interpreter's
+        self._pending: dict[_Call, None] = {}  # in order; each operation on it is atomic in the interpreter
         self._thread = threading.Thread(target=self._make_calls, name="tracelet-events", daemon=True)
         self._process = 0
         self._ended = False
@@ -121,47 +121,47 @@ class _Calls:
         self._process = os.getpid()
         self._thread.start()
 
-    def are_taken(self) -> bool:
-        """Not on the thread itself, nor in a forked child, which has no such thread, nor after the end."""
+    def can_defer(self) -> bool:
+        """Return False on the thread itself, in a forked child (which has no such thread) and after `end`."""
         return not self._ended and self._process == os.getpid() and threading.get_ident() != self._thread.ident
 
-    def have_room(self, size: int) -> bool:
-        """Wait until copies of `size` bytes may wait as well; False for more than ever may."""
-        if size > self._most_bytes:
+    def has_room(self, size: int) -> bool:
+        """Block until the queue has room for `size` bytes; False if `size` exceeds the whole limit."""
+        if size > self._max_bytes:
             return False
-        while waiting := list(self._waiting):
-            if len(waiting) < _MOST_CALLS and sum(call.size for call in waiting) + size <= self._most_bytes:
+        while pending := list(self._pending):
+            if len(pending) < _MAX_CALLS and sum(call.size for call in pending) + size <= self._max_bytes:
                 break
-            waiting[0].done.wait()
+            pending[0].done.wait()
         return True
 
     def put(self, call: _Call) -> bool:
-        """Whether the call will be made; False where the run ended in the meantime."""
-        self._waiting[call] = None
+        """Queue a call; False if the run ended in the meantime, and the call will not be made."""
+        self._pending[call] = None
         self._queue.put(call)
-        return not (self._ended and self._take_back(call))
+        return not (self._ended and self._remove(call))
 
-    def wait(self, of: Any = None) -> None:
-        """Until the calls put before, of this writer or event writer or of all, are made."""
-        if self._waiting and self.are_taken():
-            for call in list(self._waiting):
-                if of is None or of is call.event_writer or of is call.args[0]:
+    def wait(self, writer: Any = None) -> None:
+        """Block until the queued calls are made: those of a writer or event writer, or all."""
+        if self._pending and self.can_defer():
+            for call in list(self._pending):
+                if writer is None or writer is call.event_writer or writer is call.args[0]:
                     call.done.wait()
 
     def drain(self, deadline: float) -> bool:
-        """Whether all calls put before are made before `deadline`."""
-        if not self.are_taken():
+        """Block until the queued calls are made; False if `deadline` passes first."""
+        if not self.can_defer():
             return True
-        return all(call.done.wait(max(0.0, deadline - time.monotonic())) for call in list(self._waiting))
+        return all(call.done.wait(max(0.0, deadline - time.monotonic())) for call in list(self._pending))
 
     def end(self) -> None:
-        """End the thread. What still waits is dropped, counted and said."""
+        """Stop the thread; drop, count and log the pending calls."""
         self._ended = True
         if self._process == os.getpid():
             self._queue.put(None)
             if threading.get_ident() != self._thread.ident:
                 self._thread.join(_LAST_CALL_SECONDS)
-            self._drop_rest()
+            self._drop_pending()
 
     def _make_calls(self) -> None:
         try:
@@ -169,24 +169,24 @@ class _Calls:
                 try:
                     self._guard.call(call.method, *call.args)
                 finally:
-                    self._take_back(call)
+                    self._remove(call)
                     call.done.set()
-                    del call  # its copies go now, not when the next call comes
+                    del call  # free its copies now, not when the next call arrives
         finally:
             self._ended = True
-            self._drop_rest()
+            self._drop_pending()
 
-    def _take_back(self, call: _Call) -> bool:
-        return self._waiting.pop(call, call) is None
+    def _remove(self, call: _Call) -> bool:
+        return self._pending.pop(call, call) is None
 
-    def _drop_rest(self) -> None:
-        for call in list(self._waiting):
-            if self._take_back(call):
+    def _drop_pending(self) -> None:
+        for call in list(self._pending):
+            if self._remove(call):
                 name = call.method.__name__
-                self._guard.count(f"dropped: {name} was not yet made when the time was up")
+                self._guard.count(f"dropped: deferred {name} was not made before the time limit")
                 self._guard.log_once(
                     "dropped: deferred calls",
-                    "tracelet: the time was up before all deferred calls (events='async') were made: "
-                    "the pictures, sounds and histograms left are in no event file and no backend",
+                    "tracelet: dropped deferred calls (events='async'): they were not made before the time limit. "
+                    "Their images, audio and histograms are in no event file and no backend",
                 )
                 call.done.set()

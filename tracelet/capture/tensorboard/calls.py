@@ -1,4 +1,4 @@
-"""What a public SummaryWriter method explains of the events inside it: by tag and kind, nothing more."""
+"""Add to an event the information that only its public SummaryWriter call has: exact value, tag, series."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from typing import Any, ClassVar, TypeAlias
 
 import msgspec
 
+from tracelet.capture import media
 from tracelet.capture import values as snapshot
 from tracelet.capture.naming import tensorboardx_tag
 from tracelet.capture.series import SeriesNames
 from tracelet.records import Embedding, Graph, Params, Record, Scalar, Video
 
 ScalarContext: TypeAlias = tuple[type, Any, Any, Any]
-"""add_scalar's writer class, tag, value and step: the shortest claim, for the call that is made a million times."""
+"""add_scalar's writer class, tag, value and step: a plain tuple, since this call is made a million times."""
 
 
 class CallContext:
-    """The claim of every method whose first argument is the tag: its events bear that tag."""
+    """One running call of a public method. By default the first argument is the tag of its events."""
 
     kinds: ClassVar[frozenset[str]] = frozenset()
-    has_rest: ClassVar[bool] = False
+    has_extra: ClassVar[bool] = False
     nested_dir: str | None = None
-    """Where the series of a writer made inside the call belong, from `parent_dir`; None where its own path says so."""
+    """The directory below `parent_dir` of a writer created inside the call; None to use the writer's own path."""
 
     def __init__(self, writer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.writer, self.args, self.kwargs = writer, args, kwargs
@@ -40,7 +41,7 @@ class CallContext:
         return self.args[position] if len(self.args) > position else self.kwargs.get(name, default)
 
     def name(self, series: SeriesNames, log_dir: str, tag: str, kind: str) -> tuple[str, str] | None:
-        """The series' name and writer for an event's tag, where this call explains it."""
+        """Return the series name and namespace of an event's tag; None if the event is not from this call."""
         if kind not in self.kinds or not isinstance(self.tag, str):
             return None
         if tag not in (self.tag, tensorboardx_tag(self.tag)):
@@ -49,21 +50,21 @@ class CallContext:
         directory = series[log_dir]
         return directory[self.tag], directory.namespace
 
-    def refine(self, record: Record, log_dir: str) -> Record | None:
-        """The record with what only the arguments know; None where another record carries it."""
+    def with_arguments(self, record: Record, log_dir: str) -> Record | None:
+        """Return the record with exact values from the arguments; None if another record contains it."""
         return record
 
-    def rest(self, series: SeriesNames) -> Iterator[Record]:
-        """Records of what the call did without an event; only asked where `has_rest`."""
+    def extra_records(self, series: SeriesNames) -> Iterator[Record]:
+        """Return the records for output without an event; called only if `has_extra`."""
         return iter(())
 
 
 class ScalarCall(CallContext):
-    """add_scalar, where the short way does not do."""
+    """add_scalar, if the fast path does not apply."""
 
     kinds = frozenset({"scalar"})
 
-    def refine(self, record: Record, log_dir: str) -> Record | None:
+    def with_arguments(self, record: Record, log_dir: str) -> Record | None:
         if isinstance(record, Scalar) and self.seen:
             exact = exact_scalar(self.argument(1, "scalar_value"))
             return record if exact is None else msgspec.structs.replace(record, value=exact)
@@ -75,21 +76,21 @@ class ImageContext(CallContext):
 
 
 class FigureContext(ImageContext):
-    """add_figure draws, and hands its picture to add_image."""
+    """add_figure renders and passes its image to add_image."""
 
 
 class VideoContext(CallContext):
-    """add_video writes an empty summary where moviepy is missing; the frames are carried all the same, as a GIF."""
+    """add_video; if moviepy is missing it writes an empty summary, so the frames are recorded as a GIF."""
 
     kinds = frozenset({"image", "video"})
-    has_rest = True
+    has_extra = True
 
-    def rest(self, series: SeriesNames) -> Iterator[Record]:
+    def extra_records(self, series: SeriesNames) -> Iterator[Record]:
         if self.returned and not self.seen and isinstance(self.tag, str):
             frames, step = self.argument(1, "vid_tensor"), self.argument(2, "global_step")
             fps, walltime = self.argument(3, "fps", 4), self.argument(4, "walltime")
             # tensorboardX alone has `dataformats`.
-            data, width, height = snapshot.gif(frames, fps, self.argument(5, "dataformats", "NTCHW"))
+            data, width, height = media.gif(frames, fps, self.argument(5, "dataformats", "NTCHW"))
             directory = series[self.parent_dir]
             wall_time = time.time() if walltime is None else walltime
             whole = snapshot.cut_step(step)
@@ -121,7 +122,7 @@ class TensorContext(CallContext):
 
 
 class ScalarsContext(CallContext):
-    """add_scalars writes each series into a directory of its own, which the two libraries spell differently."""
+    """add_scalars writes each series to its own directory, named differently by the two libraries."""
 
     def __init__(self, writer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         super().__init__(writer, args, kwargs)
@@ -144,12 +145,12 @@ class ScalarsContext(CallContext):
         return directory.member(self.tag, self.key), directory.namespace
 
     def _directories(self, main_tag: str) -> dict[str, str]:
-        """The directory of each key, as torch spells it and as tensorboardX does."""
+        """Map the directory of each key, as named by torch and by tensorboardX, to the key."""
         parent, keys = self.parent_dir, [key for key in self.values if isinstance(key, str)]
         flat, nested = f"{parent}/{main_tag.replace('/', '_')}_", os.path.join(parent, main_tag)
         return {flat + key: key for key in keys} | {os.path.join(nested, key): key for key in keys}
 
-    def refine(self, record: Record, log_dir: str) -> Record | None:
+    def with_arguments(self, record: Record, log_dir: str) -> Record | None:
         if isinstance(record, Scalar) and self.key is not None:
             exact = exact_scalar(self.values[self.key])
             self.key = None
@@ -158,59 +159,59 @@ class ScalarsContext(CallContext):
 
 
 class HParamsContext(CallContext):
-    """add_hparams writes into a directory named after the clock, or after `run_name`: three summaries, its metrics."""
+    """add_hparams writes three summaries and its metrics to a directory named by the time or `run_name`."""
 
     def __init__(self, writer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         super().__init__(writer, args, kwargs)
-        # torch's fourth argument is `run_name`, after a dict of domains; tensorboardX's third is `name`.
+        # torch has `run_name` as the fourth argument, after a dict of domains; tensorboardX has `name` as the third.
         names = (self.argument(2, "name"), self.argument(3, "run_name"))
         self.nested_dir = next((name for name in names if name and isinstance(name, str)), "hparams")
 
-    def refine(self, record: Record, log_dir: str) -> Record | None:
+    def with_arguments(self, record: Record, log_dir: str) -> Record | None:
         values = self.argument(0, "hparam_dict")
         if isinstance(record, Params) and isinstance(values, Mapping):
-            # The file has floats for ints and bools, and no None at all.
+            # The event has floats instead of ints and bools, and no None.
             return Params(snapshot.params(values), record.wall_time, record.writer)
         return record
 
 
 class GraphContext(CallContext):
-    """add_graph writes the graph and its run metadata as two events; they are one record."""
+    """add_graph writes the graph and its run metadata as two events; record them as one."""
 
-    has_rest = True
+    has_extra = True
 
     def __init__(self, writer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         super().__init__(writer, args, kwargs)
-        self._found: list[Graph] = []
+        self._graphs: list[Graph] = []
 
-    def refine(self, record: Record, log_dir: str) -> Record | None:
+    def with_arguments(self, record: Record, log_dir: str) -> Record | None:
         if isinstance(record, Graph):
-            self._found.append(record)
+            self._graphs.append(record)
             return None
         return record
 
-    def rest(self, series: SeriesNames) -> Iterator[Record]:
-        if self._found:
-            parts = [part for record in self._found for part in record.parts if part]
-            yield msgspec.structs.replace(self._found[0], parts=tuple(parts))
+    def extra_records(self, series: SeriesNames) -> Iterator[Record]:
+        if self._graphs:
+            parts = [part for record in self._graphs for part in record.parts if part]
+            yield msgspec.structs.replace(self._graphs[0], parts=tuple(parts))
 
 
 class EmbeddingContext(CallContext):
-    """add_embedding writes no event, but files beside the event file (tensors.tsv, metadata.tsv, sprite.png)."""
+    """add_embedding writes no event, only files next to the event file (tensors.tsv, metadata.tsv, sprite.png)."""
 
-    has_rest = True
+    has_extra = True
 
-    def rest(self, series: SeriesNames) -> Iterator[Record]:
+    def extra_records(self, series: SeriesNames) -> Iterator[Record]:
         if not self.returned:
             return
         step, tag = self.argument(3, "global_step"), self.argument(4, "tag", "default")
-        shown = 0 if step is None else step
+        folder_step = 0 if step is None else step
         directory = series[self.parent_dir]
-        folder = os.path.join(self.parent_dir, str(shown).zfill(5), self.writer._encode(tag))
-        # The folder may still hold what an earlier call with the same step and tag left there.
-        given = {"tensors.tsv": True, "metadata.tsv": self.argument(1, "metadata") is not None}
-        given["sprite.png"] = self.argument(2, "label_img") is not None
-        names = [name for name, wanted in given.items() if wanted and _has(folder, name)]
+        folder = os.path.join(self.parent_dir, str(folder_step).zfill(5), self.writer._encode(tag))
+        # The folder may still contain files of an earlier call with the same step and tag.
+        is_passed = {"tensors.tsv": True, "metadata.tsv": self.argument(1, "metadata") is not None}
+        is_passed["sprite.png"] = self.argument(2, "label_img") is not None
+        names = [name for name, wanted in is_passed.items() if wanted and _has(folder, name)]
         parts = tuple(_read(os.path.join(folder, name)) for name in names)
         whole = snapshot.cut_step(step)
         yield Embedding(directory[tag], tuple(names), parts, whole, time.time(), directory.namespace)
@@ -240,19 +241,19 @@ CONTEXTS: dict[str, type[CallContext]] = {
 
 
 def exact_scalar(argument: Any) -> float | None:
-    """The float64 of a number as the program gave it; None where the value in the event file is as good or safer.
+    """Return the argument as float64; None if the event's value is as exact, or safer to read.
 
-    A tensor on a device is not read a second time, which would wait for the device again, unless it has more
-    precision than the file (float64, int64). A meta tensor has no value; TensorBoard writes a random one.
+    Read a tensor on a device only if it is more precise than the event (float64, int64): a second read would wait for
+    the device again. A meta tensor has no value; TensorBoard writes a random one.
     """
     while isinstance(argument, (list, tuple)) and len(argument) == 1:
         argument = argument[0]
     device = getattr(argument, "device", None)
-    elsewhere = getattr(device, "type", "cpu")
-    if elsewhere == "meta" or (elsewhere != "cpu" and str(argument.dtype) not in ("torch.float64", "torch.int64")):
+    device_type = getattr(device, "type", "cpu")
+    if device_type == "meta" or (device_type != "cpu" and str(argument.dtype) not in ("torch.float64", "torch.int64")):
         return None
     try:
-        # Both libraries take the text of a number, which `log_metric` refuses.
+        # Both libraries accept a number as text; `log_metric` does not.
         return float(argument) if isinstance(argument, (str, bytes)) else snapshot.number(argument)
     except (TypeError, ValueError, OverflowError):
         return None

@@ -1,6 +1,6 @@
-"""The checksum of event files: CRC-32C (Castagnoli), masked, by a compiled library.
+"""Compute the checksum of event files with a compiled library: CRC-32C (Castagnoli), masked.
 
-In Python alone, as TensorBoard has it, a byte costs 100 ns: most of what writing an event costs.
+TensorBoard computes it in Python: 100 ns per byte, most of the cost of writing an event.
 """
 
 from __future__ import annotations
@@ -13,6 +13,6 @@ _crc32c = google_crc32c.value
 
 
 def masked_crc32c(data: bytes) -> int:
-    """The checksum of `data` as it stands in a file (tensorflow/core/lib/hash/crc32c.h, `Mask`)."""
+    """Return the checksum of `data` as stored in a file (tensorflow/core/lib/hash/crc32c.h, `Mask`)."""
     crc: int = _crc32c(data)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF

@@ -1,4 +1,4 @@
-"""What `events` changes about the wrapping; this is `"sync"`, which changes nothing."""
+"""Define the modes of the `events` option; the base class is `"sync"`."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ Method: TypeAlias = Callable[..., Any]
 
 @dataclasses.dataclass(frozen=True)
 class ModeContext:
-    """What a mode needs of the interceptor."""
+    """The interceptor's objects that a mode uses."""
 
     submit: Callable[[Record], None]
     series: SeriesNames
     guard: Guard
-    claims: Mapping[int, Any]
-    untouched: Unmodified
+    running_calls: Mapping[int, Any]
+    unmodified: Unmodified
     queue_bytes: int
 
 
 class Mode:
-    """`events="sync"`: the host's calls are made where the program makes them, and written to their files."""
+    """`events="sync"`: make the library's calls at once, and let them write their files."""
 
-    def __init__(self, around: ModeContext) -> None:
-        """Of `submit` nothing may be kept after the end."""
+    def __init__(self, context: ModeContext) -> None:
+        """Keep no reference to `submit` after `end`."""
 
     def start(self) -> None:
-        """Before the first patch."""
+        """Start; called before the first patch."""
 
     def patch(self, module: ModuleType, patches: Patches) -> None:
-        """Wrap what only this mode wraps in a writer module."""
+        """Apply this mode's own patches to a writer module."""
 
     def wrap(self, module: ModuleType, original: Method, tee: Method) -> Method:
-        """What shall stand in `original`'s place; `tee` makes the host's call and records it."""
+        """Return the replacement of `original`; `tee` makes the library's call and records it."""
         return tee
 
     def drain(self, deadline: float) -> bool:
-        """Whether the calls made before are in their event files, and their records submitted, before `deadline`."""
+        """Wait until earlier calls are written and their records submitted; False if `deadline` passes first."""
         return True
 
     def end(self) -> None:
-        """From now on every wrapper passes on."""
+        """Stop; from now on each wrapper only calls the original."""

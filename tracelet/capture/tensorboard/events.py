@@ -1,4 +1,4 @@
-"""A TensorBoard Event to records. Works on either library's generated classes: messages are read, never compared."""
+"""Convert a TensorBoard Event to records. Messages are only read, so either library's generated classes work."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from tracelet.records import (
 )
 
 Rename: TypeAlias = Callable[[str, str], tuple[str, str]]
-"""(tag in the event, kind of record) -> (name, namespace of the writer)."""
+"""Maps (tag in the event, kind of record) to (series name, namespace of the writer)."""
 
-# TensorFlow's DataType numbers (tensorflow/core/framework/types.proto): numpy's spelling, and the field of a
-# TensorProto that holds the values where `tensor_content` does not.
+# TensorFlow's DataType numbers (tensorflow/core/framework/types.proto): the numpy type, and the field of a TensorProto
+# that holds the values if `tensor_content` is empty.
 _DTYPES = {
     1: ("<f4", "float_val"),
     2: ("<f8", "double_val"),
@@ -49,11 +49,11 @@ _DTYPES = {
 }
 _STRING = 7
 _MESH_PARTS = {1: "vertices", 2: "faces", 3: "colors"}
-_PICTURES = {b"\x89PNG": "png", b"GIF8": "gif", b"\xff\xd8\xff": "jpeg", b"RIFF": "webp", b"BM": "bmp"}
+_IMAGE_FORMATS = {b"\x89PNG": "png", b"GIF8": "gif", b"\xff\xd8\xff": "jpeg", b"RIFF": "webp", b"BM": "bmp"}
 
 
 def read(event: Any, step: int | None, wall_time: float, rename: Rename) -> Iterator[Record]:
-    """The records of one event; `step` is None where the program gave none."""
+    """Yield the records of one event; `step` is None if the program passed none."""
     match event.WhichOneof("what"):
         case "summary":
             values = list(event.summary.value)
@@ -69,7 +69,7 @@ def read(event: Any, step: int | None, wall_time: float, rename: Rename) -> Iter
         case "tagged_run_metadata":
             name, writer = rename("graph", "graph")
             yield Graph(name, (b"", bytes(event.tagged_run_metadata.run_metadata)), step, wall_time, writer)
-        case _:  # file_version, session_log: the file's own matters
+        case _:  # file_version, session_log: about the file itself
             return
 
 
@@ -123,7 +123,7 @@ def _value(value: Any, step: int | None, wall_time: float, rename: Rename) -> It
             values = hparams_of(value)
             if values is not None:
                 yield Params(values, wall_time, rename(tag, "params")[1])
-        case None, "":  # add_video without moviepy writes such: a tag and nothing else
+        case None, "":  # add_video without moviepy writes only a tag
             return
         case _, plugin:
             name, writer = rename(tag, "raw")
@@ -131,28 +131,28 @@ def _value(value: Any, step: int | None, wall_time: float, rename: Rename) -> It
 
 
 def hparams_of(value: Any) -> dict[str, Any] | None:
-    """The hyper-parameters in a session_start_info summary; None in the other two that the hparams plugin writes."""
+    """Return the hyperparameters of a session_start_info summary; None for the hparams plugin's other two summaries."""
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
     content = HParamsPluginData.FromString(value.metadata.plugin_data.content)
     if content.WhichOneof("data") != "session_start_info":
         return None
     return {
-        name: getattr(one, one.WhichOneof("kind")) if one.WhichOneof("kind") != "null_value" else None
-        for name, one in content.session_start_info.hparams.items()
-        if one.WhichOneof("kind")
+        name: getattr(value, value.WhichOneof("kind")) if value.WhichOneof("kind") != "null_value" else None
+        for name, value in content.session_start_info.hparams.items()
+        if value.WhichOneof("kind")
     }
 
 
-def picture_format(data: bytes) -> str:
-    """The format of an encoded picture, by its first bytes."""
-    return next((form for magic, form in _PICTURES.items() if data.startswith(magic)), "png")
+def image_format(data: bytes) -> str:
+    """Return the format of an encoded image, by its first bytes."""
+    return next((form for magic, form in _IMAGE_FORMATS.items() if data.startswith(magic)), "png")
 
 
 def _image(value: Any, step: int | None, wall_time: float, rename: Rename) -> Record:
     image = value.image
     data = image.encoded_image_string
-    form = picture_format(data)
+    form = image_format(data)
     kind: type[Image] | type[Video] = Video if form == "gif" else Image
     name, writer = rename(value.tag, "video" if kind is Video else "image")
     return kind(name, data, form, image.width, image.height, step, wall_time, writer)
@@ -170,7 +170,7 @@ def _layout(serialised: bytes) -> str:
 
 
 def _array(tensor: Any) -> tuple[str, Any]:
-    """A TensorProto as (dtype, numpy array). bfloat16 stays the 16 bits it is, which numpy has no name for."""
+    """Convert a TensorProto to (dtype, numpy array). bfloat16 stays raw 16 bits, since numpy has no such type."""
     import numpy as np
 
     dtype, field = _DTYPES[tensor.dtype]
@@ -184,14 +184,14 @@ def _array(tensor: Any) -> tuple[str, Any]:
         parts = np.array(list(getattr(tensor, field)), "<f4" if field == "scomplex_val" else "<f8")
         array = parts.view(bits)
     else:
-        # torch puts uint8 into `uint32_val` (torch/utils/tensorboard/summary.py, _TENSOR_TYPE_MAP).
+        # torch stores uint8 in `uint32_val` (torch/utils/tensorboard/summary.py, _TENSOR_TYPE_MAP).
         array = np.array(list(getattr(tensor, field) or tensor.uint32_val), bits)
-    # One value stands for all of its tensor (tensorflow/core/framework/tensor.proto).
+    # A single value fills the whole tensor (tensorflow/core/framework/tensor.proto).
     return dtype, np.broadcast_to(array[0], shape) if array.size == 1 else array.reshape(shape or -1)
 
 
 def _halves(numbers: list[int], dtype: str) -> Any:
-    """16-bit floats. torch puts a float32's bits into `half_val` (torch/utils/tensorboard/summary.py, half_to_int)."""
+    """Decode 16-bit floats. torch puts float32 bits in `half_val` (torch/utils/tensorboard/summary.py, half_to_int)."""
     import numpy as np
 
     if all(0 <= number <= 0xFFFF for number in numbers):
@@ -205,15 +205,15 @@ def _halves(numbers: list[int], dtype: str) -> Any:
 def _meshes(values: Iterable[Any], step: int | None, wall_time: float, rename: Rename) -> Iterator[Record]:
     from tensorboard.plugins.mesh.plugin_data_pb2 import MeshPluginData
 
-    found: dict[str, dict[str, Any]] = {}
+    meshes_by_tag: dict[str, dict[str, Any]] = {}
     configs: dict[str, str] = {}
     for value in values:
         data = MeshPluginData.FromString(value.metadata.plugin_data.content)
-        found.setdefault(data.name, {})[_MESH_PARTS[data.content_type]] = _array(value.tensor)[1]
+        meshes_by_tag.setdefault(data.name, {})[_MESH_PARTS[data.content_type]] = _array(value.tensor)[1]
         configs[data.name] = data.json_config
-    for tag, arrays in found.items():
+    for tag, arrays in meshes_by_tag.items():
         name, writer = rename(tag, "mesh")
-        # [..., points, 3] each: every leading dimension is one of the batch.
+        # Each is [..., points, 3]: all leading dimensions belong to the batch.
         batches = {key: array.reshape(-1, *array.shape[-2:]) for key, array in arrays.items()}
         parts = tuple(
             _ply(points, *(batches[key][item] if key in batches else None for key in ("colors", "faces")))
@@ -223,7 +223,7 @@ def _meshes(values: Iterable[Any], step: int | None, wall_time: float, rename: R
 
 
 def _ply(vertices: Any, colors: Any | None, faces: Any | None) -> bytes:
-    """A binary PLY file: float32 vertices, the colours' own precision, int32 faces."""
+    """Encode a binary PLY file: float32 vertices, uint8 or float32 colors, int32 faces."""
     import numpy as np
 
     columns: list[tuple[str, str]] = [(axis, "<f4") for axis in "xyz"]

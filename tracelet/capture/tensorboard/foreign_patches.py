@@ -1,4 +1,4 @@
-"""Who else changed the writers, in this process. Looks at what is imported; imports, calls and changes nothing."""
+"""Find patches of the writers by other tools in this process, without importing, calling or changing anything."""
 
 from __future__ import annotations
 
@@ -20,60 +20,60 @@ _MODULES = (
 )
 _CLASSES = ("SummaryWriter", "FileWriter", "DummyFileWriter", "EventFileWriter", "RecordWriter")
 _OWN = {"torch", "tensorboard", "tensorboardX", "tensorflow", "tracelet"}
-_MOST_STEPS = 200
+_MAX_STEPS = 200
 
 
 class OtherPatch(msgspec.Struct, frozen=True, order=True):
-    """`where`: the class or method that was changed; `by`: the module of the code that stands there now."""
+    """A patch by another tool. `where`: the patched class or method; `by`: the module of its current code."""
 
     where: str
     by: str
 
 
 def other_patches() -> list[OtherPatch]:
-    """Whose code stands in the writers of torch, tensorboardX and TensorBoard, besides their own and ours.
+    """Return the patches by other tools in the writers of torch, tensorboardX and TensorBoard.
 
-    A tool that listens there itself may send every record a second time to where a run of ours sends it.
+    Such a tool may send each record a second time to the backend of a run.
     """
-    found: set[OtherPatch] = set()
+    patches: set[OtherPatch] = set()
     for name in _MODULES:
         for attribute in _CLASSES:
             cls = getattr(sys.modules.get(name), attribute, None)
             if isinstance(cls, type):
-                found.update(_of_class(f"{name}.{attribute}", cls))
-    return sorted(found)
+                patches.update(_patches_of_class(f"{name}.{attribute}", cls))
+    return sorted(patches)
 
 
-def _of_class(where: str, cls: type) -> Iterator[OtherPatch]:
-    if _is_foreign(cls.__module__):  # another class in its place
+def _patches_of_class(where: str, cls: type) -> Iterator[OtherPatch]:
+    if _is_foreign(cls.__module__):  # the class itself was replaced
         yield OtherPatch(where, cls.__module__)
         return
     for name, value in vars(cls).items():
-        for module in _makers(value):
+        for module in _code_modules(value):
             if _is_foreign(module):
                 yield OtherPatch(f"{where}.{name}", module)
 
 
-def _makers(value: Any) -> Iterator[str]:
-    """The modules of a method's code, and of all that is visibly wrapped in it."""
+def _code_modules(value: Any) -> Iterator[str]:
+    """Yield the modules of a method's code and of all functions that it visibly wraps."""
     todo, seen = [value], 0
-    while todo and seen < _MOST_STEPS:
-        one, seen = todo.pop(), seen + 1
-        match one:
+    while todo and seen < _MAX_STEPS:
+        item, seen = todo.pop(), seen + 1
+        match item:
             case FunctionType(__closure__=cells):
-                yield str(one.__globals__.get("__name__", "?"))
+                yield str(item.__globals__.get("__name__", "?"))
                 todo += [content for cell in cells or () for content in _contents(cell)]
-                todo += [vars(one)["__wrapped__"]] if "__wrapped__" in vars(one) else []
+                todo += [vars(item)["__wrapped__"]] if "__wrapped__" in vars(item) else []
             case MethodType(__func__=function):
                 todo.append(function)
             case functools.partial(func=function, args=args, keywords=keywords):
                 todo += [function, *args, *keywords.values()]
             case staticmethod() | classmethod():
-                todo.append(one.__func__)
-            case _ if type(one).__module__.partition(".")[0] == "wrapt":  # its makers keep what they wrap in two fields
-                todo += [one.__wrapped__, one._self_wrapper]
-            case _ if callable(one) and not isinstance(one, type):
-                yield type(one).__module__
+                todo.append(item.__func__)
+            case _ if type(item).__module__.partition(".")[0] == "wrapt":  # stores the wrapped function in two fields
+                todo += [item.__wrapped__, item._self_wrapper]
+            case _ if callable(item) and not isinstance(item, type):
+                yield type(item).__module__
 
 
 def _contents(cell: CellType) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Tell when a module is imported, or imported again, without importing it."""
+"""Call a function when a module is imported or reloaded, without importing it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
-if TYPE_CHECKING:  # at run time it would bring half the standard library
+if TYPE_CHECKING:  # at run time it would import half the standard library
     from importlib.abc import Loader
 
 
 class ImportWatcher:
-    """Calls `after[name](module)` each time module `name` was executed, from `install` to `uninstall`."""
+    """Call `after[name](module)` each time module `name` is executed, from `install` to `uninstall`."""
 
     def __init__(self, after: dict[str, Callable[[ModuleType], None]]) -> None:
         self._after = after
@@ -42,7 +42,7 @@ class ImportWatcher:
 
 
 class _Loader:
-    """The module's own loader, with one call after it."""
+    """Wrap the module's own loader; call `after` when it has executed the module."""
 
     def __init__(self, loader: Any, after: Callable[[ModuleType], None]) -> None:
         self._loader, self._after = loader, after
@@ -52,7 +52,7 @@ class _Loader:
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        # Put back first: a module that looks at its own loader while it runs must find the real one.
+        # Restore first: a module that reads its own loader while it runs must get the real one.
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader
         module.__loader__ = self._loader

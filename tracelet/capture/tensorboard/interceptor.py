@@ -1,9 +1,9 @@
-"""What torch's and tensorboardX's SummaryWriter write, as records.
+"""Capture everything that torch's and tensorboardX's SummaryWriter write, as records.
 
-A record is born from an *event* that reached a FileWriter (or its dummy), after the host's own call returned. The
-public `add_*` methods only explain the events inside them: the float64 of the argument instead of the float32 of
-the file, the tag before tensorboardX cleans it, the series of add_scalars, the dict of add_hparams. So every user
-action is carried exactly once, whatever calls whatever, and what the host refused is not carried at all.
+A record is created from an *event* that reached a FileWriter (or its dummy), after the library's own call returned.
+The wrapped public `add_*` methods only add detail to the events inside them: the float64 of the argument instead of the
+event's float32, the tag before tensorboardX cleans it, the series of add_scalars, the dict of add_hparams. So each
+user action is recorded exactly once, even if public methods call each other. A call that raises is not recorded.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from tracelet.capture.tensorboard.wrapped import PatchCheck
 from tracelet.guard import Guard
 from tracelet.records import Params, Record, Scalar
 
-_HPARAMS_KEPT = 16
+_MAX_HPARAMS = 16
 _MODES: dict[str, type[Mode]] = {"sync": Mode, "async": AsyncEvents, "off": NoEventFiles}
 
 MODULES = ("torch.utils.tensorboard.writer", "tensorboardX.writer")
-# Each binds `masked_crc32c` by name; it computes in Python, on a thread that holds the interpreter.
+# Each imports `masked_crc32c` by name: a Python function, run on a thread that holds the GIL.
 _RECORD_WRITERS = ("tensorboard.summary.writer.record_writer", "tensorboardX.record_writer")
 
 
 class SummaryWriterInterceptor:
-    """Sends what SummaryWriters write to `submit`, from `install` to `uninstall`.
+    """Pass everything that SummaryWriters write to `submit`, from `install` to `uninstall`.
 
-    Captures writers made before and after, classes imported before and after, and subclasses. After `uninstall` the
-    classes hold what they held before, but where somebody wrapped a method after us: there ours passes on.
+    Capture writers created before and after, classes imported before and after, and subclasses. `uninstall` restores
+    the original methods. If another tool wrapped a method later, its wrapper stays, and ours only calls the original.
     """
 
     def __init__(
@@ -61,15 +61,15 @@ class SummaryWriterInterceptor:
         self._submit: Callable[[Record], None] | None = submit
         self._series = series
         self._guard = guard
-        # The public call now running in each thread. A dictionary by thread id: half the cost of a threading.local.
-        self._claims: dict[int, ScalarContext | CallContext | None] = {}
+        # The running public call of each thread. A dictionary by thread id costs half as much as a threading.local.
+        self._running_calls: dict[int, ScalarContext | CallContext | None] = {}
         self._last: tuple[Any, Directory] = (None, Directory(series, "", ""))
-        self._untouched = Unmodified()
-        self._plain: set[type] = set()  # writer classes with an untouched `_get_file_writer`
-        self._senders = self._untouched.senders
+        self._unmodified = Unmodified()
+        self._plain: set[type] = set()  # writer classes with an unmodified `_get_file_writer`
+        self._senders = self._unmodified.senders
         self._hparams: dict[bytes, dict[str, Any]] = {}
-        around = ModeContext(submit, series, guard, self._claims, self._untouched, queue_bytes)
-        self._mode = _MODES[events](around)
+        context = ModeContext(submit, series, guard, self._running_calls, self._unmodified, queue_bytes)
+        self._mode = _MODES[events](context)
         self._patches = Patches()
         self._open_files = OpenFiles(guard)
         patches: dict[str, Callable[[ModuleType], None]] = dict.fromkeys(MODULES, self._patch)
@@ -85,7 +85,7 @@ class SummaryWriterInterceptor:
                 patch(module)
 
     def drain(self, deadline: float) -> bool:
-        """Whether every call made before is in its event file, and its records submitted, before `deadline`."""
+        """Wait until earlier calls are written and their records submitted; False if `deadline` passes first."""
         return self._mode.drain(deadline)
 
     def uninstall(self) -> None:
@@ -97,108 +97,108 @@ class SummaryWriterInterceptor:
         self._patches.undo()
 
     def _patch_records(self, module: ModuleType) -> None:
-        """The same checksums, computed outside Python, into files that stay open."""
+        """Compute the same checksums in compiled code, and keep the event files open."""
         if IS_COMPILED:
             self._patches.wrap(module, "masked_crc32c", lambda original: masked_crc32c)
         if is_of(module, module.RecordWriter.__init__, module.RecordWriter.write):
             self._patches.wrap(module.RecordWriter, "__init__", self._open_files.tee_init)
 
     def _patch(self, module: ModuleType) -> None:
-        """Wrap the module's classes; a module that is still being imported by another thread comes again later."""
+        """Wrap the module's classes. If another thread is still importing it, the import hook calls this again."""
         writer, file_writer = getattr(module, "SummaryWriter", None), getattr(module, "FileWriter", None)
         if writer is None or file_writer is None:
             return
         own = writer.add_scalar, writer._get_file_writer, file_writer.add_summary, file_writer.add_event
-        untouched = is_of(module, *own)
+        is_unmodified = is_of(module, *own)
         self._patches.wrap(file_writer, "add_event", self._tee_event)
         self._mode.patch(module, self._patches)
-        reach = PatchCheck(module)
+        check = PatchCheck(module)
         self._patches.wrap(writer, "__init__", self._tee_init)
-        self._wrap(reach, "add_scalar", functools.partial(self._tee_scalar, reach))
-        for name, claim_class in CONTEXTS.items():
-            self._wrap(reach, name, functools.partial(self._tee, claim_class, reach))
-        if untouched:
-            self._untouched.meet(writer, file_writer)
+        self._wrap(check, "add_scalar", functools.partial(self._tee_scalar, check))
+        for name, call_class in CONTEXTS.items():
+            self._wrap(check, name, functools.partial(self._tee_method, call_class, check))
+        if is_unmodified:
+            self._unmodified.add(writer, file_writer)
         summary = sys.modules.get(module.__name__.removesuffix("writer") + "summary")
         if summary is not None:
             self._wrap_hparams(summary)
         dummy = getattr(module, "DummyFileWriter", None)  # tensorboardX, write_to_disk=False
         if dummy is not None:
             self._patches.wrap(dummy, "add_event", self._tee_event)
-            unwritten = DummyWriters(module.Event, self._guard, self._event)
-            self._patches.wrap(dummy, "add_summary", unwritten.tee_summary)
-            self._patches.wrap(dummy, "add_graph", unwritten.tee_graph)
-            self._patches.wrap(dummy, "add_onnx_graph", unwritten.tee_onnx)
+            dummy_writers = DummyWriters(module.Event, self._guard, self._on_event)
+            self._patches.wrap(dummy, "add_summary", dummy_writers.tee_summary)
+            self._patches.wrap(dummy, "add_graph", dummy_writers.tee_graph)
+            self._patches.wrap(dummy, "add_onnx_graph", dummy_writers.tee_onnx)
 
-    def _wrap(self, reach: PatchCheck, name: str, tee: Callable[[Method], Method]) -> None:
+    def _wrap(self, check: PatchCheck, name: str, tee: Callable[[Method], Method]) -> None:
         def wrapper(original: Method) -> Method:
-            return self._mode.wrap(reach.module, original, tee(original))
+            return self._mode.wrap(check.module, original, tee(original))
 
-        self._patches.wrap(reach.writer, name, wrapper)
+        self._patches.wrap(check.writer, name, wrapper)
 
     def _wrap_hparams(self, summary: ModuleType) -> None:
-        """Also where it was imported by name before us, as Stable-Baselines3 does."""
-        found = vars(summary).get("hparams")
-        plain = getattr(found, "__wrapped__", found)
+        """Wrap `hparams` also in modules that already imported it by name, as Stable-Baselines3 does."""
+        current = vars(summary).get("hparams")
+        unwrapped = getattr(current, "__wrapped__", current)
         for module in [summary, *sys.modules.values()]:
             if isinstance(module, ModuleType) and getattr(module, "__name__", None) not in MODULES:
                 bound = vars(module).get("hparams")
-                if isinstance(bound, FunctionType) and getattr(bound, "__wrapped__", bound) is plain:
+                if isinstance(bound, FunctionType) and getattr(bound, "__wrapped__", bound) is unwrapped:
                     self._patches.wrap(module, "hparams", self._tee_hparams)
 
-    # The wrappers. Each calls the host's own first, lets its exception through, and runs our lines in the guard.
+    # The wrappers. Each calls the original first, lets its exception pass, and runs our own lines in the guard.
 
     def _tee_init(self, original: Method) -> Method:
         @functools.wraps(original)
         def __init__(writer: Any, *args: Any, **kwargs: Any) -> None:
             original(writer, *args, **kwargs)
             if self._submit is not None:
-                self._guard.call(self._meet, writer)
+                self._guard.call(self._on_writer, writer)
 
         return __init__
 
-    def _tee_scalar(self, reach: PatchCheck, original: Method) -> Method:
-        claims, file_writer = self._claims, reach.file_writer
+    def _tee_scalar(self, check: PatchCheck, original: Method) -> Method:
+        running_calls, file_writer = self._running_calls, check.file_writer
 
-        # Named like both libraries' own, and passed on by hand: packing and unpacking would be a sixth of all we add.
+        # The parameters are named as in both libraries and passed explicitly: *args would add a sixth to our overhead.
         @functools.wraps(original)
         def add_scalar(
             writer: Any, tag: Any, scalar_value: Any, global_step: Any = None, *args: Any, **kwargs: Any
         ) -> Any:
-            if file_writer.add_event is not reach.known:
-                self._mend(reach)
+            if file_writer.add_event is not check.current:
+                self._restore_patch(check)
             thread = get_ident()
-            outer = claims.get(thread)
-            claims[thread] = (writer.__class__, tag, scalar_value, global_step)
+            outer = running_calls.get(thread)
+            running_calls[thread] = (writer.__class__, tag, scalar_value, global_step)
             try:
                 if args or kwargs:
                     return original(writer, tag, scalar_value, global_step, *args, **kwargs)
                 return original(writer, tag, scalar_value, global_step)
             finally:
-                claims[thread] = outer
+                running_calls[thread] = outer
 
         return add_scalar
 
-    def _tee(self, claim_class: type[CallContext], reach: PatchCheck, original: Method) -> Method:
-        claims, file_writer = self._claims, reach.file_writer
+    def _tee_method(self, call_class: type[CallContext], check: PatchCheck, original: Method) -> Method:
+        running_calls, file_writer = self._running_calls, check.file_writer
 
         @functools.wraps(original)
         def tee(writer: Any, *args: Any, **kwargs: Any) -> Any:
             if self._submit is None:
                 return original(writer, *args, **kwargs)
-            if file_writer.add_event is not reach.known:
-                self._mend(reach)
+            if file_writer.add_event is not check.current:
+                self._restore_patch(check)
             thread = get_ident()
-            outer = claims.get(thread)
-            claim = claims[thread] = claim_class(writer, args, kwargs)
+            outer = running_calls.get(thread)
+            call = running_calls[thread] = call_class(writer, args, kwargs)
             try:
                 result = original(writer, *args, **kwargs)
-                claim.returned = True
+                call.returned = True
                 return result
             finally:
-                claims[thread] = outer
-                if claim.has_rest:
-                    self._guard.call(self._rest, claim)
+                running_calls[thread] = outer
+                if call.has_extra:
+                    self._guard.call(self._submit_extra, call)
 
         return tee
 
@@ -207,59 +207,59 @@ class SummaryWriterInterceptor:
         def hparams(*args: Any, **kwargs: Any) -> Any:
             result = original(*args, **kwargs)
             if self._submit is not None:
-                self._guard.call(self._remember, result[1], args[0] if args else kwargs.get("hparam_dict"))
+                self._guard.call(self._store_hparams, result[1], args[0] if args else kwargs.get("hparam_dict"))
             return result
 
         return hparams
 
     def _tee_event(self, original: Method) -> Method:
-        return self._guard.follow(original, self._event)
+        return self._guard.follow(original, self._on_event)
 
-    # Ours, inside the guard.
+    # Our own code, inside the guard.
 
-    def _mend(self, reach: PatchCheck) -> None:
-        """Somebody changed `add_event`: if that dropped our wrapper, wrap what stands there now."""
+    def _restore_patch(self, check: PatchCheck) -> None:
+        """Wrap `add_event` again, if another tool replaced it and dropped our wrapper."""
         if self._submit is None:
             return
         thread = get_ident()
-        outer, self._claims[thread] = self._claims.get(thread), None
+        outer, self._running_calls[thread] = self._running_calls.get(thread), None
         try:
-            if self._guard.call(reach.is_lost):
-                self._patches.wrap(reach.file_writer, "add_event", self._tee_event)
-                reach.mended()
-                for name, claim_class in CONTEXTS.items():  # who drops one of ours may have dropped others
-                    if not claim_class.has_rest:  # claimed twice is harmless, but for what comes after the call
-                        self._wrap(reach, name, functools.partial(self._tee, claim_class, reach))
+            if self._guard.call(check.is_lost):
+                self._patches.wrap(check.file_writer, "add_event", self._tee_event)
+                check.reset()
+                for name, call_class in CONTEXTS.items():  # others may have been dropped too
+                    if not call_class.has_extra:  # a second wrapper is harmless, except for extra records
+                        self._wrap(check, name, functools.partial(self._tee_method, call_class, check))
         finally:
-            self._claims[thread] = outer
+            self._running_calls[thread] = outer
 
-    def _meet(self, writer: Any) -> None:
-        """A writer was made: the first one is the root. A writer inside a public call is the host's own affair."""
+    def _on_writer(self, writer: Any) -> None:
+        """Register a new writer; the first one is the root. A writer inside a public call belongs to that call."""
         log_dir = writer.file_writer.get_logdir()
-        claim = self._claims.get(get_ident())
-        if isinstance(claim, CallContext):
-            if claim.nested_dir is not None:
-                parent = self._series[claim.parent_dir]  # known before its child, which must not become the root
-                self._series.alias(log_dir, os.path.join(parent.path, claim.nested_dir))
+        call = self._running_calls.get(get_ident())
+        if isinstance(call, CallContext):
+            if call.nested_dir is not None:
+                parent = self._series[call.parent_dir]  # register it first: its child must not become the root
+                self._series.alias(log_dir, os.path.join(parent.path, call.nested_dir))
         else:
             self._series.meet(log_dir)
 
-    def _event(self, file_writer: Any, event: Any, step: Any, walltime: Any) -> None:
-        """One event reached the file."""
+    def _on_event(self, file_writer: Any, event: Any, step: Any, walltime: Any) -> None:
+        """Record one event that reached the file."""
         submit = self._submit
         if submit is None:
             return
         wall_time = event.wall_time
-        if not wall_time and walltime is None:  # tensorboardX's use_metadata(global_step=...) leaves it out
+        if not wall_time and walltime is None:  # tensorboardX's use_metadata(global_step=...) omits it
             wall_time = time.time()
-        claim = self._claims.get(get_ident())
-        if claim.__class__ is tuple and step is not None:
-            writer_class, tag, value, given = claim
-            # Reading the tag out of the message costs more than all else here. Where the step is the very object that
-            # the call was given, and the class gets its file writer as the library does, it is the call's own event.
+        call = self._running_calls.get(get_ident())
+        if call.__class__ is tuple and step is not None:
+            writer_class, tag, value, call_step = call
+            # Reading the tag from the message would cost more than everything else here. If the step is the object
+            # passed to the call, and the class uses the library's `_get_file_writer`, it is the call's own event.
             sender, senders = file_writer.__class__, self._senders
             if (
-                step is given
+                step is call_step
                 and writer_class in self._plain
                 and sender.add_event in senders
                 and sender.add_summary in senders
@@ -274,52 +274,52 @@ class SummaryWriterInterceptor:
                     submit(Scalar(directory[tag], number, whole, wall_time, directory.namespace))
                     return
         whole = event.step
-        self._slow(file_writer, event, None if step is None and not whole else whole, wall_time, claim, submit)
+        self._record_slowly(file_writer, event, None if step is None and not whole else whole, wall_time, call, submit)
 
-    def _slow(
+    def _record_slowly(
         self,
         file_writer: Any,
         event: Any,
         step: int | None,
         wall_time: float,
-        claim: ScalarContext | CallContext | None,
+        call: ScalarContext | CallContext | None,
         submit: Callable[[Record], None],
     ) -> None:
         log_dir = file_writer.get_logdir()
-        if isinstance(claim, tuple):
-            writer_class, *arguments = claim
-            if getattr(writer_class, "_get_file_writer", None) in self._untouched.getters:
+        if isinstance(call, tuple):
+            writer_class, *arguments = call
+            if getattr(writer_class, "_get_file_writer", None) in self._unmodified.getters:
                 self._plain.add(writer_class)
-            claim = ScalarCall(None, tuple(arguments), {})
+            call = ScalarCall(None, tuple(arguments), {})
 
         def rename(tag: str, kind: str) -> tuple[str, str]:
-            if isinstance(claim, CallContext):
-                explained = claim.name(self._series, log_dir, tag, kind)
-                if explained is not None:
-                    return explained
+            if isinstance(call, CallContext):
+                names = call.name(self._series, log_dir, tag, kind)
+                if names is not None:
+                    return names
             directory = self._series[log_dir]
             return directory[tag], directory.namespace
 
         for record in events.read(event, step, wall_time, rename):
-            carried = claim.refine(record, log_dir) if isinstance(claim, CallContext) else record
-            if carried is record and isinstance(record, Params):
-                carried = self._exact_params(record, event)
-            if carried is not None:
-                submit(carried)
+            exact = call.with_arguments(record, log_dir) if isinstance(call, CallContext) else record
+            if exact is record and isinstance(record, Params):
+                exact = self._exact_params(record, event)
+            if exact is not None:
+                submit(exact)
 
-    def _remember(self, session_start: Any, values: Any) -> None:
-        """The summary that somebody (Lightning) makes of hyper-parameters to add it by himself has floats for ints."""
+    def _store_hparams(self, session_start: Any, values: Any) -> None:
+        """Store exact hyperparameters of a summary that a caller (Lightning) adds itself: its ints became floats."""
         self._hparams[session_start.value[0].metadata.plugin_data.content] = snapshot.params(values)
-        while len(self._hparams) > _HPARAMS_KEPT:
+        while len(self._hparams) > _MAX_HPARAMS:
             del self._hparams[next(iter(self._hparams))]
 
     def _exact_params(self, record: Params, event: Any) -> Params:
         values = self._hparams.get(event.summary.value[0].metadata.plugin_data.content)
         return record if values is None else Params(values, record.wall_time, record.writer)
 
-    def _rest(self, claim: CallContext) -> None:
-        """What a public call leaves behind beside its events."""
+    def _submit_extra(self, call: CallContext) -> None:
+        """Submit the records of a public call that come from no event."""
         submit = self._submit
         if submit is not None:
-            for record in claim.rest(self._series):
+            for record in call.extra_records(self._series):
                 submit(record)

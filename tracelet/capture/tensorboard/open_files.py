@@ -1,4 +1,4 @@
-"""tensorboard's event files, kept open: it opens and closes a local file for each record."""
+"""Keep tensorboard's event files open; it opens and closes a local file for each record."""
 
 from __future__ import annotations
 
@@ -13,97 +13,98 @@ from tracelet.filesystem import on_network
 from tracelet.guard import Guard
 
 _FILES = ("tensorboard.compat.tensorflow_stub.io.gfile", "GFile", "LocalFileSystem")
-# A program with more writers than this keeps its descriptors for itself.
-_MOST = 64
-_LOOK_EVERY = 1.0
+# At most this many open files, so that the program does not run out of descriptors.
+_MAX_OPEN = 64
+_CHECK_EVERY = 1.0
 
 
 class OpenFiles:
-    """Stands between a RecordWriter and its file, from when it is made; on a network file system not at all, where a
-    file that stays open hides from other hosts what is written."""
+    """Wrap the file of each new RecordWriter, except on network file systems.
+
+    There, other hosts do not see the data in a file that stays open.
+    """
 
     def __init__(self, guard: Guard) -> None:
         self._guard = guard
         self.is_on = True
-        self.kept: weakref.WeakSet[_OpenFile] = weakref.WeakSet()
+        self.open_files: weakref.WeakSet[_OpenFile] = weakref.WeakSet()
 
     def tee_init(self, original: Any) -> Any:
-        """RecordWriter's `__init__`, which takes the file."""
+        """Wrap RecordWriter's `__init__`, which receives the file."""
 
         @functools.wraps(original)
         def __init__(record_writer: Any, writer: Any) -> None:
-            original(record_writer, self._guard.call(self.around, writer) or writer)
+            original(record_writer, self._guard.call(self.wrap, writer) or writer)
 
         return __init__
 
-    def around(self, file: Any) -> Any:
-        """What shall be written to in `file`'s place."""
+    def wrap(self, file: Any) -> Any:
+        """Return the replacement of `file`, or `file` itself if it must not stay open."""
         cls = file.__class__
-        known = (cls.__module__, cls.__name__, getattr(file, "fs", None).__class__.__name__) == _FILES
-        if not known or not file.binary_mode or not file.write_mode or os.name != "posix" or not self.is_on:
+        is_local = (cls.__module__, cls.__name__, getattr(file, "fs", None).__class__.__name__) == _FILES
+        if not is_local or not file.binary_mode or not file.write_mode or os.name != "posix" or not self.is_on:
             return file
         folder = Path(os.fsdecode(file.filename)).absolute().parent
         return file if on_network(folder) else _OpenFile(file, self)
 
 
 class _OpenFile:
-    """A GFile that appends through a descriptor of its own, once the library has written the first record.
+    """A GFile that appends through its own descriptor, after the library wrote the first record.
 
-    Written to by one thread at a time. Each record goes out at once and whole, as by the library, which has no buffer
-    either.
+    One thread at a time writes to it. Each record is written at once and whole, without a buffer, as in the library.
     """
 
     def __init__(self, file: Any, files: OpenFiles) -> None:
         self._file, self._files = file, files
-        self._number: int | None = None
-        self._looked = 0.0
+        self._descriptor: int | None = None
+        self._checked = 0.0
 
     def write(self, data: bytes) -> None:
-        number = self._opened()
-        if number is None:
+        descriptor = self._open_descriptor()
+        if descriptor is None:
             self._file.write(data)
             return
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(number, rest) :]
+        remaining = memoryview(data)
+        while remaining:
+            remaining = remaining[os.write(descriptor, remaining) :]
 
     def close(self) -> None:
-        self._let_go()
+        self._close_descriptor()
         self._file.close()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
 
     def __del__(self) -> None:
-        self._let_go()
+        self._close_descriptor()
 
-    def _opened(self) -> int | None:
-        """The descriptor; None where the library shall write by itself."""
-        if self._number is not None:
+    def _open_descriptor(self) -> int | None:
+        """Return the open descriptor; None if the library must write the file."""
+        if self._descriptor is not None:
             if not self._files.is_on:
-                self._let_go()
-            elif time.monotonic() - self._looked >= _LOOK_EVERY and not self._is_there():
-                self._let_go()  # moved or deleted: the library makes a new one
-            return self._number
-        if self._files.is_on and self._file.write_started and len(self._files.kept) < _MOST:
+                self._close_descriptor()
+            elif time.monotonic() - self._checked >= _CHECK_EVERY and not self._is_same_file():
+                self._close_descriptor()  # moved or deleted: the library creates a new one
+            return self._descriptor
+        if self._files.is_on and self._file.write_started and len(self._files.open_files) < _MAX_OPEN:
             try:
-                self._number = os.open(self._file.filename, os.O_WRONLY | os.O_APPEND)
-            except OSError:  # the library's own attempt says why
+                self._descriptor = os.open(self._file.filename, os.O_WRONLY | os.O_APPEND)
+            except OSError:  # the library's own attempt raises the reason
                 return None
-            self._files.kept.add(self)
-            self._looked = time.monotonic()
-        return self._number
+            self._files.open_files.add(self)
+            self._checked = time.monotonic()
+        return self._descriptor
 
-    def _is_there(self) -> bool:
-        self._looked = time.monotonic()
+    def _is_same_file(self) -> bool:
+        self._checked = time.monotonic()
         try:
-            there, ours = os.stat(self._file.filename), os.fstat(self._number or 0)
+            at_path, ours = os.stat(self._file.filename), os.fstat(self._descriptor or 0)
         except OSError:
             return False
-        return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
+        return (at_path.st_dev, at_path.st_ino) == (ours.st_dev, ours.st_ino)
 
-    def _let_go(self) -> None:
-        number, self._number = self._number, None
-        if number is not None:
-            self._files.kept.discard(self)
-            os.close(number)
+    def _close_descriptor(self) -> None:
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            self._files.open_files.discard(self)
+            os.close(descriptor)

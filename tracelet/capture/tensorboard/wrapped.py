@@ -1,4 +1,4 @@
-"""Whether a method that somebody changed after us still leads to us."""
+"""Check that a method replaced after we wrapped it still calls our wrapper."""
 
 from __future__ import annotations
 
@@ -6,59 +6,59 @@ import functools
 from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-_MOST_STEPS = 200
+_MAX_STEPS = 200
 
 
 class PatchCheck:
-    """Watches `add_event` of a writer module's FileWriter class, which we wrapped.
+    """Check our wrapper on `add_event` of a writer module's FileWriter class.
 
-    Who wraps ours passes on to it. Who puts back what stood there before us drops it without a word: MLflow's autolog
-    does, each time it is switched on, off or set anew.
+    A tool that wraps ours still calls it. A tool that restores an older method silently drops ours: MLflow's autolog
+    does so each time it is enabled, disabled or configured.
     """
 
     def __init__(self, module: ModuleType) -> None:
         self.module, self.writer, self.file_writer = module, module.SummaryWriter, module.FileWriter
         self._event_class = module.Event
-        self.known = self._ours = self.file_writer.add_event
+        self.current = self._ours = self.file_writer.add_event
 
-    def mended(self) -> None:
-        self.known = self._ours = self.file_writer.add_event
+    def reset(self) -> None:
+        self.current = self._ours = self.file_writer.add_event
 
     def is_lost(self) -> bool:
-        """Asked where `file_writer.add_event` is not `known`."""
-        self.known = self.file_writer.add_event
-        return not _holds(self.known, self._ours) and not self._leads_to_us()
+        """Check if our wrapper was dropped; call this if `file_writer.add_event` is not `current`."""
+        self.current = self.file_writer.add_event
+        return not _contains(self.current, self._ours) and not self._calls_ours()
 
-    def _leads_to_us(self) -> bool:
-        """Tried out with an event that says nothing, to no file."""
-        nowhere = _Nowhere()
+    def _calls_ours(self) -> bool:
+        """Send an empty event to no file, and check if our wrapper receives it."""
+        null_writer = _NullEventWriter()
         probe = self.file_writer.__new__(self.file_writer)
-        probe.event_writer, probe._default_metadata = nowhere, {}  # the latter is tensorboardX's
+        probe.event_writer, probe._default_metadata = null_writer, {}  # the latter is tensorboardX's
         probe.add_event(self._event_class())
-        return nowhere.asked
+        return null_writer.was_called
 
 
-class _Nowhere:
-    """An event writer that writes nothing; only we ask it where it writes."""
+class _NullEventWriter:
+    """An event writer without output; only our wrapper calls `get_logdir`."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.was_called = False
 
     def add_event(self, event: Any) -> None:
-        """Dropped."""
+        """Drop the event."""
 
     def get_logdir(self) -> str:
-        self.asked = True
+        self.was_called = True
         return ""
 
 
-def _holds(outer: Any, inner: Any) -> bool:
-    """Whether a wrapper visibly has `inner` inside: nobody needs to be called to know that."""
+def _contains(outer: Any, inner: Any) -> bool:
+    """Check if a wrapper visibly contains `inner`, without calling anything."""
     todo, seen = [outer], 0
-    while todo and seen < _MOST_STEPS:
-        one, seen = todo.pop(), seen + 1
-        match one:
-            case _ if one is inner:
+    while todo and seen < _MAX_STEPS:
+        item, seen = todo.pop(), seen + 1
+        match item:
+            case _ if item is inner:
                 return True
             case FunctionType(__closure__=cells):
                 todo += [content for cell in cells or () for content in _contents(cell)]

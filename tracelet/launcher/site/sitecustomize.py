@@ -1,4 +1,4 @@
-"""What the interpreter of `tracelet run` imports first. It makes way for the sitecustomize that is there without it."""
+"""The first import of an interpreter of `tracelet run`. It then imports the original sitecustomize, if any."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import sys
 _here = os.path.dirname(os.path.abspath(__file__))
 _root = os.path.dirname(os.path.dirname(os.path.dirname(_here)))
 
-sys.path[:] = [one for one in sys.path if one != _here]
+sys.path[:] = [path for path in sys.path if path != _here]
 sys.path_importer_cache.pop(_here, None)
-sys.path.insert(0, _root)  # our own package, wherever it was started from: the program's path is not complete yet
+sys.path.insert(0, _root)  # find tracelet: the program's path is not complete yet
 try:
     from tracelet.launcher import bootstrap
 finally:
@@ -18,4 +18,4 @@ finally:
 bootstrap.arrange()
 
 del sys.modules[__name__]
-__import__(__name__)  # where there is none, this is the ImportError that `site` expects
+__import__(__name__)  # if there is none, `site` expects this ImportError

@@ -1,4 +1,4 @@
-"""A run, or several side by side, as one HTML page that needs nothing from elsewhere and sends nothing anywhere."""
+"""Write a run or a comparison as one HTML page, which loads and sends nothing."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ __all__ = ["write_comparison", "write_run"]
 
 
 def write_run(report: RunReport, gallery: Gallery, path: Path) -> None:
-    """Write the page of a run; `gallery` has seen its records.
+    """Write the page of a run. `gallery` must already contain its records.
 
     Raises:
-        ConfigurationError: `path` is no HTML file.
-        TraceletError: the file cannot be written.
+        ConfigurationError: if `path` does not end in .html or .htm.
+        TraceletError: if the file cannot be written.
     """
     _write(path, run_page(report, gallery))
 
 
 def write_comparison(comparison: Comparison, path: Path) -> None:
-    """Write the page of several runs side by side.
+    """Write the page of a comparison.
 
     Raises:
-        ConfigurationError: `path` is no HTML file.
-        TraceletError: the file cannot be written.
+        ConfigurationError: if `path` does not end in .html or .htm.
+        TraceletError: if the file cannot be written.
     """
     _write(path, comparison_page(comparison))
 
 
 def _write(path: Path, parts: Iterable[str]) -> None:
     if path.suffix.lower() not in (".html", ".htm"):
-        raise ConfigurationError(f"the page is an HTML file; give a name that ends in .html, not {str(path)!r}")
-    target = Path(os.path.realpath(path))  # what a link leads to, and not the link
-    beside = target.with_name(f".{os.getpid()}.part")
+        raise ConfigurationError(f"the page must be an HTML file with a name ending in .html, got {str(path)!r}")
+    target = Path(os.path.realpath(path))  # replace the target of a link, not the link
+    temporary = target.with_name(f".{os.getpid()}.part")
     try:
-        with open(beside, "w", encoding="utf-8", newline="\n") as file:
+        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
             file.writelines(parts)
-        os.replace(beside, target)
+        os.replace(temporary, target)
     except OSError as error:
         raise TraceletError(f"cannot write the page {path}: {error.strerror or error}") from error
     finally:
         with contextlib.suppress(OSError):
-            beside.unlink()
+            temporary.unlink()

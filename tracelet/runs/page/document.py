@@ -1,4 +1,4 @@
-"""The frame of a page: its head, what it forbids the browser, its sections, its data, its script."""
+"""Build the frame of a page: head, content security policy, sections, data and script."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tracelet.version import __version__
 
 
 class Section(NamedTuple):
-    """`anchor` is its id; `parts` may be made as they are written."""
+    """A section of a page. `anchor` is its id; `parts` may be a generator."""
 
     anchor: str
     heading: str
@@ -24,7 +24,7 @@ class Section(NamedTuple):
 
 
 def document(title: str, header: Markup, sections: Iterable[Section], data: Iterable[Markup]) -> Iterator[str]:
-    """The page, piece by piece; `data` is the JSON of the charts."""
+    """Yield the page in pieces. `data` is the JSON of the charts."""
     sections = list(sections)
     script, style = _own("script.js"), _own("style.css")
     yield "<!doctype html>\n"
@@ -37,7 +37,7 @@ def document(title: str, header: Markup, sections: Iterable[Section], data: Iter
     for section in sections:
         yield from _section(section)
     yield "</main>\n"
-    yield element("footer", f"Made by tracelet {__version__}, ", moment(time.time()), ".")
+    yield element("footer", f"Created by tracelet {__version__}, ", moment(time.time()), ".")
     yield '\n<script type="application/json" id="charts">'
     yield from data
     yield "</script>\n"
@@ -46,36 +46,37 @@ def document(title: str, header: Markup, sections: Iterable[Section], data: Iter
 
 
 def moment(seconds: float) -> Markup:
-    """A time of day here, with its zone: a page is read elsewhere, too."""
+    """Return the local date and time with the time zone, since a page may be read elsewhere."""
     try:
-        when = datetime.fromtimestamp(seconds).astimezone()
+        date = datetime.fromtimestamp(seconds).astimezone()
     except (OverflowError, OSError, ValueError):
-        return joined("at a time that no clock shows")
-    return element("time", when.strftime("%Y-%m-%d %H:%M:%S %Z"), datetime=when.isoformat(timespec="seconds"))
+        return joined("invalid time")
+    return element("time", date.strftime("%Y-%m-%d %H:%M:%S %Z"), datetime=date.isoformat(timespec="seconds"))
 
 
 def table(headings: Iterable[object], rows: Iterable[Iterable[object]], *, numbers: Iterable[int] = ()) -> Markup:
-    """A table that scrolls inside itself where it is too wide; `numbers` are its right-aligned columns.
+    """Return a table that scrolls if it is too wide. `numbers` are the right-aligned columns.
 
-    Cells are text, or `Markup` of a whole cell's content. The first of a row is its heading.
+    Cells are text or `Markup`. The first cell of a row is its heading.
     """
     right = set(numbers)
 
-    def look(at: int) -> str | None:
-        return "number" if at in right else None
+    def style(column: int) -> str | None:
+        return "number" if column in right else None
 
-    def cell(at: int, one: object) -> Markup:
-        return element("td", one, class_=look(at)) if at else element("th", one, scope="row", class_=look(at))
+    def cell(column: int, content: object) -> Markup:
+        if column:
+            return element("td", content, class_=style(column))
+        return element("th", content, scope="row", class_=style(column))
 
-    titles = [element("th", one, scope="col", class_=look(at)) for at, one in enumerate(headings)]
-    body = (element("tr", *(cell(at, one) for at, one in enumerate(row))) for row in rows)
+    titles = [element("th", title, scope="col", class_=style(column)) for column, title in enumerate(headings)]
+    body = (element("tr", *(cell(column, content) for column, content in enumerate(row))) for row in rows)
     inner = element("table", element("thead", element("tr", *titles)), element("tbody", *body))
     return element("div", inner, class_="scroll", tabindex="0", role="group", aria_label="Table")
 
 
 def _head(title: str, script: Markup, style: Markup) -> list[Markup]:
-    # Only what is written here may act: the hashes admit this style and this script, and nothing that a name or a text
-    # of the run could smuggle in.
+    # The hashes allow this style and this script only. Names and texts of a run cannot add others.
     policy = (
         f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
         "base-uri 'none'; form-action 'none'"
@@ -87,13 +88,13 @@ def _head(title: str, script: Markup, style: Markup) -> list[Markup]:
         element("meta", name="color-scheme", content="light dark"),
         element("meta", name="referrer", content="no-referrer"),
         element("title", f"{title} · tracelet"),
-        element("link", rel="icon", href="data:,"),  # else a browser asks the server for one
+        element("link", rel="icon", href="data:,"),  # otherwise a browser requests an icon from the server
         element("style", style),
     ]
 
 
 def _navigation(sections: Iterable[Section]) -> Markup:
-    links = [element("li", element("a", one.heading, href=f"#{one.anchor}")) for one in sections]
+    links = [element("li", element("a", section.heading, href=f"#{section.anchor}")) for section in sections]
     return element("nav", element("ul", *links), aria_label="Sections")
 
 
@@ -108,7 +109,7 @@ def _section(section: Section) -> Iterator[str]:
 
 @functools.cache
 def _own(name: str) -> Markup:
-    """A file of this package; its text is ours."""
+    """Return a file of this package as trusted markup."""
     return Markup(resources.files("tracelet.runs.page").joinpath(name).read_text(encoding="utf-8"))
 
 

@@ -1,4 +1,4 @@
-"""HTML from plain values. Whatever is not `Markup` is text, and is escaped here: nothing can be forgotten elsewhere."""
+"""Build HTML from plain values. Everything except `Markup` is escaped here, so callers cannot forget it."""
 
 from __future__ import annotations
 
@@ -9,42 +9,42 @@ from typing import Any
 from urllib.parse import urlsplit
 
 _VOID = {"br", "img", "input", "link", "meta"}
-# Control characters; those that turn the direction of the line, so that a name reads as another; halves of characters,
-# which have no UTF-8. Tabs, line ends and the joiners that many scripts need stay.
-_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# Control characters, characters that reverse the text direction, and lone surrogates, which have no UTF-8. Tabs, line
+# ends and the joiners that many scripts need are allowed.
+_INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class Markup(str):
-    """Text that is HTML already. Made by the functions of this module alone."""
+    """HTML text. Only the functions of this module create it."""
 
     __slots__ = ()
 
 
 def visible(text: object) -> str:
-    """The text, with characters that would not be seen spelled out."""
+    """Escape invisible characters."""
     plain = str(text).replace("\r\n", "\n")
-    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), plain)
+    return _INVISIBLE.sub(lambda match: match[0].encode("unicode_escape").decode(), plain)
 
 
 def joined(*parts: object) -> Markup:
-    """The parts, one after another; None is nothing."""
+    """Concatenate the parts, except None."""
     return Markup("".join(_inner(part) for part in parts))
 
 
 def element(name: str, /, *children: object, **attributes: object) -> Markup:
-    """`<name attribute="...">children</name>`.
+    """Return `<name attribute="...">children</name>`.
 
-    An attribute that is None or False is left out, one that is True has no value; "_" stands for "-", and one at the
-    end (`class_`) keeps Python's own words apart.
+    Skip attributes that are None or False; write those that are True without a value. In their names, "_" stands for
+    "-", and a trailing "_" (`class_`) is dropped.
     """
-    told = "".join(_attribute(key, value) for key, value in attributes.items())
+    text = "".join(_attribute(key, value) for key, value in attributes.items())
     if name in _VOID:
-        return Markup(f"<{name}{told}>")
-    return Markup(f"<{name}{told}>{joined(*children)}</{name}>")
+        return Markup(f"<{name}{text}>")
+    return Markup(f"<{name}{text}>{joined(*children)}</{name}>")
 
 
 def link(text: object, address: str | None = None) -> Markup:
-    """A link where `address` (default: the text) is a web address, else the text alone: never `javascript:`."""
+    """Return a link if `address` (default: the text) is a web address, else the text. Never link `javascript:`."""
     target = web_address(str(text) if address is None else address)
     if target is None:
         return joined(text)
@@ -52,8 +52,8 @@ def link(text: object, address: str | None = None) -> Markup:
 
 
 def web_address(text: str) -> str | None:
-    """An http or https address without the name and password that it may hold; None for anything else."""
-    if _UNSEEN.search(text) or any(letter.isspace() for letter in text):
+    """Return an http or https address without credentials; None if the text is anything else."""
+    if _INVISIBLE.search(text) or any(char.isspace() for char in text):
         return None
     try:
         parts = urlsplit(text)
@@ -66,7 +66,7 @@ def web_address(text: str) -> str | None:
 
 
 def json_text(value: Any) -> Markup:
-    """JSON to stand inside a script element, which ends at `</script>` whatever it means, and begins anew at `<!--`."""
+    """Return JSON without `<`, so that `</script>` and `<!--` in a value do not end or change the script element."""
     text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
 

@@ -1,4 +1,4 @@
-"""Pictures, histograms, curves of precision, tables and texts of a run."""
+"""Build the sections of images, histograms, precision-recall curves, tables and texts."""
 
 from __future__ import annotations
 
@@ -9,83 +9,83 @@ from pathlib import Path
 
 from tracelet.records import Histogram, PRCurve, Text, shown_step
 from tracelet.runs.format import number
-from tracelet.runs.media import Downsample, Gallery, HistogramBars, Picture, TablePreview, TextExcerpt
+from tracelet.runs.media import Downsample, Gallery, HistogramBars, ImageFrame, TablePreview, TextExcerpt
 from tracelet.runs.page.document import table
 from tracelet.runs.page.markup import Markup, element, joined
 
-_WIDTH, _HEIGHT, _TALLEST = 320.0, 168.0, 64.0
+_WIDTH, _HEIGHT, _MAX_BAR = 320.0, 168.0, 64.0
 _BINS = 60
 _TINY = 96
 
 
-def pictures(gallery: Gallery, folder: Path, left_out: list[str]) -> Iterator[Markup]:
-    """A figure for each name; of several steps the page's script shows one at a time."""
+def images(gallery: Gallery, folder: Path, omissions: list[str]) -> Iterator[Markup]:
+    """Yield a figure for each tag. If it has several steps, the page's script shows one at a time."""
     yield Markup('<div class="cards">')
-    for tag, chosen in gallery.chosen_pictures().items():
+    for tag, selected in gallery.selected_images().items():
         yield joined(Markup('<figure class="card reel">'), _caption(tag), Markup('<div class="frames">'))
         shown = 0
-        for picture in chosen:
-            frame = _frame(tag, picture, folder, gallery.limits.picture_bytes)
+        for image in selected:
+            frame = _frame(tag, image, folder, gallery.limits.image_bytes)
             if frame is not None:
                 yield frame
                 shown += 1
-        of = gallery.pictures[tag].count
-        if shown < of:
-            left_out.append(f"{of - shown} of {of} pictures of {tag!r}")
-        note = "Too large, no longer there, or of a format that browsers do not show."
+        total = gallery.images[tag].count
+        if shown < total:
+            omissions.append(f"{total - shown} of {total} images of {tag!r}")
+        note = "Too large, missing, or in a format that browsers do not show."
         yield joined(Markup("</div>"), None if shown else element("p", note, class_="hint"), Markup("</figure>"))
     yield Markup("</div>")
 
 
-def _frame(tag: str, picture: Picture, folder: Path, most: int) -> Markup | None:
-    data = picture.data(folder, most)
+def _frame(tag: str, image: ImageFrame, folder: Path, limit: int) -> Markup | None:
+    data = image.data(folder, limit)
     if data is None:
         return None
-    tiny = 0 < max(picture.width, picture.height) <= _TINY
-    image = element(
+    tiny = 0 < max(image.width, image.height) <= _TINY
+    img = element(
         "img",
-        src=Markup(f"data:{picture.media};base64,{base64.b64encode(data).decode()}"),
-        alt=f"{tag}, step {picture.step}",
-        width=picture.width or None,
-        height=picture.height or None,
+        src=Markup(f"data:{image.media_type};base64,{base64.b64encode(data).decode()}"),
+        alt=f"{tag}, step {image.step}",
+        width=image.width or None,
+        height=image.height or None,
         class_="tiny" if tiny else None,
         decoding="async",
     )
-    return element("div", image, element("p", f"step {picture.step}"), class_="frame", data_step=picture.step)
+    return element("div", img, element("p", f"step {image.step}"), class_="frame", data_step=image.step)
 
 
-def histograms(found: Mapping[str, Downsample[Histogram, HistogramBars]], left_out: list[str]) -> Iterator[Markup]:
-    """A ridge for each name: the earliest step behind, the last in front, with its figures."""
+def histograms(by_tag: Mapping[str, Downsample[Histogram, HistogramBars]], omissions: list[str]) -> Iterator[Markup]:
+    """Yield a ridge plot for each tag, with the last step in front and its statistics below."""
     yield Markup('<div class="cards">')
-    for tag, thinned in found.items():
-        kept = thinned.kept()
-        if len(kept) < thinned.count:
-            left_out.append(f"{thinned.count - len(kept)} of {thinned.count} histograms of {tag!r}")
-        yield element("figure", _caption(tag), _ridge(tag, kept), _figures(kept), class_="card")
+    for tag, downsample in by_tag.items():
+        samples = downsample.samples()
+        if len(samples) < downsample.count:
+            omissions.append(f"{downsample.count - len(samples)} of {downsample.count} histograms of {tag!r}")
+        yield element("figure", _caption(tag), _ridge(tag, samples), _statistics(samples), class_="card")
     yield Markup("</div>")
 
 
-def _ridge(tag: str, kept: Sequence[HistogramBars]) -> Markup:
-    low, high = _range(kept)
-    heights = [_rebinned(one, low, high) for one in kept]
-    tallest = max((max(row) for row in heights), default=0.0) or 1.0
-    room = _HEIGHT - _TALLEST - 4
+def _ridge(tag: str, samples: Sequence[HistogramBars]) -> Markup:
+    low, high = _range(samples)
+    rows = [_rebinned(bars, low, high) for bars in samples]
+    tallest = max((max(row) for row in rows), default=0.0) or 1.0
+    spread = _HEIGHT - _MAX_BAR - 4
     paths = []
-    for at, row in enumerate(heights):
-        # The last stands on the bottom line; the one before it a little higher, behind it.
-        base = _HEIGHT - 2 - room * (len(heights) - 1 - at) / max(len(heights) - 1, 1)
+    for index, row in enumerate(rows):
+        # The last row is at the bottom. Earlier rows are a little higher, behind it.
+        base = _HEIGHT - 2 - spread * (len(rows) - 1 - index) / max(len(rows) - 1, 1)
         points = " ".join(
-            f"{place * _WIDTH / _BINS:.1f},{base - height / tallest * _TALLEST:.1f}"
+            f"{edge * _WIDTH / _BINS:.1f},{base - height / tallest * _MAX_BAR:.1f}"
             for bin, height in enumerate(row)
-            for place in (bin, bin + 1)
+            for edge in (bin, bin + 1)
         )
-        shade = f"{0.25 + 0.6 * (at + 1) / len(heights):.2f}"
+        shade = f"{0.25 + 0.6 * (index + 1) / len(rows):.2f}"
         paths.append(
             element(
                 "polygon", points=f"0,{base:.1f} {points} {_WIDTH:.0f},{base:.1f}", class_="ridge", fill_opacity=shade
             )
         )
-    steps = f"step {kept[0].step}" if len(kept) == 1 else f"steps {kept[0].step} to {kept[-1].step}"
+    steps = f"step {samples[0].step}" if len(samples) == 1 else f"steps {samples[0].step} to {samples[-1].step}"
     return joined(
         element(
             "svg",
@@ -102,20 +102,20 @@ def _ridge(tag: str, kept: Sequence[HistogramBars]) -> Markup:
     )
 
 
-def _range(kept: Sequence[HistogramBars]) -> tuple[float, float]:
-    edges = [edge for one in kept for edge in (one.edges[0], one.edges[-1]) if math.isfinite(edge)]
+def _range(samples: Sequence[HistogramBars]) -> tuple[float, float]:
+    edges = [edge for bars in samples for edge in (bars.edges[0], bars.edges[-1]) if math.isfinite(edge)]
     low, high = min(edges, default=0.0), max(edges, default=0.0)
     return (low, high) if high > low and math.isfinite(high - low) else (low, low + max(abs(low), 1.0))
 
 
-def _rebinned(one: HistogramBars, low: float, high: float) -> list[float]:
-    """Counts in equal bins from `low` to `high`; a bucket that spans several is spread over them."""
+def _rebinned(bars: HistogramBars, low: float, high: float) -> list[float]:
+    """Return counts in equal bins from `low` to `high`. Distribute a bucket over all bins that it spans."""
     bins = [0.0] * _BINS
-    for count, left, right in zip(one.counts, one.edges, one.edges[1:], strict=False):
+    for count, left, right in zip(bars.counts, bars.edges, bars.edges[1:], strict=False):
         if not count > 0 or not math.isfinite(count):
             continue
         begin, end = ((edge - low) / (high - low) * _BINS for edge in (left, right))
-        begin, end = (min(max(place, 0.0), float(_BINS)) if place == place else 0.0 for place in (begin, end))
+        begin, end = (min(max(edge, 0.0), float(_BINS)) if edge == edge else 0.0 for edge in (begin, end))
         if end <= begin:
             bins[min(int(begin), _BINS - 1)] += count
             continue
@@ -124,21 +124,22 @@ def _rebinned(one: HistogramBars, low: float, high: float) -> list[float]:
     return bins
 
 
-def _figures(kept: Sequence[HistogramBars]) -> Markup:
-    last = kept[-1]
-    told: dict[str, float] = {"values": last.number, "lowest": last.minimum, "highest": last.maximum}
+def _statistics(samples: Sequence[HistogramBars]) -> Markup:
+    last = samples[-1]
+    statistics: dict[str, float] = {"values": last.number, "lowest": last.minimum, "highest": last.maximum}
     if last.number > 0:
         mean = last.total / last.number
-        told["mean"] = mean
-        told["deviation"] = math.sqrt(max(0.0, last.sum_squares / last.number - mean * mean)) if mean == mean else mean
-    pairs = [joined(element("dt", name), element("dd", number(value))) for name, value in told.items()]
+        variance = max(0.0, last.sum_squares / last.number - mean * mean)
+        statistics["mean"] = mean
+        statistics["deviation"] = math.sqrt(variance) if mean == mean else mean
+    pairs = [joined(element("dt", name), element("dd", number(value))) for name, value in statistics.items()]
     return element("dl", *pairs, class_="figures", aria_label=f"Step {last.step}")
 
 
-def pr_curves(found: Mapping[str, PRCurve]) -> Iterator[Markup]:
-    """Precision over recall, the last of each name."""
+def pr_curves(by_tag: Mapping[str, PRCurve]) -> Iterator[Markup]:
+    """Yield the last precision-recall curve of each tag."""
     yield Markup('<div class="cards">')
-    for tag, curve in found.items():
+    for tag, curve in by_tag.items():
         points = " ".join(
             f"{min(max(recall, 0.0), 1.0) * 300 + 10:.1f},{210 - min(max(precision, 0.0), 1.0) * 200:.1f}"
             for recall, precision in zip(curve.recall, curve.precision, strict=False)
@@ -159,48 +160,47 @@ def pr_curves(found: Mapping[str, PRCurve]) -> Iterator[Markup]:
     yield Markup("</div>")
 
 
-def tables(gallery: Gallery, folder: Path, left_out: list[str]) -> Iterator[Markup]:
-    """The beginning of the last table of each name."""
+def tables(gallery: Gallery, folder: Path, omissions: list[str]) -> Iterator[Markup]:
+    """Yield the start of the last table of each tag."""
     for tag, record in gallery.tables.items():
-        sheet = gallery.sheet(record, folder)
-        if sheet is None:
-            left_out.append(f"the table {tag!r}, which cannot be read, or not in so little room")
+        preview = gallery.preview(record, folder)
+        if preview is None:
+            omissions.append(f"the table {tag!r}, which is unreadable or too large")
             continue
-        yield element("h3", tag, element("small", f" step {sheet.step}"))
-        yield _sheet(sheet)
-        if len(sheet.rows) < sheet.height or len(sheet.columns) < sheet.width:
-            left_out.append(
-                f"rows or columns of the table {tag!r}: {len(sheet.rows)} of {sheet.height} rows and "
-                f"{len(sheet.columns)} of {sheet.width} columns are shown"
+        yield element("h3", tag, element("small", f" step {preview.step}"))
+        yield _preview(preview)
+        if len(preview.rows) < preview.height or len(preview.columns) < preview.width:
+            omissions.append(
+                f"rows or columns of the table {tag!r}: {len(preview.rows)} of {preview.height} rows and "
+                f"{len(preview.columns)} of {preview.width} columns are shown"
             )
-        if sheet.cut:
-            left_out.append(f"the ends of {sheet.cut} long cells of the table {tag!r}")
+        if preview.cut:
+            omissions.append(f"the ends of {preview.cut} long cells of the table {tag!r}")
 
 
-def _sheet(sheet: TablePreview) -> Markup:
-    if not sheet.columns:
+def _preview(preview: TablePreview) -> Markup:
+    if not preview.columns:
         return element("p", "No columns.", class_="hint")
-    return table(sheet.columns, [row or [""] for row in sheet.rows])
+    return table(preview.columns, [row or [""] for row in preview.rows])
 
 
-def texts(found: Mapping[str, Downsample[Text, TextExcerpt]], left_out: list[str]) -> Iterator[Markup]:
-    """Texts as they were given; the last of each name is open."""
-    for tag, thinned in found.items():
-        kept = thinned.kept()
-        if len(kept) < thinned.count:
-            left_out.append(f"{thinned.count - len(kept)} of {thinned.count} texts of {tag!r}")
+def texts(by_tag: Mapping[str, Downsample[Text, TextExcerpt]], omissions: list[str]) -> Iterator[Markup]:
+    """Yield the texts unchanged. The last text of each tag is open."""
+    for tag, downsample in by_tag.items():
+        samples = downsample.samples()
+        if len(samples) < downsample.count:
+            omissions.append(f"{downsample.count - len(samples)} of {downsample.count} texts of {tag!r}")
         yield element("h3", tag)
-        yield joined(*_texts(tag, kept, left_out))
+        yield joined(*_texts(tag, samples, omissions))
 
 
-def _texts(tag: str, kept: Sequence[TextExcerpt], left_out: list[str]) -> Iterable[Markup]:
-    for one in reversed(kept):
-        if len(one.text) < one.letters:
-            left_out.append(
-                f"{one.letters - len(one.text)} of {one.letters} letters of the text {tag!r}, step {one.step}"
-            )
-        body = element("pre", "\n", one.text, dir="auto")  # a browser drops the line end right after <pre>
-        yield element("details", element("summary", f"step {one.step}"), body, open=one is kept[-1])
+def _texts(tag: str, samples: Sequence[TextExcerpt], omissions: list[str]) -> Iterable[Markup]:
+    for excerpt in reversed(samples):
+        omitted = excerpt.length - len(excerpt.text)
+        if omitted > 0:
+            omissions.append(f"{omitted} of {excerpt.length} characters of the text {tag!r}, step {excerpt.step}")
+        body = element("pre", "\n", excerpt.text, dir="auto")  # browsers drop a line end right after <pre>
+        yield element("details", element("summary", f"step {excerpt.step}"), body, open=excerpt is samples[-1])
 
 
 def _caption(tag: str) -> Markup:

@@ -1,4 +1,4 @@
-"""The page of one run."""
+"""Build the page of a run."""
 
 from __future__ import annotations
 
@@ -16,43 +16,43 @@ _SHOWN_KINDS = ("image", "histogram", "text", "table", "pr_curve", "alert")
 
 
 def run_page(report: RunReport, gallery: Gallery) -> Iterator[str]:
-    """The page, piece by piece: never all of it in memory."""
-    left_out: list[str] = []  # told last, so that everything before it has been written
+    """Yield the page in pieces, since the whole page may be large."""
+    omissions: list[str] = []  # listed in the last section, after all others have added theirs
     folder = report.summary.folder
-    charts = curves.fitting(of_run(report.scalars), left_out)
+    charts = curves.limit_charts(of_run(report.scalars), omissions)
 
     def shown_curves() -> Iterator[Markup]:
         yield from curves.chart_parts(charts)
-        yield curves.figures([report.scalars[tag] for tag in system_last(report.scalars)], left_out)
+        yield curves.statistics([report.scalars[tag] for tag in system_last(report.scalars)], omissions)
 
-    def one(make: Callable[[], Markup]) -> Iterator[Markup]:
-        yield make()
+    def lazily(build: Callable[[], Markup]) -> Iterator[Markup]:
+        yield build()
 
     pairs = tables.values
     sections = [
         ("alerts", "Alerts", report.alerts, tables.alerts(report.alerts)),
-        ("final", "Final figures", report.final, one(lambda: pairs(report.final, ("figure", "value"), left_out))),
+        ("final", "Summary metrics", report.final, lazily(lambda: pairs(report.final, ("metric", "value"), omissions))),
         ("curves", "Curves", report.scalars, shown_curves()),
-        ("pictures", "Pictures", gallery.pictures, media.pictures(gallery, folder, left_out)),
-        ("histograms", "Histograms", gallery.histograms, media.histograms(gallery.histograms, left_out)),
+        ("pictures", "Images", gallery.images, media.images(gallery, folder, omissions)),
+        ("histograms", "Histograms", gallery.histograms, media.histograms(gallery.histograms, omissions)),
         ("pr-curves", "Precision and recall", gallery.pr_curves, media.pr_curves(gallery.pr_curves)),
-        ("tables", "Tables", gallery.tables, media.tables(gallery, folder, left_out)),
-        ("texts", "Texts", gallery.texts, media.texts(gallery.texts, left_out)),
+        ("tables", "Tables", gallery.tables, media.tables(gallery, folder, omissions)),
+        ("texts", "Texts", gallery.texts, media.texts(gallery.texts, omissions)),
         (
             "parameters",
             "Parameters",
             report.params,
-            one(lambda: pairs(report.params, ("parameter", "value"), left_out)),
+            lazily(lambda: pairs(report.params, ("parameter", "value"), omissions)),
         ),
         (
             "artifacts",
             "Artifacts",
             report.artifacts,
-            one(lambda: tables.artifacts(report.artifacts.values(), left_out)),
+            lazily(lambda: tables.artifacts(report.artifacts.values(), omissions)),
         ),
         ("environment", "Environment", report.environment or report.git, tables.environment(report)),
         ("backends", "Backends", True, tables.backends(report)),
-        ("not-shown", "Not on this page", True, _not_shown(report, gallery, left_out)),
+        ("not-shown", "Not on this page", True, _not_shown(report, gallery, omissions)),
     ]
     info = report.summary.info
     name = info.name or info.run_id
@@ -62,34 +62,33 @@ def run_page(report: RunReport, gallery: Gallery) -> Iterator[str]:
         element("p", info.notes, class_="plain") if info.notes else None,
         tables.overview(report),
     )
-    found = [Section(anchor, heading, parts) for anchor, heading, some, parts in sections if some]
-    return document(name, header, found, curves.chart_data(charts))
+    shown = [Section(anchor, heading, parts) for anchor, heading, has_content, parts in sections if has_content]
+    return document(name, header, shown, curves.chart_data(charts))
 
 
-def _not_shown(report: RunReport, gallery: Gallery, left_out: list[str]) -> Iterator[Markup]:
-    """What the run has besides."""
-    said = [*left_out]
-    said += [f"{count} records of the kind {kind}, under other names" for kind, count in gallery.crowded_out.items()]
-    said += report.damaged
+def _not_shown(report: RunReport, gallery: Gallery, omissions: list[str]) -> Iterator[Markup]:
+    lines = [*omissions]
+    lines += [f"{count} records of kind {kind} with other tags" for kind, count in gallery.omitted.items()]
+    lines += report.damaged
     alerts = sum(report.others.get("alert", {}).values())
     if alerts > len(report.alerts):
-        said.append(f"the first {alerts - len(report.alerts)} of {alerts} alerts")
-    if said:
-        yield element("p", "Left out, so that the page stays small, or because it cannot be shown:")
-        yield element("ul", *(element("li", one) for one in said))
+        lines.append(f"the first {alerts - len(report.alerts)} of {alerts} alerts")
+    if lines:
+        yield element("p", "Omitted to limit the size of the page, or not displayable:")
+        yield element("ul", *(element("li", line) for line in lines))
     others = {kind: names for kind, names in report.others.items() if not _is_shown(kind, gallery)}
     if others:
-        yield element("p", "In the journal, and not of a kind that this page shows:")
+        yield element("p", "Kinds that this page does not show, but the journal contains:")
         yield table(("kind", "names", "records"), map(_kind_row, others.items()), numbers=(2,))
-    if not said and not others:
-        yield element("p", "Everything that the run logged is here.")
+    if not lines and not others:
+        yield element("p", "This page is complete.")
 
 
 def _is_shown(kind: str, gallery: Gallery) -> bool:
-    return kind in _SHOWN_KINDS or (kind == "video" and bool(gallery.pictures))
+    return kind in _SHOWN_KINDS or (kind == "video" and bool(gallery.images))
 
 
-def _kind_row(one: tuple[str, Mapping[str, int]]) -> list[Any]:
-    kind, names = one
+def _kind_row(entry: tuple[str, Mapping[str, int]]) -> list[Any]:
+    kind, names = entry
     listed = ", ".join(list(names)[:20]) + (f", … ({len(names)})" if len(names) > 20 else "")
     return [kind, listed, str(sum(names.values()))]

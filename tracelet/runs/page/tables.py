@@ -1,4 +1,4 @@
-"""What is said of a run as a whole: how it ended, parameters, artifacts, backends."""
+"""Build the tables of a run: status, parameters, alerts, artifacts, environment and backends."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tracelet.runs.page.document import moment, table
 from tracelet.runs.page.markup import Markup, element, joined, link, web_address
 from tracelet.runs.report import ArtifactLine, BackendState, Refusal, RunReport, RunSummary
 
-_MOST_ROWS = 2_000
-_MOST_LETTERS = 2_000
+_MAX_ROWS = 2_000
+_MAX_CHARACTERS = 2_000
 _LEVELS = ("info", "warning", "error")
 
 
@@ -23,23 +23,23 @@ def badge(summary: RunSummary) -> Markup:
 
 
 def ending(summary: RunSummary) -> Markup:
-    """How the run ended, in a sentence's part."""
+    """Return the status and the end of the run as a phrase."""
     code = summary.exit_code
-    when = moment(summary.seen)
+    time = moment(summary.seen)
     match summary.status:
         case "running":
-            return joined("going on; this page shows it as it was at ", when)
+            return joined("running; state at ", time)
         case "crashed":
-            return joined("its process ended without a word; the last sign of life is of ", when)
+            return joined("crashed; last sign of life at ", time)
         case status:
-            return joined(status, f" with exit code {code}" if code else None, ", ", when)
+            return joined(status, f" with exit code {code}" if code else None, ", ", time)
 
 
-def facts(told: Mapping[str, object]) -> Markup:
-    """Names and values; without those that are None or empty."""
+def facts(items: Mapping[str, object]) -> Markup:
+    """Return names and values, except values that are None or empty."""
     pairs = [
         element("div", element("dt", name), element("dd", value))
-        for name, value in told.items()
+        for name, value in items.items()
         if value not in (None, "")
     ]
     return element("dl", *pairs, class_="facts")
@@ -54,85 +54,84 @@ def overview(report: RunReport) -> Markup:
             "project": info.project,
             "group": info.group,
             "started": moment(info.created),
-            "took": duration(summary.duration),
-            "ended": ending(summary),
+            "duration": duration(summary.duration),
+            "status": ending(summary),
             "command": command(report.environment),
             "commit": commit(report.git),
             "machine": machine(report.environment),
             "records": str(summary.records),
-            "backends": joined(*(_standing(state) for state in summary.backends)),
+            "backends": joined(*(_progress(state) for state in summary.backends)),
         }
     )
 
 
-def _standing(state: BackendState) -> Markup:
-    lacks = bool(state.pending or state.rejected or state.pending_upload)
-    return element("span", f"{state.name}: {progress(state)}", class_="standing lacking" if lacks else "standing")
+def _progress(state: BackendState) -> Markup:
+    incomplete = bool(state.pending or state.rejected or state.pending_upload)
+    return element("span", f"{state.name}: {progress(state)}", class_="standing lacking" if incomplete else "standing")
 
 
-def chips(words: Iterable[str]) -> Markup | None:
-    items = [element("li", word) for word in words]
+def chips(tags: Iterable[str]) -> Markup | None:
+    items = [element("li", tag) for tag in tags]
     return element("ul", *items, class_="chips", aria_label="Tags") if items else None
 
 
-def values(told: Mapping[str, Any], headings: tuple[str, str], left_out: list[str]) -> Markup:
-    """Names and plain values, sorted by name; a value that is a web address is a link."""
-    names = sorted(told)
-    if len(names) > _MOST_ROWS:
-        left_out.append(f"{len(names) - _MOST_ROWS} of {len(names)} rows of {headings[0]}s")
-    return table(headings, ([_cut(name), value_of(told[name])] for name in names[:_MOST_ROWS]))
+def values(items: Mapping[str, Any], headings: tuple[str, str], omissions: list[str]) -> Markup:
+    """Return a table of names and values, sorted by name. Web addresses become links."""
+    names = sorted(items)
+    if len(names) > _MAX_ROWS:
+        omissions.append(f"{len(names) - _MAX_ROWS} of {len(names)} rows of {headings[0]}s")
+    return table(headings, ([_cut(name), value_of(items[name])] for name in names[:_MAX_ROWS]))
 
 
 def value_of(value: Any) -> Markup:
-    """A plain value as a cell."""
+    """Return a value as the content of a cell."""
     if isinstance(value, str):
-        return link(value) if len(value) <= _MOST_LETTERS else joined(_cut(value))
+        return link(value) if len(value) <= _MAX_CHARACTERS else joined(_cut(value))
     if isinstance(value, float) and math.isfinite(value):
         return element("span", number(value) if len(repr(value)) > 12 else repr(value), title=repr(value))
     return joined(_cut(str(value)))
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= _MOST_LETTERS else f"{text[:_MOST_LETTERS]}…"
+    return text if len(text) <= _MAX_CHARACTERS else f"{text[:_MAX_CHARACTERS]}…"
 
 
-def alerts(told: Iterable[Alert]) -> Iterator[Markup]:
-    for one in told:
-        level = one.level if one.level in _LEVELS else "info"
-        head = element("p", element("strong", one.title), " ", element("small", one.level, ", ", moment(one.wall_time)))
-        yield element(
-            "div", head, element("p", _cut(one.text), class_="plain") if one.text else None, class_=f"alert {level}"
-        )
+def alerts(records: Iterable[Alert]) -> Iterator[Markup]:
+    for alert in records:
+        level = alert.level if alert.level in _LEVELS else "info"
+        time = moment(alert.wall_time)
+        head = element("p", element("strong", alert.title), " ", element("small", alert.level, ", ", time))
+        text = element("p", _cut(alert.text), class_="plain") if alert.text else None
+        yield element("div", head, text, class_=f"alert {level}")
 
 
-def artifacts(lines: Iterable[ArtifactLine], left_out: list[str]) -> Markup:
-    """Name, files, size, versions, digest."""
-    every = list(lines)
-    if len(every) > _MOST_ROWS:
-        left_out.append(f"{len(every) - _MOST_ROWS} of {len(every)} artifacts")
+def artifacts(lines: Iterable[ArtifactLine], omissions: list[str]) -> Markup:
+    lines = list(lines)
+    if len(lines) > _MAX_ROWS:
+        omissions.append(f"{len(lines) - _MAX_ROWS} of {len(lines)} artifacts")
     rows = []
-    for one in every[:_MOST_ROWS]:
-        if one.files > len(one.listed):
-            left_out.append(f"{one.files - len(one.listed)} of {one.files} files of the artifact {one.name!r}")
-        rows.append([one.name, one.type, str(one.files), size(one.size), str(one.versions), _contents(one)])
+    for line in lines[:_MAX_ROWS]:
+        if line.files > len(line.listed):
+            omissions.append(f"{line.files - len(line.listed)} of {line.files} files of the artifact {line.name!r}")
+        rows.append([line.name, line.type, str(line.files), size(line.size), str(line.versions), _contents(line)])
     return table(("artifact", "type", "files", "size", "versions", "SHA-256"), rows, numbers=(2, 3, 4))
 
 
-def _contents(one: ArtifactLine) -> Markup:
-    if len(one.listed) == 1 and one.files == 1:
-        return element("code", one.listed[0].digest)
-    rows = [[file.name, size(file.size), element("code", file.digest)] for file in one.listed]
-    inside = table(("file", "size", "SHA-256"), rows, numbers=(1,))
-    return element("details", element("summary", f"{one.files} files"), inside)
+def _contents(line: ArtifactLine) -> Markup:
+    if len(line.listed) == 1 and line.files == 1:
+        return element("code", line.listed[0].digest)
+    rows = [[file.name, size(file.size), element("code", file.digest)] for file in line.listed]
+    files = table(("file", "size", "SHA-256"), rows, numbers=(1,))
+    return element("details", element("summary", f"{line.files} files"), files)
 
 
 def environment(report: RunReport) -> Iterator[Markup]:
-    """What was collected of the commit, and of what the program ran on."""
-    told = {f"git {name}": value for name, value in report.git.items()}
-    told |= {name: value for name, value in report.environment.items() if name not in ("job", "packages")}
-    told |= dict(report.environment.get("job", {}))
-    rows = ([name.replace("_", " ") if name.islower() else name, _fact(name, value)] for name, value in told.items())
-    yield table(("fact", "value"), rows)
+    """Yield the tables of git, host, job and packages."""
+    items = {f"git {name}": value for name, value in report.git.items()}
+    items |= {name: value for name, value in report.environment.items() if name not in ("job", "packages")}
+    items |= dict(report.environment.get("job", {}))
+    rows = ([name.replace("_", " ") if name.islower() else name, _fact(name, value)] for name, value in items.items())
+    yield table(("name", "value"), rows)
     packages = report.environment.get("packages", {})
     if packages:
         versions = table(("package", "version"), packages.items())
@@ -148,18 +147,18 @@ def _fact(name: str, value: Any) -> Markup:
         case list():
             return joined(shlex.join(map(str, value)) if name == "argv" else ", ".join(map(str, value)))
         case None:
-            return joined("not known")
+            return joined("unknown")
         case _:
             return value_of(value)
 
 
 def backends(report: RunReport) -> Iterator[Markup]:
-    """How far each backend is, where to look at the run there, and why something is not there."""
+    """Yield the counts, the page and the reasons of each backend, and its rejected records."""
     states = report.summary.backends
     if not states:
-        yield element("p", "No backend: the journal has it all.")
+        yield element("p", "No backend. All records are stored in the journal.")
         return
-    headings = ("backend", "delivered", "waiting", "rejected", "filtered", "page", "why something waits")
+    headings = ("backend", "delivered", "pending", "rejected", "filtered", "page", "reason")
     rows = (
         [
             state.name,
@@ -171,31 +170,29 @@ def backends(report: RunReport) -> Iterator[Markup]:
     )
     yield table(headings, rows, numbers=range(1, 5))
     for backend, refusals in report.refusals.items():
-        yield element("h3", f"What {backend} refused")
+        yield element("h3", f"Rejected by {backend}")
         yield _refusals(refusals)
     if any(state.pending or state.pending_upload for state in states):
-        yield element(
-            "p", "What waits is safe in the journal, and is delivered by ", element("code", "tracelet sync"), "."
-        )
+        yield element("p", "Pending records are stored in the journal. Run: ", element("code", "tracelet sync"))
 
 
 def _long(content: object) -> Markup:
-    """A cell that is given room before its words are broken."""
+    """Return a cell with a minimum width, so that words are not broken early."""
     return element("div", content, class_="long") if content else joined()
 
 
 def _trouble(state: BackendState) -> str:
-    said = []
+    reasons = []
     if state.pending_upload:
-        said.append("recorded offline by the vendor, to be handed over")
+        reasons.append("recorded offline, not uploaded yet")
     if state.trouble and (state.pending or state.pending_upload):
-        said.append(state.trouble.removeprefix(f"{state.name}: "))
-    return "; ".join(said)
+        reasons.append(state.trouble.removeprefix(f"{state.name}: "))
+    return "; ".join(reasons)
 
 
 def _refusals(refusals: Iterable[Refusal]) -> Markup:
     return table(
-        ("reason", "records", "the first"),
-        ([_long(one.reason), str(one.count), one.example] for one in refusals),
+        ("reason", "records", "first"),
+        ([_long(refusal.reason), str(refusal.count), refusal.example] for refusal in refusals),
         numbers=(1,),
     )
