@@ -1,4 +1,4 @@
-"""Keep every line of your TensorBoard code, add one, and have it all in any tracking backend."""
+"""Keep your TensorBoard code, add one line, and send everything it logs to any tracking backend."""
 
 from tracelet.version import __version__
 
@@ -45,16 +45,16 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:
-    # Each name is imported when it is first asked for: `tracelet run` needs none of them to begin a program.
+    # Import each name at its first use: `tracelet run` starts a program without any of them.
     from importlib import import_module as _import
 
     def __getattr__(name):
         if name in __all__:
-            for home in ("errors", "backends.base", "backends", "experiment", "api"):
-                found = getattr(_import(f"tracelet.{home}"), name, None)
-                if found is not None:
-                    globals()[name] = found
-                    return found
+            for module in ("errors", "backends.base", "backends", "experiment", "api"):
+                value = getattr(_import(f"tracelet.{module}"), name, None)
+                if value is not None:
+                    globals()[name] = value
+                    return value
         raise AttributeError(f"module 'tracelet' has no attribute {name!r}")
 
     def __dir__():

@@ -93,7 +93,7 @@ def _no_task_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
 
 
 class TestClearml(BackendContract):
-    """The exam, read back from the session's folder."""
+    """The contract tests, read back from the session's folder."""
 
     knows_its_store = True
     wall_time_error = 0.0005  # an event's time is in whole milliseconds
@@ -130,7 +130,7 @@ def told(server: ClearmlServer) -> Stored:
 
 
 class TestClearmlServer(BackendContract):
-    """The exam, against the stand-in for a server."""
+    """The contract tests, against the stand-in for a server."""
 
     wall_time_error = 0.0005
 
@@ -445,7 +445,7 @@ def test_the_programs_own_calls_land_in_our_task(tmp_path: Path) -> None:
     kept = store.description(session())
     assert {"theirs", "ours"} == kept["hyperparams"]["General"].keys()
     assert {"own.bin"} == {one["key"] for one in kept["execution"]["artifacts"]}
-    assert ["exam", "own"] == sorted(kept["tags"])
+    assert ["contract", "own"] == sorted(kept["tags"])
     assert "classmethod" == type(vars(Task)["init"]).__name__
 
 
@@ -729,7 +729,7 @@ def test_everything_arrives_at_a_server(tmp_path: Path, server: ClearmlServer) -
     assert 0.001 == (found.params or {})["lr"]
     assert {"plots/a.png", "models/m.pth", "models/sub/empty.txt"} == (found.artifacts or {}).keys()
     task = server.the_task()
-    assert ("completed", "a run", ["exam", "sample", "two words"]) == (task["status"], task["name"], task["tags"])
+    assert ("completed", "a run", ["contract", "sample", "two words"]) == (task["status"], task["name"], task["tags"])
     kept = [path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()]
     assert not any(b"SECRET" in data for data in kept)
 

@@ -124,7 +124,7 @@ def test_a_backend_that_loses_or_doubles_fails_the_exam(tmp_path):
         Doubles: "test_batches_of_one",
         Sorts: "test_steps_are_kept_as_given",
         Rounds: "test_floats_are_kept_to_the_bit",
-        Hurries: "test_confirm_ends_at_the_last_record",
+        Hurries: "test_durable_seq_ends_at_the_last_record",
         Leaks: "test_every_kind_is_taken_or_filtered",
     }
     for defect, question in found.items():

@@ -210,7 +210,7 @@ def test_a_run_whose_process_was_killed(shown, tmp_path):
     class Run:
         run_id = "r1"
 
-    assert "crashed; last sign of life at" in shown(Run).words("")
+    assert "crashed; last seen at" in shown(Run).words("")
 
 
 def test_a_live_run_is_shown_as_far_as_it_is(shown, tmp_path):

@@ -171,7 +171,7 @@ def test_what_a_stream_refuses_is_the_programs(make, streams):
 
 def test_it_is_bounded(tmp_path, make):
     """The beginning and the end are kept."""
-    console = make(most_bytes=4000)
+    console = make(max_bytes=4000)
     console.install()
     for number in range(2000):
         print(f"line {number}")
@@ -181,7 +181,7 @@ def test_it_is_bounded(tmp_path, make):
     lines = kept(console).splitlines()
     assert console.path.stat().st_size <= 4000 + 50 * len("line 1999\n")
     assert ("line 0", "line 1", "line 1999") == (lines[0], lines[1], lines[-1])
-    assert 1 == lines.count("[tracelet: the middle is left out]")
+    assert 1 == lines.count("[tracelet: the middle of the output was removed]")
     assert [console.path] == list(tmp_path.glob("console*"))
 
 
@@ -195,7 +195,7 @@ def test_what_waits_is_bounded(make, monkeypatch):
     console.write()
     print("later")
     lines = kept(console).splitlines()
-    assert "[tracelet: more was printed here than could be kept]" == lines[0]
+    assert "[tracelet: output was dropped here; the buffer was full]" == lines[0]
     assert ["line 998", "line 999", "later"] == lines[-3:]
     assert 100 < len(lines) < 300
 
@@ -207,7 +207,7 @@ def test_one_text_is_kept_however_long(make, monkeypatch):
     console.install()
     sys.stdout.write("a line\n")
     sys.stdout.write("." * 5000 + "\n")
-    assert ["[tracelet: more was printed here than could be kept]", "." * 5000] == kept(console).splitlines()
+    assert ["[tracelet: output was dropped here; the buffer was full]", "." * 5000] == kept(console).splitlines()
 
 
 @pytest.mark.parametrize("end", ["", "\n"])

@@ -261,12 +261,12 @@ def test_a_diff_of_a_binary_file_can_be_applied(binaries):
         assert (binaries.folder / name).read_bytes() == (clone / name).read_bytes()
 
 
-@pytest.mark.parametrize("limit", ["_MAX_PACKED", "MOST_DIFF"])
+@pytest.mark.parametrize("limit", ["_MAX_PACKED", "MAX_DIFF"])
 def test_of_large_binary_files_the_names_are_told(limit, binaries, monkeypatch):
     """git would work on them for long, and no text would have room beside them: it can be applied without them."""
     monkeypatch.setattr(git, limit, 500)
     diff = git.read(binaries.folder, minute, diff=True).files["git.diff"]
-    assert diff.startswith(b"# Changes of binary files are not in it: `git apply --exclude=FILE` takes the rest.\n")
+    assert diff.startswith(b"# Binary changes are not included. Apply the others with: git apply --exclude=FILE\n")
     assert b"\nBinary files a/a.bin and b/a.bin differ\n" in diff
     clone = applied(binaries, diff, "--exclude=a.bin")
     assert ("two\n", bytes(range(256))) == ((clone / "a.py").read_text(), (clone / "a.bin").read_bytes())
@@ -283,8 +283,8 @@ def test_a_diff_is_bounded(repository, monkeypatch):
     repository.commit()
     for name in ("a.py", "b.py", "c.py"):
         repository.write(name, "x" * 5000)
-    monkeypatch.setattr(git, "MOST_DIFF", 3000)
-    monkeypatch.setattr(git, "MOST_FILES", 2)
+    monkeypatch.setattr(git, "MAX_DIFF", 3000)
+    monkeypatch.setattr(git, "MAX_FILES", 2)
     diff = git.read(repository.folder, minute, diff=True).files["git.diff"].decode()
     assert ["# The first 2 of 3 changed files.", "# Cut after 3000 bytes."] == diff.splitlines()[:2]
     assert len(diff) < 3200

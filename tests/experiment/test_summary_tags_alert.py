@@ -307,7 +307,7 @@ def test_wandb_takes_long_words_shortened(tmp_path):
     records = [Tags((long, other, "x" * 64), WALL_TIME)]
     records += [Alert("a" * 64, "text", "info", WALL_TIME), Alert("b" * 63, "", "info", WALL_TIME)]
     found = given(tmp_path, "wandb", records)
-    assert (3, {64}) == (len(set(found.tags) - {"exam"}), {len(tag) for tag in found.tags if tag != "exam"})
+    assert (3, {64}) == (len(set(found.tags) - {"contract"}), {len(tag) for tag in found.tags if tag != "contract"})
     assert [("a" * 62 + "…", "a" * 64 + "\n\ntext", "info"), ("b" * 63, "", "info")] == found.alerts
 
 

@@ -62,7 +62,7 @@ def _print(out: Console, diagnosis: Diagnosis, places: bool) -> None:
     out.print(cell("Backends", "bold"))
     for backend in diagnosis.backends:
         state = "wrong" if backend.asked and backend.state != "ok" else backend.state
-        detail = f"{backend.detail} (selected)" if backend.asked else backend.detail or "not checked"
+        detail = f"{backend.detail} (requested)" if backend.asked else backend.detail or "not checked"
         _line(out, state, backend.name, backend.version, detail)
         if places:
             _places(out, backend)

@@ -62,7 +62,7 @@ def show(
     _pairs(out, ("metric", "value"), report.final)
     _pairs(out, ("parameter", "value"), report.params)
     for heading, is_system in (("scalar", False), ("system metrics", True)):
-        _scalars(out, heading, [one for tag, one in report.scalars.items() if is_system_metric(tag) is is_system])
+        _scalars(out, heading, [series for tag, series in report.scalars.items() if is_system_metric(tag) is is_system])
     _others(out, report.others)
     _artifacts(out, report)
 

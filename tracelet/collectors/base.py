@@ -7,14 +7,14 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-Left: TypeAlias = Callable[[], float]
+TimeLeft: TypeAlias = Callable[[], float]
 """Returns the seconds left for a collector; the value may drop at any moment, when the run ends."""
 
 Measure: TypeAlias = Callable[[], Mapping[str, float]]
 """Reads a few metrics at one moment, by name."""
 
 
-class Found(msgspec.Struct, frozen=True, kw_only=True):
+class Collected(msgspec.Struct, frozen=True, kw_only=True):
     """The result of one collector: facts about the run by subject, and whole files by name."""
 
     facts: dict[str, dict[str, Any]] = {}

@@ -17,10 +17,10 @@ from typing import Any
 
 from tracelet.guard import Guard
 
-MOST_BYTES = 8 << 20
+MAX_BYTES = 8 << 20
 """Maximum size of the file; if it is larger, the middle is removed."""
 _HEAD = 1 << 18
-_TAIL = MOST_BYTES // 2
+_TAIL = MAX_BYTES // 2
 _MAX_QUEUED = 4 << 20
 _MAX_LINE = 1 << 16
 
@@ -30,9 +30,9 @@ _NONE = object()
 class Console:
     """Capture output from `install` to `remove`; `write` and `finish`, on one thread, append it to `path`."""
 
-    def __init__(self, path: Path, guard: Guard, hide: Callable[[str], str], most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, path: Path, guard: Guard, hide: Callable[[str], str], max_bytes: int = MAX_BYTES) -> None:
         self.path = path
-        self._guard, self._hide, self._max_bytes = guard, hide, most_bytes
+        self._guard, self._hide, self._max_bytes = guard, hide, max_bytes
         self._pid = os.getpid()
         self._queue: deque[tuple[str, str]] = deque()
         self._queued_chars = 0
@@ -114,7 +114,7 @@ class Console:
         if self._has_dropped:
             self._has_dropped = False
             lines += self._pop_unfinished()
-            lines.append("[tracelet: more was printed here than could be kept]")
+            lines.append("[tracelet: output was dropped here; the buffer was full]")
         for name, text in entries:
             first, *more = text.split("\n")
             self._unfinished_lines[name].append(first)
@@ -163,7 +163,7 @@ class Console:
         with contextlib.suppress(FileNotFoundError):
             new_path.unlink()
         with open(os.open(new_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
-            out.write(head + b"\n[tracelet: the middle is left out]\n" + tail)
+            out.write(head + b"\n[tracelet: the middle of the output was removed]\n" + tail)
         os.replace(new_path, self.path)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tracelet.collectors.arguments import redacted
-from tracelet.collectors.base import Found
+from tracelet.collectors.base import Collected
 from tracelet.collectors.nvml import Gpus
 from tracelet.settings import environment_of
 
@@ -44,7 +44,7 @@ _CONTAINER = re.compile(r"(?:docker|containerd|crio|libpod|kubepods|containers)\
 _MOUNTED = re.compile(r"containers/([0-9a-f]{64})/")
 
 
-def read() -> Found:
+def read() -> Collected:
     """Collect all facts, except those that this machine does not have."""
     gpus = Gpus()
     try:
@@ -68,7 +68,7 @@ def read() -> Found:
     finally:
         gpus.close()
     known = {name: value for name, value in facts.items() if value not in (None, "", {}, [])}
-    return Found(facts={"environment": known})
+    return Collected(facts={"environment": known})
 
 
 def packages() -> dict[str, str]:

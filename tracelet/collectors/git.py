@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tracelet.collectors.base import Found, Left
+from tracelet.collectors.base import Collected, TimeLeft
 from tracelet.redaction import passwords_in_url
 from tracelet.settings import environment_of
 
@@ -45,10 +45,10 @@ _BINARY = re.compile(rb"^Binary files .* differ$", re.MULTILINE)  # a line of a 
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 _MAX_OUTPUT = 4 << 20
-MOST_DIFF = 4 << 20
+MAX_DIFF = 4 << 20
 """Maximum size of a diff, in bytes."""
 _MAX_PACKED = 16 << 20
-MOST_FILES = 200
+MAX_FILES = 200
 """Maximum number of changed files that are checked, and that a diff contains."""
 _POLL_SECONDS = 0.05
 _KILL_SECONDS = 1.0
@@ -58,7 +58,7 @@ class _GitFailed(Exception):
     """git failed, or the time limit passed."""
 
 
-def read(directory: Path, left: Left, *, facts: bool = True, diff: bool = False) -> Found | None:
+def read(directory: Path, left: TimeLeft, *, facts: bool = True, diff: bool = False) -> Collected | None:
     """Return the commit checked out in `directory`; None if git or a repository is missing.
 
     A fact is None if git did not return it in time.
@@ -85,7 +85,7 @@ def read(directory: Path, left: Left, *, facts: bool = True, diff: bool = False)
             git_facts["dirty"] = bool(changed)
             if diff and changed:
                 files["git.diff"] = git.diff(changed)
-    return Found(facts={"git": git_facts} if facts else {}, files=files, secrets=secrets)
+    return Collected(facts={"git": git_facts} if facts else {}, files=files, secrets=secrets)
 
 
 def bare_url(url: str) -> str | None:
@@ -120,7 +120,7 @@ def _url(configured: Sequence[tuple[str, str]], branch: str | None) -> str | Non
 class _Git:
     """Run read-only commands in one directory, within `left()` seconds in total."""
 
-    def __init__(self, directory: Path, left: Left) -> None:
+    def __init__(self, directory: Path, left: TimeLeft) -> None:
         self.directory = directory
         self._left = left
         self._drivers: list[str] = []
@@ -146,7 +146,7 @@ class _Git:
         output = self._run("status", "--porcelain", "-z", "--untracked-files=no", "--no-renames", _SUBMODULES)
         changed = [entry[3:] for entry in _text(output).split("\0") if len(entry) > 3]
         if changed and self._drivers:
-            attributes = _text(self._run("check-attr", "-z", "filter", "--", *changed[:MOST_FILES])).split("\0")
+            attributes = _text(self._run("check-attr", "-z", "filter", "--", *changed[:MAX_FILES])).split("\0")
             filtered = {
                 path for path, value in zip(attributes[::3], attributes[2::3], strict=False) if value in self._drivers
             }
@@ -154,22 +154,22 @@ class _Git:
         return changed
 
     def diff(self, changed: Sequence[str]) -> bytes:
-        """Diff index and working tree against the commit; if a limit cuts it, a note at the top says so."""
+        """Diff index and working tree against the commit; if it exceeds a limit, start it with a note."""
         own = ("--no-ext-diff", "--no-textconv", "--no-color", "--no-renames", "--submodule=short", _SUBMODULES)
-        named = ("--src-prefix=a/", "--dst-prefix=b/", "HEAD", "--", *changed[:MOST_FILES])
-        diff = self._run("diff", *own, *named, most=MOST_DIFF)
+        named = ("--src-prefix=a/", "--dst-prefix=b/", "HEAD", "--", *changed[:MAX_FILES])
+        diff = self._run("diff", *own, *named, max_bytes=MAX_DIFF)
         notes = []
-        if len(changed) > MOST_FILES:
-            notes.append(f"# The first {MOST_FILES} of {len(changed)} changed files.\n")
+        if len(changed) > MAX_FILES:
+            notes.append(f"# The first {MAX_FILES} of {len(changed)} changed files.\n")
         if _BINARY.search(diff):
-            whole = self._with_binaries(own, named, changed[:MOST_FILES])
+            whole = self._with_binaries(own, named, changed[:MAX_FILES])
             if whole is None:
-                notes.append("# Changes of binary files are not in it: `git apply --exclude=FILE` takes the rest.\n")
+                notes.append("# Binary changes are not included. Apply the others with: git apply --exclude=FILE\n")
             else:
                 diff = whole
-        if len(diff) > MOST_DIFF:
-            notes.append(f"# Cut after {MOST_DIFF} bytes.\n")
-        return "".join(notes).encode() + diff[:MOST_DIFF]
+        if len(diff) > MAX_DIFF:
+            notes.append(f"# Cut after {MAX_DIFF} bytes.\n")
+        return "".join(notes).encode() + diff[:MAX_DIFF]
 
     def _with_binaries(self, own: Sequence[str], named: Sequence[str], changed: Sequence[str]) -> bytes | None:
         """Return the diff with binary changes; None if it is too large.
@@ -181,12 +181,12 @@ class _Git:
             sizes = [int(words[3]) for words in map(str.split, entries) if len(words) > 3 and words[3].isdecimal()]
             sizes += [path.stat().st_size for path in (self.directory / name for name in changed) if path.is_file()]
             if sum(sizes) <= _MAX_PACKED:
-                diff = self._run("diff", "--binary", *own, *named, most=MOST_DIFF)
-                return diff if len(diff) <= MOST_DIFF else None
+                diff = self._run("diff", "--binary", *own, *named, max_bytes=MAX_DIFF)
+                return diff if len(diff) <= MAX_DIFF else None
         return None
 
-    def _run(self, *command: str, may_fail: bool = False, most: int = _MAX_OUTPUT) -> bytes:
-        """Return the output of the command; if it exceeds `most` bytes, stop soon after that."""
+    def _run(self, *command: str, may_fail: bool = False, max_bytes: int = _MAX_OUTPUT) -> bytes:
+        """Return the output of the command; if it exceeds `max_bytes`, stop soon after that."""
         off = [
             word
             for driver in self._drivers
@@ -208,7 +208,7 @@ class _Git:
         except OSError as error:  # git is missing, or the directory was deleted
             raise _GitFailed from error
         try:
-            output, ended = self._read(process, most)
+            output, ended = self._read(process, max_bytes)
             if ended and process.wait(max(0.0, self._left())) and not may_fail:
                 raise _GitFailed
         except subprocess.TimeoutExpired as error:
@@ -217,13 +217,13 @@ class _Git:
             _end(process)
         return output
 
-    def _read(self, process: subprocess.Popen[bytes], most: int) -> tuple[bytes, bool]:
+    def _read(self, process: subprocess.Popen[bytes], max_bytes: int) -> tuple[bytes, bool]:
         """Return the output, and True if it is complete."""
         output = bytearray()
         assert process.stdout is not None
         with selectors.DefaultSelector() as ready:
             ready.register(process.stdout, selectors.EVENT_READ)
-            while len(output) <= most:
+            while len(output) <= max_bytes:
                 left = self._left()
                 if left <= 0:
                     raise _GitFailed

@@ -50,9 +50,14 @@ def about_backend(question: AboutBackend) -> BackendAnswer:
     if cls is None:
         detail = str(error) if isinstance(error, ConfigurationError) else f"cannot load its class: {_format(error)}"
         return BackendAnswer(ok=False, detail=detail)
-    locations = {kind(one): cls.shown_as.get(one, "") for one in KINDS if one in cls.accepts}
+    locations = {
+        kind(record_type): cls.shown_as.get(record_type, "") for record_type in KINDS if record_type in cls.accepts
+    }
     answer = BackendAnswer(
-        ok=False, detail="", places=locations, filtered=tuple(kind(one) for one in KINDS if one not in cls.accepts)
+        ok=False,
+        detail="",
+        places=locations,
+        filtered=tuple(kind(record_type) for record_type in KINDS if record_type not in cls.accepts),
     )
     if question.package is not None:
         _, error = _attempt(guard, importlib.import_module, question.package)

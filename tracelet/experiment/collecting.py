@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracelet.capture import values as snapshot
 from tracelet.capture.series import SeriesNames
-from tracelet.collectors.base import Found, Left
+from tracelet.collectors.base import Collected, TimeLeft
 from tracelet.errors import JournalError
 from tracelet.experiment.artifacts import to_record
 from tracelet.guard import Guard
@@ -122,7 +122,7 @@ class CollectorThread:
                 return not self._orchestrator.is_unchanged
         return True
 
-    def _readers(self) -> Iterator[Callable[[], Found | None]]:
+    def _readers(self) -> Iterator[Callable[[], Collected | None]]:
         if "environment" in self._sources:
             yield _environment
         if {"git", "git-diff"} & self._sources and self._directory is not None:
@@ -135,7 +135,7 @@ class CollectorThread:
                 diff="git-diff" in self._sources,
             )
 
-    def _store(self, result: Found) -> None:
+    def _store(self, result: Collected) -> None:
         self._secrets.add(result.secrets)
         for name, facts in result.facts.items():
             plain_facts = self._secrets.hide_in(snapshot.to_plain(facts))
@@ -188,13 +188,13 @@ class CollectorThread:
                     self._orchestrator.submit(Scalar(tag, value, step, now, _WRITER))
 
 
-def _environment() -> Found:
+def _environment() -> Collected:
     from tracelet.collectors import environment  # imported and read on this thread
 
     return environment.read()
 
 
-def _git(directory: Path, left: Left, *, facts: bool, diff: bool) -> Found | None:
+def _git(directory: Path, left: TimeLeft, *, facts: bool, diff: bool) -> Collected | None:
     from tracelet.collectors import git
 
     return git.read(directory, left, facts=facts, diff=diff)

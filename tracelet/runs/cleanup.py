@@ -92,7 +92,7 @@ def remove(folder: Path, base: Path | None = None) -> None:
     """
     is_run_path = base is not None and folder.resolve().parent.parent == base.resolve()
     if not (is_run_path or is_journal(folder) or {path.name for path in folder.iterdir()} <= _JOURNAL_FILES):
-        raise JournalError(f"cannot remove {folder}: it is not a run folder ({FILE_NAME} is foreign, with other files)")
+        raise JournalError(f"cannot remove {folder}: its {FILE_NAME} is not tracelet's, and it has other files")
     _check_not_live(folder)
     with _exclusive(folder):
         shutil.rmtree(folder)

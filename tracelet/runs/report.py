@@ -45,7 +45,7 @@ class BackendState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """The state of a run. `seen` is its end, or its last sign of life if it did not end."""
+    """The state of a run. `seen` is its end, or its last heartbeat if it has not ended."""
 
     info: RunInfo
     folder: Path

@@ -58,7 +58,7 @@ def run_info(tmp_path: Path, run_id: str = "contract-run") -> RunInfo:
     folder = tmp_path / "run"
     folder.mkdir(exist_ok=True)
     return RunInfo(
-        run_id=run_id, project="contract", name="a run", folder=str(folder), tags=("exam",), created=WALL_TIME
+        run_id=run_id, project="contract", name="a run", folder=str(folder), tags=("contract",), created=WALL_TIME
     )
 
 
@@ -162,9 +162,9 @@ class BackendContract:
 
     def test_tags_are_added_once(self, tmp_path: Path) -> None:
         """Tags are added to those of the run's start, also if the run is opened twice."""
-        first = [Tags(("a", "two words"), WALL_TIME), Tags(("a", "exam", "é"), WALL_TIME + 1)]
-        self._compare_tags(tmp_path, first, ["a", "exam", "two words", "é"])
-        self._compare_tags(tmp_path, [Tags(("b",), WALL_TIME)], ["a", "b", "exam", "two words", "é"], after=2)
+        first = [Tags(("a", "two words"), WALL_TIME), Tags(("a", "contract", "é"), WALL_TIME + 1)]
+        self._compare_tags(tmp_path, first, ["a", "contract", "two words", "é"])
+        self._compare_tags(tmp_path, [Tags(("b",), WALL_TIME)], ["a", "b", "contract", "two words", "é"], after=2)
 
     def test_alerts_are_kept(self, tmp_path: Path) -> None:
         """Title, text and level are kept. An alert that is repeated at another time is there again."""
@@ -196,7 +196,7 @@ class BackendContract:
         expected = {plot.name: _bytes(plot.files[0])} | {model.name + file.name: _bytes(file) for file in model.files}
         self._compare(tmp_path, records, "artifacts", expected)
 
-    def test_confirm_ends_at_the_last_record(self, tmp_path: Path) -> None:
+    def test_durable_seq_ends_at_the_last_record(self, tmp_path: Path) -> None:
         """`durable_seq` is never ahead of the last delivered record, and reaches it at `close`."""
         backend = self._opened(tmp_path)
         deliver(backend, [_scalar("loss", 0.5, i, i) for i in range(10)], size=3)
@@ -307,7 +307,7 @@ class BackendContract:
         expected_series, actual_series = _series(expected, self.ordered), _series(actual, self.ordered)
         assert sorted(expected_series) == sorted(actual_series)
         for tag, points in expected_series.items():
-            # repr: NaN equals itself, and -0.0 is not 0.0.
+            # repr: NaN equals NaN, and -0.0 differs from 0.0.
             assert [(step, value) for step, value, _ in points] == [
                 (step, value) for step, value, _ in actual_series[tag]
             ]

@@ -222,7 +222,8 @@
       this.tip.hidden = x === null;
       if (x === null) return;
       const { left, right, top, bottom, toX, toY } = this.frame;
-      const rows = this.visibleCurves.map((curve) => ({ curve, index: this.nearest(curve, x) })).filter((row) => row.index >= 0);
+      const rows = this.visibleCurves.map((curve) => ({ curve, index: this.nearest(curve, x) }))
+        .filter((row) => row.index >= 0);
       if (!rows.length) { this.tip.hidden = true; return; }
       const position = Math.min(Math.max(toX(x), left), right);
       svg(this.over, "line", { x1: position, x2: position, y1: top, y2: bottom, class: "pointer" });

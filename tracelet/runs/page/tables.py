@@ -30,7 +30,7 @@ def ending(summary: RunSummary) -> Markup:
         case "running":
             return joined("running; state at ", time)
         case "crashed":
-            return joined("crashed; last sign of life at ", time)
+            return joined("crashed; last seen at ", time)
         case status:
             return joined(status, f" with exit code {code}" if code else None, ", ", time)
 
