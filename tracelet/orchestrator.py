@@ -83,9 +83,8 @@ class Orchestrator:
         """
         cursors = self._stored_cursors()
         if delivery_mode == "process" and backends:
-            from tracelet.delivery.process.client import (
-                Worker,  # imports sockets and subprocesses, which other runs do not need
-            )
+            # Imported here: it needs sockets and subprocesses, which other runs do not.
+            from tracelet.delivery.process.client import Worker
 
             self._worker = Worker(
                 self._folder,
