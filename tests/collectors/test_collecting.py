@@ -100,7 +100,7 @@ def test_it_is_shown(here, begun):
     assert (here.head, experiment.stats().submitted) == (told["git"]["commit"], told["records"])
     shown = CliRunner().invoke(app, ["show", str(experiment.folder)], env={"COLUMNS": "200"}).stdout
     lines = {line.split()[0]: line for line in shown.splitlines() if line.strip()}
-    assert f"{here.head[:12]} on main, with changes" in lines["commit"]
+    assert f"{here.head[:12]} on main, with uncommitted changes" in lines["commit"]
     assert f"{os.cpu_count()} CPUs" in lines["machine"]
 
 
