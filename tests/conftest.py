@@ -78,6 +78,7 @@ _SHARING = (
 )
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(items):
     """Mark heavy tests, keep together those that share something, and begin with the slow groups."""
     for item in items:
