@@ -945,7 +945,7 @@ def test_a_close_without_a_server_ends(server: Server, repo: Path, number: int) 
     server.stop()
     for thread in set(threading.enumerate()) - before:
         thread.join(15)
-    assert set() == set(threading.enumerate()) - before  # a thread of an earlier test may have ended meanwhile
+    assert before == set(threading.enumerate())
 
     server.start()
     again = opened(repo, {"repo": server.url})
