@@ -226,7 +226,7 @@ def _from_file(environ: Mapping[str, str]) -> dict[str, Any]:
     else:
         import tomli as tomllib
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigurationError(f"settings file {path}: {error}") from error
     unknown = sorted(set(values) - set(Settings.__struct_fields__))
