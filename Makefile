@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-# Two workers; tests of one file share a worker, and with it a server.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
+# Four workers on two cores, since most tests wait; which tests share one, and with it a server: tests/conftest.py.
+PYTEST := $(BIN)/python -m pytest -n 4
 
 VENDORS := aim clearml mlflow wandb
 

@@ -73,26 +73,42 @@ _HEAVY = (
 )
 # Files whose tests share a server, a browser or a finished program: each is run by one worker.
 _SHARING = (
-    *("backends/test_aim.py", "backends/test_mlflow_server.py"),
-    *("delivery/test_process_everywhere.py", "runs/test_page_browser.py", "test_resume.py", "test_sync_everywhere.py"),
+    *("backends/test_aim.py", "backends/test_every_backend.py", "backends/test_faults.py"),
+    *("backends/test_mlflow_server.py", "delivery/test_process_everywhere.py", "runs/test_page_browser.py"),
+    *("test_resume.py", "test_sync_everywhere.py"),
 )
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(items):
-    """Mark heavy tests, keep together those that share something, and begin with the slow groups."""
+    """Mark the heavy tests."""
     for item in items:
-        path = item.path.relative_to(Path(__file__).parent).as_posix()
-        if path.startswith(_HEAVY):
+        if item.nodeid.removeprefix("tests/").startswith(_HEAVY):
             item.add_marker(pytest.mark.heavy)
-        params = item.callspec.params if hasattr(item, "callspec") else {}
-        if path == "backends/test_every_backend.py":
-            item.add_marker(pytest.mark.xdist_group(f"{path} {'server' in str(params.get('place'))}"))
-        elif path in _SHARING:
-            item.add_marker(pytest.mark.xdist_group(path))
-        elif path == "backends/test_faults.py" and hasattr(params.get("kind"), "backend"):
-            item.add_marker(pytest.mark.xdist_group(f"{path} {params['kind'].__name__}"))
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+
+
+def _group(nodeid):
+    """Return the same text for tests that share something: their file, and in some files the server as well."""
+    path, _, case = nodeid.removeprefix("tests/").partition("::")
+    if path not in _SHARING:
+        return nodeid
+    place = case.partition("[")[2]
+    if path == "backends/test_every_backend.py":
+        return f"{path} {'server' in place}"
+    if path == "backends/test_faults.py":
+        return f"{path} {place.partition('-')[0]}"
+    return path
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Group by `_group`: the marks of pytest-xdist 3.8 are without effect in pytest 9.2."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return _group(nodeid)
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session")
