@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -484,30 +485,36 @@ def test_many_writers_never_tear_a_line(tmp_path: Path) -> None:
     assert [(at, float(at)) for at in range(3000)] == sorted(series(found, "own title that is long/" + "x" * 200))
 
 
-def test_a_task_closed_by_the_program_goes_on(tmp_path: Path) -> None:
+def test_a_task_closed_by_the_program_goes_on() -> None:
     """After `Task.current_task().close()` the rest goes to the same task; the program's next one is its own."""
-    from clearml import Task
+    done = run_program(
+        """
+        from pathlib import Path
+        from clearml import Task
+        from backends.test_clearml import deliver, opened, points
 
-    backend = opened(tmp_path)
-    backend.attach()
-    ours = backend.native
-    deliver(backend, points(3))
-    Task.current_task().close()
-    deliver(backend, points(3, 3), after=3)
-    second = Task.init("second", "another", reuse_last_task_id=False, auto_connect_frameworks=False)
-    try:
+        backend = opened(Path.cwd())
+        backend.attach()
+        ours = backend.native
+        deliver(backend, points(3))
+        Task.current_task().close()
+        deliver(backend, points(3, 3), after=3)
+        second = Task.init("second", "another", reuse_last_task_id=False, auto_connect_frameworks=False)
         assert second.id != ours.id
         backend.detach()
         backend.close("finished", 0)
         assert second is Task.current_task()
-    finally:
         second.close()
+        print(ours.id)
+        """,
+        PYTHONPATH=os.pathsep.join(map(str, (TESTS, REPOSITORY))),
+    )
+    assert 0 == done.returncode, done.err
 
-    events = store.events(cache() / "offline" / ours.id)
+    ours = done.out.split()[-1]
+    events = store.events(cache() / "offline" / ours)
     assert [0, 1, 2, 3, 4, 5] == [event["iter"] for event in events if event["type"] == "training_stats_scalar"]
-    import zipfile
-
-    with zipfile.ZipFile(cache() / "offline" / f"{ours.id}.zip") as archive:
+    with zipfile.ZipFile(cache() / "offline" / f"{ours}.zip") as archive:
         assert 6 == archive.read("metrics.jsonl").count(b"training_stats_scalar")
 
 
