@@ -10,6 +10,7 @@ import tracemalloc
 
 import pytest
 from backends.faults import Faulty, Gate, assert_balanced, journalled, values
+from support import BUSY
 
 import tracelet
 from tracelet.backends.memory import MemoryBackend
@@ -135,7 +136,7 @@ def test_a_journal_that_cannot_be_written_drops_after_the_limit(small_queue, cap
     assert gate.reached.wait(20)
     for step in range(6000):  # the journal's thread may take up to 4096 out of the queue without keeping them
         experiment.log_metric("loss", step, step)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 5 + BUSY
     assert not experiment.flush(0.1)
     stats = experiment.stats()
     assert_balanced(stats)
@@ -170,7 +171,7 @@ def test_a_journal_that_cannot_be_written_does_not_hold_the_end(gate, reachable)
         experiment.log_metric("loss", step, step)
     began = time.monotonic()
     experiment.stop(timeout=1)
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - began < 2.5 + BUSY
     stats = experiment.stats()
     assert_balanced(stats)
     assert (

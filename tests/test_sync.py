@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import pytest
 from backends.faults import assert_balanced, values
+from support import BUSY
 
 import tracelet
 from tracelet import sync
@@ -264,7 +265,7 @@ def test_a_backend_that_never_answers_does_not_hold_the_start(caplog):
     silent = Silent()
     began = time.monotonic()
     experiment = tracelet.start_logging(backend=silent, connect_timeout=0.5)
-    assert 0.5 <= time.monotonic() - began < 5
+    assert 0.5 <= time.monotonic() - began < 5 + BUSY
     assert "silent did not connect within 0.5 s. Logging continues" in caplog.text
     experiment.log_metric("loss", 1, 1)
     ready.set()

@@ -24,6 +24,7 @@ from backends.aim_server import Server
 from hypothesis import example, given
 from hypothesis import strategies as st
 from programs import run_program, started
+from support import BUSY
 
 from tracelet.backends import configured
 from tracelet.backends.aim import AimBackend, AimConfig, values
@@ -966,7 +967,7 @@ def test_no_server_is_said_at_once(repo: Path) -> None:
             began = time.monotonic()
             with pytest.raises(BackendUnavailable, match=f"no Aim server answers at aim://{address}") as told:
                 opened(repo, {"repo": f"aim://me:secret@{address}"})
-            assert time.monotonic() - began < 6
+            assert time.monotonic() - began < 6 + BUSY
             assert "secret" not in str(told.value)
 
 
@@ -998,7 +999,7 @@ def test_a_program_ends_although_its_server_died(server: Server, repo: Path) -> 
         began = time.monotonic()
         gate.write_text("go on")
         _, errors = program.communicate(timeout=40)
-    assert time.monotonic() - began < 3 + 2 + 1, errors  # a second for a loaded machine
+    assert time.monotonic() - began < 3 + 2 + BUSY, errors
     server.start()
     again = run_program(SERVED, server.url, deadline=120)
     assert 0 == again.returncode, again.err

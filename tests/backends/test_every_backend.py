@@ -182,7 +182,7 @@ def test_every_record_is_delivered(place):
     stats = told.stats[backend]
     assert (len(told.records), 0, 0, 0, 0) == tuple(
         stats[name] for name in ("delivered", "pending", "rejected", "filtered", "dropped")
-    )
+    ), stats
 
 
 def test_every_point_is_in_the_store(place):

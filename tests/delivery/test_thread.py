@@ -6,6 +6,7 @@ import time
 
 import pytest
 from backends.faults import Faulty, Gate, assert_balanced, journalled, raises, values
+from support import BUSY
 
 import tracelet
 from tracelet.backends.memory import MemoryBackend
@@ -157,7 +158,7 @@ def test_a_backend_that_hangs_harms_nobody(hook, gate, memory):
         assert (hook != "write") == confirmed
     experiment.stop(timeout=1)
 
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 3 + BUSY
     assert list(range(100)) == values(memory.records)
     assert_balanced(experiment.stats())
     assert 100 == experiment.stats().backends["memory"].delivered
@@ -277,7 +278,7 @@ def test_flush_says_whether_everything_is_held(gate):
     log(experiment, 10)
     began = time.monotonic()
     assert not experiment.flush(0.2)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 2 + BUSY
     gate._opened.set()
     assert experiment.flush(30)
     assert 20 == len(faulty.records)
@@ -290,7 +291,7 @@ def test_a_stuck_backend_does_not_delay_the_calls(gate):
     assert gate.reached.wait(30)
     began = time.monotonic()
     log(experiment, 10_000)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 5 + BUSY
     assert 0 == experiment.stats().waited
     experiment.stop(timeout=0.2)
     assert 10_001 == len(journalled(experiment.folder))
