@@ -140,6 +140,7 @@ def _isolated(tmp_path, monkeypatch, _fonts, _temporary_root):
     monkeypatch.setenv("TRACELET_COLLECT", "none")
     monkeypatch.setenv("MPLBACKEND", "Agg")
     monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB__SAVE_REQUIREMENTS", "false")  # reading all packages' metadata takes most of its start
     os.environ.pop("WANDB_SERVICE", None)  # the wandb of an earlier test tells its own children by it
     monkeypatch.setenv("CLEARML_OFFLINE_MODE", "1")
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")

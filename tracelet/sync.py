@@ -202,7 +202,8 @@ def _wait(orchestrator: Orchestrator, last: int, patience: float, tell: OnProgre
             if delivery.written_seq > last_progress[name][1]:
                 last_progress[name] = (now, delivery.written_seq)
             done = delivery.position >= last or (delivery.is_offline and delivery.written_seq >= last)
-            timeout = patience if delivery.was_open else min(patience, _CONNECT_TIMEOUT)
+            gave_up = delivery.trouble is not None and not delivery.was_open
+            timeout = min(patience, _CONNECT_TIMEOUT) if gave_up else patience
             if done or now - last_progress[name][0] > timeout:
                 del remaining[name]
         if remaining:

@@ -87,6 +87,7 @@ def run(folder, readers, config):
     ours = dict.fromkeys(("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"), str(folder / "home"))
     ours |= {"TRACELET_DIR": str(folder / "runs"), "MPLBACKEND": "Agg", "MPLCONFIGDIR": str(folder / "home")}
     ours |= {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "WANDB_DIR": str(folder)}
+    ours |= {"WANDB__SAVE_REQUIREMENTS": "false"}
     ours |= {"CLEARML_OFFLINE_MODE": "1", "CLEARML_CACHE_DIR": str(folder / "clearml")}
     ours |= {"MLFLOW_DISABLE_TELEMETRY": "true"}
     command = [sys.executable, "-c", textwrap.dedent(PROGRAM), str(TESTS), ",".join(readers), json.dumps(config)]

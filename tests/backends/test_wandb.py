@@ -91,7 +91,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def surroundings(folder: Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> Iterator[Path]:
     """An environment of `folder`'s own, and a wandb that has not looked at another one."""
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+    for name in [name for name in os.environ if name.startswith("WANDB_") and name != "WANDB__SAVE_REQUIREMENTS"]:
         monkeypatch.delenv(name)
     for name in ("DIR", "CACHE_DIR", "CONFIG_DIR", "ARTIFACT_DIR"):
         monkeypatch.setenv(f"WANDB_{name}", str(folder))

@@ -141,10 +141,14 @@ class SummaryWriterInterceptor:
         current = vars(summary).get("hparams")
         unwrapped = getattr(current, "__wrapped__", current)
         for module in [summary, *sys.modules.values()]:
-            if isinstance(module, ModuleType) and getattr(module, "__name__", None) not in MODULES:
-                bound = vars(module).get("hparams")
-                if isinstance(bound, FunctionType) and getattr(bound, "__wrapped__", bound) is unwrapped:
-                    self._patches.wrap(module, "hparams", self._tee_hparams)
+            bound = getattr(module, "__dict__", {}).get("hparams")
+            if (
+                isinstance(bound, FunctionType)
+                and isinstance(module, ModuleType)
+                and getattr(bound, "__wrapped__", bound) is unwrapped
+                and module.__name__ not in MODULES
+            ):
+                self._patches.wrap(module, "hparams", self._tee_hparams)
 
     # The wrappers. Each calls the original first, lets its exception pass, and runs our own lines in the guard.
 
