@@ -64,12 +64,14 @@ hypothesis.settings.load_profile("tracelet")
 
 # Whole frameworks, vendors' servers, programs that are killed: `make test-quick` leaves these out.
 _HEAVY = (
-    *("frameworks/", "scripts/", "capture/tensorboard/test_lifecycle.py", "cli/test_run.py", "cli/test_doctor.py"),
+    *("frameworks/", "scripts/", "capture/tensorboard/test_lifecycle.py"),
+    *(f"cli/test_{name}.py" for name in ("completion", "doctor", "progress", "run", "sync_command")),
     *(f"backends/test_{name}.py" for name in ("aim", "clearml", "mlflow", "mlflow_server", "wandb", "wandb_server")),
-    *(f"backends/test_{name}.py" for name in ("every_backend", "faults")),
-    *("delivery/test_process_everywhere.py", "delivery/test_thread_model.py", "journal/test_power_cut.py"),
-    *("journal/test_store_model.py", "runs/test_page_browser.py", "test_docs.py", "test_kill.py"),
-    "test_sync_everywhere.py",
+    *(f"backends/test_{name}.py" for name in ("every_backend", "faults", "filters_model", "outage", "vendors")),
+    *(f"delivery/test_{name}.py" for name in ("process", "process_everywhere", "thread_model")),
+    *("experiment/test_exit.py", "experiment/test_summary_tags_alert.py"),
+    *("journal/test_power_cut.py", "journal/test_store_model.py", "runs/test_page_browser.py"),
+    *(f"test_{name}.py" for name in ("docs", "end_to_end", "examples", "kill", "resume", "sync_everywhere")),
 )
 # Files whose tests share a server, a browser or a finished program: each is run by one worker.
 _SHARING = (
