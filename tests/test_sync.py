@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
 from pathlib import Path
 from typing import ClassVar
 
+import msgspec
 import pytest
 from backends.faults import assert_balanced, values
 from support import BUSY
@@ -16,9 +18,9 @@ import tracelet
 from tracelet import sync
 from tracelet.backends import _registered
 from tracelet.backends.memory import MemoryBackend
-from tracelet.errors import BackendUnavailable
-from tracelet.journal.store import JournalReader
-from tracelet.records import Scalar
+from tracelet.errors import BackendUnavailable, UntrustedServer
+from tracelet.journal.store import Cursor, Journal, JournalReader
+from tracelet.records import Artifact, File, Image, Mesh, Scalar
 
 SERVER: dict = {}
 """The vendor's server: `up`, and the values it has by run id."""
@@ -271,3 +273,123 @@ def test_a_backend_that_never_answers_does_not_hold_the_start(caplog):
     ready.set()
     experiment.stop()
     assert [1.0] == values(silent.of(Scalar))
+
+
+class Signed(MemoryBackend):
+    """A vendor whose servers and headers are in its config; the journal stores the servers only."""
+
+    name = "signed"
+    persistent_keys = ("server", "mirrors")
+    opened: ClassVar[list] = []
+
+    class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+        server: str | None = None
+        mirrors: dict[str, str] = {}
+        headers: dict[str, str] = {}
+
+    def open(self, run):
+        self.opened.append(self.config)
+
+
+@pytest.fixture
+def foreign():
+    """`foreign(**config)`: the folder of a run that this user did not make, whose journal has this config."""
+    tracelet.register_backend("signed", Signed)
+    Signed.opened.clear()
+    with tracelet.start_logging() as experiment:
+        experiment.log_metric("loss", 1.0, 1)
+
+    def configured(**config):
+        with contextlib.closing(Journal(experiment.folder)) as journal:
+            journal.annotate("config signed", config)
+            journal.put_cursor("signed", Cursor())
+        return experiment.folder
+
+    return configured
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"server": "http://evil.example:81/path"},
+        {"server": "//evil.example:81"},
+        {"server": "HTTPS://user:word@Evil.example:81"},
+        {"mirrors": {"eu": "grpc://evil.example:81"}},
+    ],
+)
+def test_a_server_that_only_the_journal_names_needs_trust(config, foreign):
+    """A run folder from somebody else must not choose where this user's credentials go."""
+    folder = foreign(**config)
+
+    with pytest.raises(UntrustedServer, match=r"evil\.example:81, a server that you have not .*--trust"):
+        sync.deliver(folder)
+    assert [] == Signed.opened
+
+    assert sync.deliver(folder, trust=True).complete
+    assert list(config.values()) == [getattr(Signed.opened[0], key) for key in config]
+
+
+@pytest.mark.parametrize("config", [{"server": "/data/store"}, {"server": "sqlite:////data/store.db"}, {}])
+def test_a_store_without_a_server_needs_no_trust(config, foreign):
+    assert sync.deliver(foreign(**config)).complete
+
+
+def test_servers_that_the_user_configured_need_no_trust(foreign, monkeypatch):
+    """By the command line, by a variable of the vendor, or by an earlier run of theirs."""
+    folder = foreign(server="http://lab.example:5000")
+    assert sync.deliver(folder, ["signed"], config={"signed": {"server": "http://own.example"}}).complete
+
+    foreign(server="http://own.example/other")
+    assert sync.deliver(folder, ["signed"]).complete
+
+    foreign(server="http://lab.example:5000")
+    monkeypatch.setenv("SIGNED_URL", "http://me:word@lab.example:5000/")
+    assert sync.deliver(folder, ["signed"]).complete
+    monkeypatch.delenv("SIGNED_URL")
+    with pytest.raises(UntrustedServer):
+        sync.deliver(folder, ["signed"])
+
+    config = {"server": "http://lab.example:5000"}
+    tracelet.start_logging(backend="signed", mode="offline", config=config).stop()
+    assert sync.deliver(folder, ["signed"]).complete
+
+
+def test_a_journal_cannot_set_what_it_would_not_store(foreign):
+    """Keys that hold credentials, or that redirect them, are read from the user's config only."""
+    folder = foreign(headers={"proxy": "evil.example"}, server="here")
+
+    assert sync.deliver(folder).complete
+    assert [({}, "here")] == [(config.headers, config.server) for config in Signed.opened]
+
+
+@pytest.mark.parametrize("name", ["../../../../secret", "{secret}", "a" * 64 + "/../../../../secret", "link"])
+def test_a_journal_names_no_file_of_this_machine(name, tmp_path):
+    """An artifact, an image, and a mesh of such a journal are rejected with a reason; the rest is delivered."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"private key")
+    with tracelet.start_logging() as experiment:
+        experiment.log_metric("loss", 1.0, 1)
+    if name == "link":
+        name = "b" * 64
+        (experiment.folder / "files" / "bb").mkdir(parents=True)
+        (experiment.folder / "files" / "bb" / name).symlink_to(secret)
+    name = name.format(secret=secret)
+    file = File(name=name, digest=name, size=11, path=str(secret))
+    records = [
+        Artifact("a.txt", (file,), 1.0),
+        Image("i", file, "png", 1, 1, 1, 1.0),
+        Mesh("m", (file,), "{}", 1, 1.0),
+        Scalar("later", 2.0, 1, 1.0),
+    ]
+    with contextlib.closing(Journal(experiment.folder)) as journal:
+        journal.append(records)
+
+    (outcome,) = sync.deliver(experiment.folder, ["csv"]).outcomes
+
+    assert (2, 3, 0) == (outcome.delivered, outcome.rejected, outcome.waiting)
+    with JournalReader(experiment.folder) as reader:
+        assert {f"the journal names a file outside of its run: {name!r}"} == {
+            rejection.reason for rejection in reader.rejections("csv")
+        }
+    found = [path for path in (experiment.folder / "csv").rglob("*") if path.is_file()]
+    assert not [path for path in found if b"private key" in path.read_bytes()]

@@ -17,6 +17,10 @@ class UnknownBackend(ConfigurationError):
     """No backend is registered under this name."""
 
 
+class UntrustedServer(ConfigurationError):
+    """A journal names a server that this user has not configured."""
+
+
 class MissingDependency(TraceletError, ImportError):
     """A backend's package is not installed. The message contains the pip command that installs it."""
 

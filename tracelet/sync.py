@@ -16,9 +16,17 @@ from typing import Any
 
 import msgspec
 
-from tracelet.backends import backend_class, check_installed, configured, journal_config, pending_upload
+from tracelet.backends import (
+    addresses,
+    backend_class,
+    check_installed,
+    configured,
+    filters,
+    journal_config,
+    pending_upload,
+)
 from tracelet.backends.base import Backend
-from tracelet.errors import RunInUse
+from tracelet.errors import RunInUse, UntrustedServer
 from tracelet.guard import Guard
 from tracelet.journal.store import Cursor, JournalReader, is_live
 from tracelet.orchestrator import Orchestrator
@@ -87,6 +95,7 @@ def deliver(
     patience: float = 30.0,
     tell: OnProgress = lambda name, done, total: None,
     stands_in: bool = False,
+    trust: bool = False,
 ) -> Synced:
     """Deliver the pending records of the run in `folder`, and upload the vendors' offline recordings.
 
@@ -97,9 +106,11 @@ def deliver(
         tell: Called with the progress.
         stands_in: True if this process does nothing else. It then uses the name of the run's program, so that vendors
             record the same source as in a live run.
+        trust: True: deliver also to servers that only the journal names.
 
     Raises:
         JournalError: there is no readable journal.
+        UntrustedServer: the journal names a server that this user has not configured. It would get the credentials.
         ConfigurationError, MissingDependency: a backend is unknown, cannot be configured, or is not installed.
     """
     if is_live(folder):
@@ -107,7 +118,7 @@ def deliver(
     with JournalReader(folder) as reader:
         info, last, facts = reader.info(), reader.last(), reader.facts()
         before = reader.cursors()
-    targets = [_backend(name, facts, config or {}) for name in (backends or waiting(folder))]
+    targets = [_backend(name, folder, facts, config or {}, trust) for name in (backends or waiting(folder))]
     if not targets:
         return Synced(folder=folder)
     secrets = Secrets()
@@ -150,7 +161,9 @@ def deliver(
     remaining = [name for name in recorded_offline if name in orchestrator.deliveries and name not in reasons]
     not_uploaded = [name for name in remaining if pending_upload(name, folder)]
     if not_uploaded:  # upload the records that were recorded offline just now
-        retry = deliver(folder, not_uploaded, config=config, patience=patience, tell=tell, stands_in=stands_in)
+        retry = deliver(
+            folder, not_uploaded, config=config, patience=patience, tell=tell, stands_in=stands_in, trust=trust
+        )
         for outcome in retry.outcomes:
             outcomes[outcome.backend] = msgspec.structs.replace(outcome, new=outcomes[outcome.backend].new)
     return Synced(folder=folder, outcomes=tuple(outcomes.values()))
@@ -173,10 +186,24 @@ def _named_as(program: str | None) -> Iterator[None]:
         sys.argv[:], sys.modules["__main__"] = argv, main
 
 
-def _backend(name: str, facts: Mapping[str, Any], config: Mapping[str, Mapping[str, Any]]) -> Backend:
+def _backend(
+    name: str, folder: Path, facts: Mapping[str, Any], config: Mapping[str, Mapping[str, Any]], trust: bool
+) -> Backend:
+    """Create a backend. Of the journal's config, use only the keys that a journal stores: it may be somebody else's."""
     cls = backend_class(name)
     check_installed(name)
-    return configured(cls, {**facts.get(f"config {name}", {}), **config.get(name, {})})
+    own = config.get(name, {})
+    keys = {*cls.persistent_keys, *filters.KEYS} - set(own)
+    stored = {key: value for key, value in facts.get(f"config {name}", {}).items() if key in keys}
+    backend = configured(cls, {**stored, **own})
+    addresses.remember(addresses.addresses_in(own))
+    unfamiliar = [] if trust else addresses.unfamiliar(addresses.addresses_in(stored))
+    if unfamiliar:
+        raise UntrustedServer(
+            f"{folder}: the journal sends {name} to {', '.join(unfamiliar)}, a server that you have not configured. It "
+            "would get your credentials. If you trust it, use: tracelet sync --trust"
+        )
+    return backend
 
 
 def _upload_offline(backends: Sequence[Backend], folder: Path, info: RunInfo, guard: Guard) -> dict[str, str]:

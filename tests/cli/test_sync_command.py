@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import textwrap
@@ -14,7 +16,7 @@ import pytest
 from mlflow import MlflowClient
 
 import tracelet
-from tracelet.journal.store import JournalReader
+from tracelet.journal.store import Cursor, Journal, JournalReader
 
 
 def offline(finished_run, **arguments):
@@ -105,6 +107,29 @@ def test_all_goes_on_after_a_run_that_cannot_be_read(call, finished_run, tmp_pat
     assert ["a: csv: 3 delivered (3 new)", "c: csv: 3 delivered (3 new)"] == result.stdout.splitlines()
     assert (1, 1) == (result.exit_code, result.stderr.count("\n"))
     assert str(broken) in result.stderr
+
+
+def test_credentials_go_to_no_server_that_only_a_journal_names(call, finished_run, tmp_path, monkeypatch):
+    """One line with what to do, exit code 1, no connection; the other runs are delivered."""
+    offline(finished_run, run_id="own")
+    stranger = finished_run({"loss": [1.0]}, backend=None, run_id="stranger")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "a-very-secret-word")
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        with contextlib.closing(Journal(stranger.folder)) as journal:
+            journal.annotate("config mlflow", {"backend_url": address, "timeout": 1.0})
+            journal.put_cursor("mlflow", Cursor())
+
+        result = call("sync")
+
+        assert (1, ["own: csv: 3 delivered (3 new)"]) == (result.exit_code, result.stdout.splitlines())
+        assert (f"mlflow to {address}" in result.stderr, 1) == ("--trust" in result.stderr, result.stderr.count("\n"))
+        named = call("sync", "stranger", "--backend", "mlflow")
+        assert 1 == named.exit_code
+        server.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            server.accept()
 
 
 def test_a_live_run_is_left_alone(call, tmp_path):

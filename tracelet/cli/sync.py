@@ -17,7 +17,7 @@ from tracelet.cli._console import cell, console
 from tracelet.cli._errors import print_error
 from tracelet.cli._json import AsJson, emit, of_synced
 from tracelet.cli._sync_output import configs, names_of, progress_bars, report
-from tracelet.errors import JournalError, TraceletError
+from tracelet.errors import JournalError, TraceletError, UntrustedServer
 from tracelet.runs.folders import all_runs, find_run
 from tracelet.sync import Synced
 
@@ -42,6 +42,9 @@ def sync(
         list[str] | None,
         typer.Option(help="Backend config: KEY=VALUE, or BACKEND.KEY=VALUE. Repeatable."),
     ] = None,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Send credentials also to servers that only a journal names.")
+    ] = False,
     as_json: AsJson = False,
     dir: Annotated[Path | None, typer.Option(help="Folder of the runs (default: the TRACELET_DIR setting).")] = None,
 ) -> None:
@@ -50,7 +53,7 @@ def sync(
     loaded = settings.load({})
     base = Path(loaded.dir) if dir is None else dir
     backends = names_of(backend)
-    work = _Sync(backends, configs(config or [], backends, loaded), watch=watch, as_json=as_json)
+    work = _Sync(backends, configs(config or [], backends, loaded), watch=watch, as_json=as_json, trust=trust)
     for name in backends:
         backend_class(name)  # report an unknown name before the first delivery
 
@@ -81,11 +84,13 @@ def all_complete(done: list[Synced]) -> bool:
 class _Sync:
     """One call of the command: its options, results and errors."""
 
-    def __init__(self, backends: list[str], config: dict[str, dict[str, Any]], *, watch: bool, as_json: bool) -> None:
+    def __init__(
+        self, backends: list[str], config: dict[str, dict[str, Any]], *, watch: bool, as_json: bool, trust: bool
+    ) -> None:
         self.done: list[Synced] = []
         self.errors: list[str] = []
         self._backends, self._config = backends, config
-        self._watch, self._as_json = watch, as_json
+        self._watch, self._as_json, self._trust = watch, as_json, trust
         self._reported: set[str] = set()
 
     def deliver(self, folder: Path) -> None:
@@ -93,7 +98,7 @@ class _Sync:
         try:
             self._deliver(folder)
         except TraceletError as error:
-            if self._backends and not isinstance(error, JournalError):
+            if self._backends and not isinstance(error, JournalError | UntrustedServer):
                 raise  # the command line is wrong, for every run
             if str(error) not in self._reported:
                 self._reported.add(str(error))
@@ -101,7 +106,9 @@ class _Sync:
 
     def _deliver(self, folder: Path) -> None:
         with progress_bars(folder, as_json=self._as_json) as tell:
-            synced = sync_module.deliver(folder, self._backends, config=self._config, tell=tell, stands_in=True)
+            synced = sync_module.deliver(
+                folder, self._backends, config=self._config, tell=tell, stands_in=True, trust=self._trust
+            )
         if not self._watch:
             self.done.append(synced)
         if self._watch and synced.skipped is not None:  # do not print a line at each poll

@@ -21,7 +21,7 @@ from tracelet.guard import Guard
 from tracelet.journal.overflow import OverflowBuffer, RecordSource
 from tracelet.journal.spool import Files
 from tracelet.journal.store import Cursor, Rejection, StoredBatch
-from tracelet.records import RunInfo
+from tracelet.records import Record, RunInfo
 
 # Seconds between two checks of `durable_seq` while records are unconfirmed.
 _CONFIRM_EVERY = 1.0
@@ -251,9 +251,11 @@ class Delivery(DeliveryHandle):
         """Write records, retry, and remove rejected ones singly. Return the rest if the deadline passes."""
         attempts, size = 0, len(records_left)
         while (part := records_left[: self._fits_in(size)]) and not self._is_past_deadline():
-            records = [self._files.locate(record) for _, record in part]
+            records: list[Record] = []
+            error = self._guard.attempt(self._locate, part, records)
             started = time.monotonic()
-            error = self._guard.attempt(self.backend.write, Batch(records, part[-1][0]))
+            if error is None:
+                error = self._guard.attempt(self.backend.write, Batch(records, part[-1][0]))
             limit = len(part) - isinstance(error, RecordRejected)
             accepted_count = max(0, min(error.written, limit)) if isinstance(error, BackendError) else 0
             attempts += 1
@@ -280,6 +282,9 @@ class Delivery(DeliveryHandle):
                     accepted_count, attempts = 1, 0
             records_left = records_left[accepted_count:]
         return records_left
+
+    def _locate(self, part: list[Numbered], records: list[Record]) -> None:
+        records += [self._files.locate(record) for _, record in part]
 
     def _fits_in(self, size: int) -> int:
         """Return how many records to write before the deadline: an interrupted write would be repeated later."""

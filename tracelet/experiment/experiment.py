@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from tracelet.backends import journal_config
+from tracelet.backends import addresses, journal_config
 from tracelet.backends.base import Backend, Status
 from tracelet.capture import values as snapshot
 from tracelet.capture.series import SeriesNames
@@ -114,7 +114,9 @@ class Experiment(LogMethods, NativeRuns):
         )
         self._exit_handler = ExitHandler(lambda status, code: self._end(status, code, settings.flush_timeout))
         self._expected = [backend.name for backend in expected]
-        orchestrator.register({backend.name: journal_config(backend, secrets) for backend in (*backends, *expected)})
+        configs = {backend.name: journal_config(backend, secrets) for backend in (*backends, *expected)}
+        self._guard.call(addresses.remember, addresses.addresses_in(configs))
+        orchestrator.register(configs)
         orchestrator.start(
             backends, self._exit_handler.register_last, delivery_mode=settings.delivery, connect_now=settings.wait
         )

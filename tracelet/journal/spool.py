@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from tracelet.errors import JournalError
+from tracelet.errors import JournalError, RecordRejected
 from tracelet.records import Artifact, File, Record, Scalar, kind
 
 _CHUNK = 1 << 20
+_NAME = re.compile(r"[0-9a-f]{64}[^/\0]*")
 
 
 def _sha256(data: bytes = b"") -> Any:
@@ -80,7 +82,11 @@ class Spool:
                 return msgspec.structs.replace(record, **changes) if changes else record
 
     def resolve(self, record: Record) -> Record:
-        """Return the record with the path of every file filled in, for a backend."""
+        """Return the record with the path of every file filled in, for a backend.
+
+        Raises:
+            RecordRejected: a name is not that of a stored file.
+        """
         match record:
             case Artifact(files=files):
                 located = tuple(self._with_path(file, file.digest) for file in files)
@@ -96,13 +102,25 @@ class Spool:
                 return msgspec.structs.replace(record, **changes) if changes else record
 
     def _with_path(self, file: File, name: str) -> File:
-        return msgspec.structs.replace(file, path=str(self._path(name)))
+        path = stored_path(self._folder, name)
+        if path is None:
+            raise RecordRejected(f"the journal names a file outside of its run: {name!r}", whole=True)
+        return msgspec.structs.replace(file, path=str(path))
 
     def _path(self, name: str) -> Path:
         return self._folder / name[:2] / name
 
     def _new_file(self) -> _TempFile:
         return _TempFile(self._folder, self._path)
+
+
+def stored_path(folder: Path, name: str) -> Path | None:
+    """Return the path of a stored file. Return None for a link, or for a name that is not a digest and a suffix.
+
+    A run folder can come from anywhere, and must not name files of this machine.
+    """
+    path = folder / name[:2] / name
+    return path if _NAME.fullmatch(name) and not path.is_symlink() else None
 
 
 class Files:
@@ -123,7 +141,11 @@ class Files:
         self._stack.close()
 
     def locate(self, record: Record) -> Record:
-        """Return the record with the path of every file, or with its bytes if no disk is writable."""
+        """Return the record with the path of every file, or with its bytes if no disk is writable.
+
+        Raises:
+            RecordRejected: see `Spool.resolve`.
+        """
         if isinstance(record, Scalar):
             return record
         try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import msgspec
 
 from tracelet.backends.presentation import histogram_bars
+from tracelet.journal.spool import stored_path
 from tracelet.records import File, Histogram, Image, PRCurve, Record, Table, Text, Video, kind, shown_step
 
 Item = TypeVar("Item")
@@ -24,7 +24,6 @@ Sample = TypeVar("Sample")
 
 # Formats that every browser shows and that cannot contain scripts, unlike SVG.
 _MEDIA_TYPES = {"png": "image/png", "jpeg": "image/jpeg", "jpg": "image/jpeg", "gif": "image/gif", "webp": "image/webp"}
-_SPOOL_NAME = re.compile(r"[0-9a-f]{64}(\.[A-Za-z0-9]{1,8})?")
 _MAX_TABLE_BYTES = 1 << 20
 
 
@@ -91,15 +90,7 @@ class ImageFrame(NamedTuple):
     def data(self, folder: Path, limit: int) -> bytes | None:
         """Read the image from the run in `folder`. Return None if it is missing or has more than `limit` bytes."""
         file = self.file
-        # A journal can come from anywhere; its file names must not leave the run folder.
-        if file is None or self.media_type is None or not _SPOOL_NAME.fullmatch(file.name):
-            return None
-        try:
-            with open(folder / "files" / file.name[:2] / file.name, "rb") as source:
-                data = source.read(limit + 1)
-        except OSError:
-            return None
-        return data if len(data) <= limit else None
+        return None if file is None or self.media_type is None else _read(folder, file, limit)
 
 
 class HistogramBars(NamedTuple):
@@ -184,13 +175,10 @@ class Gallery:
 
     def preview(self, table: Table, folder: Path) -> TablePreview | None:
         """Return the start of a table. Return None if its file is missing, larger than 1 MiB, or not a table."""
-        if not isinstance(table.data, File) or not _SPOOL_NAME.fullmatch(table.data.name):
-            return None
+        text = _read(folder, table.data, _MAX_TABLE_BYTES) if isinstance(table.data, File) else None
         try:
-            with open(folder / "files" / table.data.name[:2] / table.data.name, "rb") as source:
-                text = source.read(_MAX_TABLE_BYTES + 1)
-            data = json.loads(text) if len(text) <= _MAX_TABLE_BYTES else None
-        except (OSError, ValueError, RecursionError):
+            data = json.loads(text or b"")
+        except (ValueError, RecursionError):
             return None
         return _preview(shown_step(table.step), data, self.limits)
 
@@ -207,6 +195,16 @@ class Gallery:
             records[record.tag] = record
         else:
             self.omitted[kind(record)] += 1
+
+
+def _read(folder: Path, file: File, limit: int) -> bytes | None:
+    """Return the bytes of a file of the run in `folder`; None if it is missing or has more than `limit`."""
+    path = stored_path(folder / "files", file.name)
+    try:
+        is_readable = path is not None and path.is_file() and path.stat().st_size <= limit
+        return path.read_bytes() if path is not None and is_readable else None
+    except OSError:
+        return None
 
 
 def _to_frame(record: Image | Video) -> ImageFrame:
