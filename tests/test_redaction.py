@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
+import math
 import os
 import sqlite3
 from pathlib import Path
@@ -16,7 +18,7 @@ import tracelet
 from tracelet.backends.memory import MemoryBackend
 from tracelet.errors import BackendUnavailable, RecordRejected
 from tracelet.journal.store import JournalReader
-from tracelet.records import Artifact, Params, Scalar, Table, Text
+from tracelet.records import Artifact, Layout, Mesh, Params, Scalar, Table, Text
 from tracelet.redaction import Secrets, passwords_in_url
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
@@ -196,3 +198,35 @@ def test_the_journal_has_no_copy_in_its_pages(keyed):
     with sqlite3.connect(experiment.folder / "journal.db") as db:
         assert ("ok",) == db.execute("PRAGMA integrity_check").fetchone()
     assert KEY.encode() not in (experiment.folder / "journal.db").read_bytes()
+
+
+@pytest.mark.parametrize("secret", ['pass"word', "back\\slash", "tab\tand\nline", "pässwörd", "nnnnnnnn"])
+def test_a_secret_that_json_escapes_is_hidden_in_every_document(secret, memory, monkeypatch):
+    """Tables, layouts and meshes are redacted before encoding; a text may quote the secret as JSON or Python does."""
+    monkeypatch.setattr(MemoryBackend, "secrets", lambda self: [secret])
+    layout = json.dumps({"category": [{"title": f"with {secret}", "charts": [1.5, float("inf"), None]}]})
+    rows = [[f"{secret}!", "\n" * 9 + "n" * 7], [2.5, float("nan")]]
+    with tracelet.start_logging(backend=memory) as experiment:
+        experiment.log_table("t", rows, columns=["a", secret])
+        experiment._submit(Layout("l", layout, 1, 1.0))
+        experiment._submit(Mesh("m", (b"ply",), json.dumps({"camera": secret}), 1, 1.0))
+        experiment.log_text("quoted", f"{json.dumps(secret)} {secret!r}")
+
+    (table,) = memory.of(Table)
+    found = json.loads(Path(table.data.path).read_bytes())
+    assert ["a", "***"] == found["columns"]
+    assert ["***!", rows[0][1]] == found["rows"][0]
+    assert (2.5, True) == (found["rows"][1][0], math.isnan(found["rows"][1][1]))
+    (hidden,) = memory.of(Layout)
+    chart = {"title": "with ***", "charts": [1.5, float("inf"), None]}
+    assert {"category": [chart]} == json.loads(hidden.layout)
+    assert [{"camera": "***"}] == [json.loads(mesh.config) for mesh in memory.of(Mesh)]
+    assert ["*** ***"] == [text.text.replace('"', "").replace("'", "") for text in memory.of(Text)]
+
+
+def test_a_document_without_a_secret_stays_as_it_was_written():
+    """Redaction changes no byte where there is nothing to hide: spacing, escapes and long numbers."""
+    secrets = Secrets()
+    secrets.add(['pass"word'])
+    document = '{ "a":1.10, "b": "\\u00e9\\/", "c": 1e999, "d": NaN }'
+    assert document == secrets.hide_in_json(document)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from tracelet.records import Alert, Artifact, Layout, Params, Record, RunInfo, Summary, Table, Tags, Text
+from tracelet.records import Alert, Artifact, Layout, Mesh, Params, Record, RunInfo, Summary, Table, Tags, Text
 
 _SHORTEST = 8
 """A password of a few letters also occurs inside ordinary words. Replacing it there would change the logged data."""
@@ -22,12 +23,15 @@ class Secrets:
     """The values to hide. `add` is safe from any thread. Text that is already written stays unchanged."""
 
     def __init__(self) -> None:
-        self._values: tuple[str, ...] = ()
+        self._values: frozenset[str] = frozenset()
+        self._spellings: tuple[str, ...] = ()
+        """The values as they are, and as JSON and Python write them in quotes; longest first."""
 
     def add(self, values: Iterable[str | None]) -> None:
         """Hide these values from now on. Values shorter than eight characters are ignored."""
-        known = {*self._values, *(value for value in values if value and len(value) >= _SHORTEST)}
-        self._values = tuple(sorted(known, key=len, reverse=True))  # longest first: one may be a part of another
+        self._values |= {value for value in values if value and len(value) >= _SHORTEST}
+        spellings = {spelling for value in self._values for spelling in (value, *_quoted(value))}
+        self._spellings = tuple(sorted(spellings, key=len, reverse=True))  # one may be a part of another
 
     def values(self) -> list[str]:
         """Return the values hidden so far."""
@@ -35,10 +39,21 @@ class Secrets:
 
     def hide(self, text: str) -> str:
         """Replace each value in the text by ***."""
-        for value in self._values:
-            if value in text:
-                text = text.replace(value, _HIDDEN)
+        for spelling in self._spellings:
+            if spelling in text:
+                text = text.replace(spelling, _HIDDEN)
         return text
+
+    def hide_in_json(self, document: str) -> str:
+        """Replace each value in the texts of a JSON document. The document escapes some of their characters."""
+        if "\\" not in document and self.hide(document) == document:
+            return document
+        try:
+            data = json.loads(document)
+        except (ValueError, RecursionError):
+            return self.hide(document)
+        cleaned = self.hide_in(data)
+        return document if cleaned == data else json.dumps(cleaned)
 
     def hide_in(self, value: Any) -> Any:
         """Return the plain data with each value replaced by ***."""
@@ -46,13 +61,13 @@ class Secrets:
 
     def found_in(self, value: Any) -> bool:
         """Return whether plain data contains one of the values."""
-        return self._values != () and _walk(value, self.hide) != value
+        return bool(self._values) and _walk(value, self.hide) != value
 
     def clean(self, record: Record) -> Record:
         """Return the record with each value replaced in its text.
 
-        That covers parameters, the summary, tags, alerts, texts, tables, layouts and the metadata of artifacts. Tags of
-        series, numbers and files stay unchanged.
+        That covers parameters, the summary, tags, alerts, texts, tables, layouts, the configuration of meshes and the
+        metadata of artifacts. Tags of series, numbers and files stay unchanged.
         """
         if not self._values:
             return record
@@ -62,9 +77,11 @@ class Secrets:
             case Text(text=text):
                 return self._changed(record, text=text)
             case Layout(layout=layout):
-                return self._changed(record, layout=layout)
+                return self._changed(record, self.hide_in_json, layout=layout)
+            case Mesh(config=config):
+                return self._changed(record, self.hide_in_json, config=config)
             case Table(data=bytes(data)):
-                return self._changed(record, data=data)
+                return self._changed(record, self.hide_in_json, data=data)
             case Artifact(metadata=metadata):
                 return self._changed(record, metadata=metadata)
             case Tags(tags=tags):
@@ -79,9 +96,15 @@ class Secrets:
         names = ("project", "name", "notes", "group", "tags")
         return msgspec.structs.replace(info, **{name: _walk(getattr(info, name), self.hide) for name in names})
 
-    def _changed(self, record: Record, **fields: Any) -> Record:
-        cleaned = {name: _walk(value, self.hide) for name, value in fields.items()}
+    def _changed(self, record: Record, hide: Callable[[str], str] | None = None, **fields: Any) -> Record:
+        cleaned = {name: _walk(value, hide or self.hide) for name, value in fields.items()}
         return record if cleaned == fields else msgspec.structs.replace(record, **cleaned)
+
+
+def _quoted(value: str) -> Iterator[str]:
+    """Yield the forms of a value inside the quotes of JSON and of a `repr`."""
+    for quoted in (json.dumps(value), json.dumps(value, ensure_ascii=False), repr(value)):
+        yield quoted[1:-1]
 
 
 def redacted_url(text: str) -> str:
