@@ -1,9 +1,12 @@
-"""Find the file system type of a folder."""
+"""Open files in folders that somebody else may write, and find the file system type of a folder."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO, Any
 
 _TABLE = "/proc/self/mounts"
 _NETWORK = {
@@ -22,6 +25,30 @@ _NETWORK = {
     "beegfs",
 }
 _NETWORK |= {"pvfs2", "orangefs", "fuse.sshfs", "fuse.s3fs", "fuse.gcsfuse", "fuse.juicefs", "fuse.glusterfs"}
+
+
+def no_follow(path: str, flags: int) -> int:
+    """Open a file, but no link: the `opener` of `open`."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+
+
+def create(path: Path, mode: str = "wb", **options: Any) -> IO[Any]:
+    """Open a new file. A file or link that somebody else placed there is removed and never followed."""
+    path.unlink(missing_ok=True)
+    return open(path, mode.replace("w", "x"), **options)
+
+
+@contextmanager
+def replacing(path: Path, mode: str = "wb", **options: Any) -> Iterator[IO[Any]]:
+    """Yield a new file that replaces `path` in one step at the end of the block. An error leaves `path` unchanged."""
+    draft = path.with_name(f".{path.name[:100]}.{os.getpid()}")
+    try:
+        with create(draft, mode, **options) as file:
+            yield file
+        os.replace(draft, path)
+    finally:
+        with suppress(OSError):
+            draft.unlink()
 
 
 def on_network(folder: Path, mounts: str = _TABLE) -> bool:

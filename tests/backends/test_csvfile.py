@@ -441,3 +441,22 @@ def test_a_lone_surrogate_is_written_as_its_escape(tmp_path):
     folder = written(tmp_path, [Text("note", "a\ud800b", 1, 0.0), *scalars(("x\ud800", 1, 1.0))])
     assert ["a\ud800b"] == [line["text"] for line in lines(folder / "texts.jsonl")]
     assert "x\\ud800" == rows(folder / "scalars.csv")[1][0]
+
+
+@pytest.mark.parametrize("name", ["run.json.new", ".state.json.new", ".new", ".metrics.csv.new", "scalars.csv"])
+def test_a_link_in_its_folder_is_not_written_through(name, tmp_path):
+    """A run folder from elsewhere may hold links to files of this user, under the names that the backend writes."""
+    target = tmp_path / "target"
+    target.write_text("mine")
+    folder = tmp_path / "run" / "csv"
+    folder.mkdir(parents=True)
+    (folder / name).symlink_to(target)
+    records = [record for record in sample_records(tmp_path) if isinstance(record, Artifact | Table | Scalar)]
+
+    if name == "scalars.csv":  # appended to: a file of this name must not be removed
+        with pytest.raises(BackendUnavailable):
+            written(tmp_path, records)
+    else:
+        written(tmp_path, records)
+
+    assert "mine" == target.read_text()

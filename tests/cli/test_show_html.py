@@ -436,6 +436,18 @@ def test_a_page_behind_a_link_is_written_where_the_link_leads(call, finished_run
     assert (tmp_path / "published" / "index.html").read_text(encoding="utf-8").endswith("</html>\n")
 
 
+def test_a_planted_link_is_not_written_through(tmp_path):
+    """In a folder that others may write, a draft of any name that they can foresee is a new file, not their link."""
+    target = tmp_path / "target"
+    target.write_text("mine")
+    (tmp_path / f".page.html.{os.getpid()}").symlink_to(target)
+
+    page._write(tmp_path / "page.html", ["<!doctype html>"])
+
+    assert ("mine", "<!doctype html>") == (target.read_text(), (tmp_path / "page.html").read_text())
+    assert ["home", "page.html", "target"] == sorted(one.name for one in tmp_path.iterdir())
+
+
 def test_the_smallest_numbers_have_a_page(shown, finished_run):
     assert "d 2 0 4.941e-324" in shown(finished_run({"d": [0.0, 5e-324]})).words("curves")
 

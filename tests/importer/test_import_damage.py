@@ -10,7 +10,7 @@ from hypothesis import strategies
 
 from tracelet.importer import import_run
 from tracelet.importer.tfrecord import CorruptRange, Frame, frames
-from tracelet.records import Scalar
+from tracelet.records import Embedding, Scalar
 
 FIVE = [event(step) for step in range(5)]
 WHOLE = b"".join(FIVE)
@@ -143,3 +143,42 @@ def test_values_are_the_float32_of_the_file(tmp_path, value):
     assert isinstance(one, Scalar)
     assert [2**62, -1] == [one.step, two.step]
     assert struct.pack("f", value) == struct.pack("f", one.value)
+
+
+def embedding(logs):
+    """Write the files of an embedding beside an event file, and return their folder."""
+    write(logs, event(1))
+    (logs / "projector_config.pbtxt").write_text("embeddings {}")
+    folder = logs / "00001" / "words"
+    folder.mkdir(parents=True)
+    (folder / "tensors.tsv").write_text("1\t2\n")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["tensors.tsv", "metadata.tsv", "sprite.png", "words"])
+def test_a_link_beside_event_files_imports_no_other_file(name, tmp_path, caplog):
+    """An unpacked archive may link any file of this user; the link is skipped with a warning, the rest imported."""
+    logs = tmp_path / "logs"
+    folder = embedding(logs)
+    for secret in ("tensors.tsv", "secret"):
+        (tmp_path / "elsewhere").mkdir(exist_ok=True)
+        (tmp_path / "elsewhere" / secret).write_text("private key")
+    link = folder if name == "words" else folder / name
+    if name == "words":
+        (folder / "tensors.tsv").unlink()
+        folder.rmdir()
+        folder.symlink_to(tmp_path / "elsewhere")
+    else:
+        link.unlink(missing_ok=True)
+        link.symlink_to(tmp_path / "elsewhere" / "secret")
+
+    run = import_run(logs, base=tmp_path / "runs")
+
+    assert run is not None
+    assert f"skipped {link}, because it is a link" in caplog.text
+    stored = [path.read_bytes() for path in run.folder.rglob("*") if path.is_file()]
+    assert not [content for content in stored if b"private key" in content]
+    found = records(run.folder)
+    assert 1 == len([record for record in found if isinstance(record, Scalar)])
+    embeddings = [record.names for record in found if isinstance(record, Embedding)]
+    assert ([("tensors.tsv",)] if name in ("metadata.tsv", "sprite.png") else []) == embeddings

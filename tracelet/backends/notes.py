@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
+
+from tracelet.filesystem import replacing
 
 T = TypeVar("T")
 
@@ -31,6 +32,5 @@ def write_note(path: Path, content: bytes) -> None:
     Raises:
         OSError: the folder is missing, or the disk is full.
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_bytes(content)
-    os.replace(draft, path)
+    with replacing(path) as file:
+        file.write(content)

@@ -117,9 +117,14 @@ def projections(folder: Path) -> Iterator[Projection]:
         path = tensors.parent
         if re.fullmatch(r"-?\d{1,19}", path.parent.name) and tensors.is_file() and is_text(path.name):
             tag = _ENCODED.sub(lambda match: chr(int(match[1], 16)), path.name)
-            names = ("tensors.tsv", "metadata.tsv", "sprite.png")
-            files = tuple(name for name in names if (path / name).is_file())
-            yield Projection(f"{path.parent.name}/{path.name}", tag, int(path.parent.name), files)
+            paths = [path / name for name in ("tensors.tsv", "metadata.tsv", "sprite.png")]
+            # TensorBoard writes no links: a link may lead to any file of this user.
+            links = [link for link in (path.parent, path, *paths) if link.is_symlink()]
+            for link in links:
+                logger.warning("tracelet: skipped %s, because it is a link", link)
+            files = tuple(file.name for file in paths if file.is_file() and file not in links)
+            if not {path.parent, path, tensors} & set(links):
+                yield Projection(f"{path.parent.name}/{path.name}", tag, int(path.parent.name), files)
 
 
 def _experiments(

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from tracelet.capture.tensorboard import events
+from tracelet.filesystem import no_follow
 from tracelet.importer.folders import Projection, projections, stamp
 from tracelet.importer.series_names import FileSeriesNames
 from tracelet.importer.tfrecord import CorruptRange, Frame, frames
@@ -171,7 +172,7 @@ class Reader:
         return events.read(event, event.step, event.wall_time, self._renames[pending.folder])
 
     def _embedding(self, pending: _Pending, projection: Projection) -> Record:
-        parts = tuple((self._root / pending.path / name).read_bytes() for name in projection.files)
+        parts = tuple(_bytes(self._root / pending.path / name) for name in projection.files)
         name, writer = self._names(pending.folder, projection.tag, "embedding")
         return Embedding(name, projection.files, parts, projection.step, pending.wall_time, writer)
 
@@ -210,6 +211,11 @@ def _joined(graph: Record, metadata: Record) -> Record:
     assert isinstance(graph, Graph)
     assert isinstance(metadata, Graph)
     return msgspec.structs.replace(graph, parts=tuple(part for part in (*graph.parts, *metadata.parts) if part))
+
+
+def _bytes(path: Path) -> bytes:
+    with open(path, "rb", opener=no_follow) as file:
+        return file.read()
 
 
 def _path(folder: str, name: str) -> str:

@@ -19,6 +19,7 @@ from tracelet.backends.csvfile.file_names import FileNames, copy, safe_path
 from tracelet.backends.csvfile.pivot import write_wide
 from tracelet.backends.csvfile.rows import read_lines, read_rows, write_table
 from tracelet.errors import BackendUnavailable, RecordRejected
+from tracelet.filesystem import create
 from tracelet.records import (
     Alert,
     Artifact,
@@ -244,7 +245,8 @@ class CsvBackend(Backend):
                 self._add_to_index(record, path)
             case Layout():
                 path = self._create_path(record, ".json")
-                (self.folder / path).write_text(record.layout, encoding="utf-8", errors="backslashreplace")
+                with create(self.folder / path, "w", encoding="utf-8", errors="backslashreplace") as file:
+                    file.write(record.layout)
                 self._add_to_index(record, path)
             case Mesh() | Embedding() | Graph():
                 self._write_parts(record)
@@ -260,7 +262,8 @@ class CsvBackend(Backend):
                 names = ("graph.pb", "run_metadata.pb")
             case Mesh():
                 names = tuple(f"{number}.ply" for number in range(len(record.parts)))
-                (folder / "config.json").write_text(record.config, encoding="utf-8", errors="backslashreplace")
+                with create(folder / "config.json", "w", encoding="utf-8", errors="backslashreplace") as file:
+                    file.write(record.config)
         # Parts without a name are stored too.
         names += tuple(f"part{number}" for number in range(len(names), len(record.parts)))
         for name, part in zip(names, record.parts, strict=False):

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from tracelet.backends.notes import read_note
+from tracelet.filesystem import create, no_follow
 
 _STATE = ".state.json"
 _TAIL = 1 << 20
@@ -101,7 +102,7 @@ class CommitLog:
             return 0
 
     def _cut(self, name: str, offset: int) -> int:
-        with contextlib.suppress(FileNotFoundError), open(self._folder / name, "rb+") as file:
+        with contextlib.suppress(FileNotFoundError), open(self._folder / name, "rb+", opener=no_follow) as file:
             size = file.seek(0, os.SEEK_END)
             if size < offset:  # a power failure truncated it, perhaps in the middle of a line
                 start = max(0, size - _TAIL)
@@ -114,7 +115,7 @@ class CommitLog:
     def _append(self, name: str, data: bytes) -> None:
         file = self._open.get(name)
         if file is None:
-            file = self._open[name] = io.FileIO(self._folder / name, "a")
+            file = self._open[name] = io.FileIO(self._folder / name, "a", opener=no_follow)
         if self._state.offsets[name] == 0:
             data = self._headers[name].encode() + data
         rest = memoryview(data)
@@ -141,7 +142,8 @@ def claim(folder: Path, owner: str, run_id: str, files: Mapping[str, str]) -> Pa
 def replace(path: Path, data: bytes) -> None:
     """Replace the content of `path` in one step: a reader sees the old or the new content, also after a kill."""
     temporary = path.with_name(f"{path.name}.new")
-    temporary.write_bytes(data)
+    with create(temporary) as file:
+        file.write(data)
     os.replace(temporary, path)
 
 
@@ -153,7 +155,8 @@ def _create(path: Path, data: bytes) -> None:
     """
     draft = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:
-        draft.write_bytes(data)
+        with create(draft) as file:
+            file.write(data)
         try:
             os.link(draft, path)
         except FileExistsError:

@@ -87,6 +87,7 @@ def copy(source: str, target: Path) -> None:
     """
     if not os.path.isfile(source):
         raise RecordRejected(f"csv: the file {source!r} is missing", whole=True)
+    target.unlink(missing_ok=True)  # never write through a link
     shutil.copyfile(source, target)
 
 

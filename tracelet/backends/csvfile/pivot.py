@@ -9,6 +9,8 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+from tracelet.filesystem import create
+
 # The k-th point of a tag at a step belongs to the k-th row of that step.
 _POINTS = """
 SELECT step, nth, tag, value
@@ -32,7 +34,7 @@ def write_wide(scalars: Path, metrics: Path) -> None:
     try:
         with contextlib.closing(sqlite3.connect(sorter, isolation_level=None)) as db:
             _load(db, scalars, columns)
-            with open(draft, "w", encoding="utf-8", newline="") as file:
+            with create(draft, "w", encoding="utf-8", newline="") as file:
                 out = csv.writer(file)
                 # A tag named "step" must not replace the steps.
                 out.writerow(["step", *("step~2" if tag == "step" else tag for tag in columns)])

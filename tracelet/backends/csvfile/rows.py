@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tracelet.errors import RecordRejected
+from tracelet.filesystem import create
 from tracelet.records import Table
 
 
@@ -40,7 +41,7 @@ def write_table(record: Table, source: str, target: Path) -> None:
         raise RecordRejected(f"csv: table {record.tag!r}: {error}", whole=True) from error
     except (ValueError, KeyError, TypeError) as error:
         raise RecordRejected(f"csv: table {record.tag!r} must have columns and rows: {error}", whole=True) from error
-    with open(target, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+    with create(target, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         out = csv.writer(file)
         out.writerow(columns)
         out.writerows(rows)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from tracelet.errors import ConfigurationError, TraceletError
+from tracelet.filesystem import replacing
 from tracelet.runs.comparison import Comparison
 from tracelet.runs.media import Gallery
 from tracelet.runs.page.comparison_page import comparison_page
@@ -41,13 +41,8 @@ def _write(path: Path, parts: Iterable[str]) -> None:
     if path.suffix.lower() not in (".html", ".htm"):
         raise ConfigurationError(f"the page must be an HTML file with a name ending in .html, got {str(path)!r}")
     target = Path(os.path.realpath(path))  # replace the target of a link, not the link
-    temporary = target.with_name(f".{os.getpid()}.part")
     try:
-        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
+        with replacing(target, "w", encoding="utf-8", newline="\n") as file:
             file.writelines(parts)
-        os.replace(temporary, target)
     except OSError as error:
         raise TraceletError(f"cannot write the page {path}: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
