@@ -84,6 +84,43 @@ def test_a_folder_with_what_is_below(kept, tmp_path):
     )
 
 
+def test_a_folder_loses_no_file_to_another(kept, tmp_path, caplog):
+    """A name that is not UTF-8 is escaped, a linked folder is followed; what cannot be stored is named in a warning."""
+    source = tmp_path / "checkpoint"
+    (source / "sub").mkdir(parents=True)
+    (source / "a.txt").write_bytes(b"a")
+    (source / os.fsdecode(b"caf\xe9.txt")).write_bytes(b"latin")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "b.txt").write_bytes(b"b")
+    (source / "linked").symlink_to(tmp_path / "elsewhere")
+    (source / "sub" / "loop").symlink_to(source)
+    (source / "gone").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(source / "pipe")
+
+    kept.experiment.log_artifact(source)
+
+    assert "omitted 3: 'gone' (a broken link), 'pipe' (not a file), 'sub/loop' (a link to" in caplog.text
+    found = contents(kept())
+    assert {b"a", b"b", b"latin"} == set(found.values())
+    assert {"checkpoint/a.txt", "checkpoint/linked/b.txt"} < set(found)
+
+
+@pytest.mark.parametrize("artifact_path", [None, "models/", os.fsdecode(b"m\xfc.bin")])
+def test_a_file_whose_name_is_not_utf_8(artifact_path, kept, tmp_path):
+    """The journal stores UTF-8 only: the name is escaped, the bytes arrive."""
+    path = tmp_path / os.fsdecode(b"caf\xe9.bin")
+    path.write_bytes(b"weights")
+    kept.experiment.log_artifact(path, artifact_path)
+    assert [b"weights"] == [*contents(kept()).values()]
+
+
+def test_a_file_that_cannot_be_read(experiment, tmp_path):
+    """An error on the caller's line, with the reason."""
+    (tmp_path / "a.txt").symlink_to("/proc/self/mem")
+    with pytest.raises(tracelet.ArtifactError, match=r"cannot read '.*a\.txt': "):
+        experiment.log_artifact(tmp_path / "a.txt")
+
+
 def test_the_current_folder(kept, tmp_path, monkeypatch):
     """`log_artifact(".")` has the folder's own name."""
     (tmp_path / "work").mkdir()

@@ -39,11 +39,14 @@ def _iso_time(wall_time: float) -> str:
 def histogram_bars(histogram: Histogram, most: int | None = None) -> tuple[list[float], list[float]]:
     """Return counts and finite edges (one more), in at most `most` buckets, with the same total and range.
 
-    TensorBoard has right edges only. If the first bucket is empty, its edge is the left edge of the next one.
+    TensorBoard has right edges only. If the first bucket is empty, its edge is the left edge of the next one. An edge
+    without a count, or a count without an edge, counts as zero.
     """
-    limits, counts = histogram.limits, [float(count) for count in histogram.counts]
+    limits = histogram.limits
     if not limits:
         return [0.0], [0.0, 0.0]
+    counts = [float(count) for count in histogram.counts[: len(limits)]]
+    counts += [0.0] * (len(limits) - len(counts))
     if counts[0] == 0 and len(counts) > 1:
         edges, counts = list(limits), counts[1:]
     else:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -12,10 +14,13 @@ import msgspec
 
 from tracelet.backends import backend_class, vendor_of
 from tracelet.capture.values import to_plain
-from tracelet.errors import ArtifactError
+from tracelet.errors import ArtifactError, JournalError
 from tracelet.journal.spool import Spool
 from tracelet.records import Artifact, File
 
+logger = logging.getLogger("tracelet")
+
+_MAX_LISTED = 5
 _FRAME_WRITERS = {".csv": "to_csv", ".tsv": "to_csv", ".json": "to_json", ".parquet": "to_parquet"}
 
 
@@ -53,19 +58,61 @@ def to_record(artifact: Any, artifact_path: str | os.PathLike[str] | None, spool
 
 def _path(source: Path, artifact_path: str | None, spool: Spool) -> Artifact:
     if source.is_dir():
-        name = _validated(artifact_path).as_posix() if artifact_path else source.resolve().name
-        paths = sorted(path for path in source.rglob("*") if path.is_file())
-        files = tuple(spool.snapshot(path, path.relative_to(source).as_posix()) for path in paths)
-        return Artifact(f"{name}/", files, time.time(), "directory")
+        name = _validated(artifact_path).as_posix() if artifact_path else to_plain(source.resolve().name)
+        return Artifact(f"{name}/", tuple(_folder_files(source, spool)), time.time(), "directory")
     if not source.is_file():
         raise ArtifactError(f"log_artifact: no file or folder {str(source)!r} (working directory: {Path.cwd()})")
+    file_name = to_plain(source.name)  # it need not be UTF-8, unlike records
     if artifact_path is None:
-        target = PurePosixPath(source.name)
+        target = PurePosixPath(file_name)
     else:
         target = _validated(artifact_path)
         if artifact_path.endswith("/") or not target.suffix:
-            target = target / source.name
-    return Artifact(target.as_posix(), (spool.snapshot(source, target.name),), time.time())
+            target = target / file_name
+    try:
+        return Artifact(target.as_posix(), (spool.snapshot(source, target.name),), time.time())
+    except JournalError:
+        raise
+    except OSError as error:
+        raise ArtifactError(f"log_artifact: cannot read {str(source)!r}: {error.strerror or error}") from error
+
+
+def _folder_files(source: Path, spool: Spool) -> Iterator[File]:
+    """Store the files of a folder, also behind links. Log those that cannot be read."""
+    omitted = []
+    for path, reason in _walk(source, ()):
+        name = path.relative_to(source).as_posix()
+        if reason is None:
+            try:
+                yield spool.snapshot(path, to_plain(name))
+                continue
+            except JournalError:
+                raise
+            except OSError as error:
+                reason = error.strerror or str(error)
+        omitted.append(f"{name!r} ({reason})")
+    if omitted:
+        listed = ", ".join(omitted[:_MAX_LISTED]) + (", ..." if len(omitted) > _MAX_LISTED else "")
+        logger.warning("tracelet: log_artifact(%r) omitted %d: %s", str(source), len(omitted), listed)
+
+
+def _walk(folder: Path, parents: tuple[str, ...]) -> Iterator[tuple[Path, str | None]]:
+    """Yield the files below a folder, sorted, with the reason if one cannot be stored."""
+    parents = (*parents, os.path.realpath(folder))
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError as error:
+        yield folder, error.strerror
+        return
+    for path in paths:
+        if os.path.isdir(path):  # `Path.is_dir` raises if the folder of `path` cannot be entered
+            if os.path.realpath(path) in parents:
+                yield path, "a link to a folder above it"
+            else:
+                yield from _walk(path, parents)
+        else:
+            broken = "a broken link" if os.path.islink(path) else "not a file"
+            yield path, None if os.path.isfile(path) else broken
 
 
 def _one_file(data: bytes, target: PurePosixPath, spool: Spool) -> Artifact:
@@ -95,7 +142,7 @@ def _from_vendor(artifact: Any, artifact_path: str | None, vendor: str, spool: S
         )
     if artifact_path is not None:
         raise ArtifactError("a backend's artifact object has its own name; omit artifact_path")
-    files: list[File] = [spool.snapshot(Path(path), name) for name, path in sorted(adopted.files.items())]
+    files: list[File] = [spool.snapshot(Path(path), to_plain(name)) for name, path in sorted(adopted.files.items())]
     return Artifact(adopted.name, tuple(files), time.time(), adopted.type, to_plain(adopted.metadata))
 
 
@@ -106,7 +153,7 @@ def _target(artifact_path: str | None, kind: str) -> PurePosixPath:
 
 
 def _validated(artifact_path: str) -> PurePosixPath:
-    path = PurePosixPath(artifact_path.replace("\\", "/"))
+    path = PurePosixPath(to_plain(artifact_path.replace("\\", "/")))
     if path.is_absolute() or ".." in path.parts or ":" in path.parts[0] if path.parts else True:
         raise ArtifactError(f"artifact_path {artifact_path!r} must be a relative path without '..'")
     return path
