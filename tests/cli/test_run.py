@@ -580,6 +580,42 @@ def test_a_wrong_option_starts_nothing(words, said):
     assert [] == all_runs(Path(os.environ["TRACELET_DIR"]))
 
 
+@pytest.mark.parametrize("interpreter", [["python"], ["python3", "-u"], [sys.executable], ["python", "-m"]])
+def test_the_interpreters_name_before_the_program_is_ignored(interpreter, monkeypatch):
+    """`tracelet run python train.py` is what a hand types that had `python train.py` before."""
+    monkeypatch.setenv("PATH", f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}")
+    program = write("train.py", "import sys; print(sys.argv[1:])")
+    module = interpreter[-1] == "-m"
+    code, out, err = launched("--mode", "offline", *interpreter, "train" if module else program, "--lr", "1")
+    assert (0, "['--lr', '1']\n") == (code, out), err
+    assert 1 == len(all_runs(Path(os.environ["TRACELET_DIR"])))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("python",), "the program is missing."),
+        (("{other}/python3", "train.py"), "Use: {other}/python3 -m tracelet run --backend csv train.py"),
+        (("torchrun", "--nproc", "2", "train.py"), "use: torchrun --nproc 2 -m tracelet run --backend csv train.py"),
+        (("torchrun", "-m", "pkg.train"), "use: torchrun -m tracelet run --backend csv -m pkg.train"),
+        (("tool", "train", "a b"), "To run the command tool, use: tracelet run --backend csv {other}/tool train 'a b'"),
+        (("shell", "train.py"), "shell is not a Python program. Name a script, or -m and a module"),
+    ],
+)
+def test_a_command_is_answered_with_what_to_type(words, said, tmp_path, monkeypatch):
+    """Of another interpreter, a launcher, a console script; the interpreter would only miss a file of that name."""
+    write("train.py", "print('trained')")
+    other = tmp_path / "bin"
+    other.mkdir()
+    for name, first in (("python3", "binary"), ("torchrun", ""), ("tool", "#!/x/python3"), ("shell", "#!/bin/sh")):
+        (other / name).write_text(f"{first}\n")
+        (other / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{other}:/usr/bin:/bin")
+    code, out, err = launched("--backend", "csv", *(word.format(other=other) for word in words))
+    assert (2, "") == (code, out)
+    assert said.format(other=other) in err
+
+
 def test_a_variable_that_nobody_knows_starts_nothing():
     code, out, err = launched(write("train.py", "print('trained')"), TRACELET_BAKEND="csv")
     assert (2, "") == (code, out)

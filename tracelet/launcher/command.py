@@ -47,18 +47,54 @@ Options of the interpreter: python -X dev -m tracelet run train.py. Arguments af
 Set the credential of a backend in TRACELET_API_KEY, or in the vendor's variable."""
 
 
+_MISSING = "the program is missing. For example: tracelet run --backend csv train.py"
+# They start `-m MODULE` in each process.
+_LAUNCHERS = ("torchrun", "accelerate")
+
+
 def main(words: Sequence[str]) -> NoReturn:
     """Replace this process with the program's interpreter. `words` are the arguments of `tracelet run`."""
     own, program = _split(words)
     options = _parse_simple(own) or _parse(own)
     if not program:
-        _fail("the program is missing. For example: tracelet run --backend csv train.py")
+        _fail(_MISSING)
+    program = _python_arguments(own, program)
     interpreter_options = _interpreter_options(sys.orig_argv, len(sys.argv))
     if _is_isolated([*interpreter_options, *program]):
         _fail("`tracelet run` does not work with python's options -I, -E and -S. Use `import tracelet.auto` instead")
     plan = {"verbose": options["verbose"], "arguments": _arguments(options)}
     environment = _environment(os.environ, options, repr(plan))
     os.execve(sys.executable, [sys.executable, *interpreter_options, *program], environment)
+
+
+def _python_arguments(own: Sequence[str], program: list[str]) -> list[str]:
+    """Return the arguments of python without the interpreter's name. Reject a command that is no Python program."""
+    first, *rest = program
+    name = os.path.basename(first)
+    is_python = name.rstrip("0123456789.") == "python"
+    is_program = os.path.isdir(first) if is_python and os.path.dirname(first) else os.path.exists(first)
+    if first.startswith("-") or is_program:
+        return program
+    import shlex
+    import shutil  # a slow import, and only needed if the program is no file
+
+    path = shutil.which(first)
+    if is_python:
+        if path is not None and os.path.dirname(os.path.abspath(path)) != os.path.dirname(sys.executable):
+            typed = shlex.join([first, "-m", "tracelet", "run", *own, *rest])
+            _fail(f"{first} is not the interpreter of this tracelet, {sys.executable}. Use: {typed}")
+        return rest or _fail(_MISSING)
+    if path is None:
+        return program  # python reports it
+    if name in _LAUNCHERS:
+        start = next((index for index, word in enumerate(rest) if word == "-m" or word.endswith(".py")), len(rest))
+        typed = shlex.join([first, *rest[:start], "-m", "tracelet", "run", *own, *rest[start:]])
+        _fail(f"{name} starts processes of its own. To log a run in each, use: {typed}")
+    with open(path, "rb") as file:
+        if b"python" not in file.readline(200):
+            _fail(f"{name} is not a Python program. Name a script, or -m and a module")
+    typed = shlex.join(["tracelet", "run", *own, path, *rest])
+    return _fail(f"there is no file {first!r}. To run the command {name}, use: {typed}")
 
 
 def _parse_simple(own: Sequence[str]) -> dict[str, Any] | None:
