@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from backends.csv_store import stored
 from programs import DEADLINE, run_program, the_run
-from repositories import hanging_git, is_running, until
+from repositories import Repository, hanging_git, is_running, until
 from support import our_threads
 from typer.testing import CliRunner
 
@@ -391,6 +391,33 @@ def test_children_are_the_programs_own(here):
     """
     ended = run_program(source)
     assert (0, "none\n") == (ended.returncode, ended.out), ended.err
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("tools/env/lib/site-packages/pytest/__main__.py", "repository"),  # python -m pytest
+        ("tools/env/bin/pytest", "repository"),  # its console script
+        ("tools/train.py", "tools"),
+        ("nowhere/train.py", "repository"),
+    ],
+)
+def test_the_commit_is_that_of_the_program(script, expected, here, begun, tmp_path, monkeypatch):
+    """Of its file's repository; if the file is of an environment, or in no repository, of the working directory's."""
+    heads = {"repository": here.head}
+    tools = Repository(tmp_path / "tools")
+    tools.write("train.py", "print(2)\n")
+    tools.commit()
+    heads["tools"] = tools.head
+    tools.write("env/pyvenv.cfg", "")
+    (tmp_path / script).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / script).write_text("")
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(tmp_path / script), raising=False)
+
+    experiment = begun({"git.json"}, collect="git")
+    experiment.stop()
+
+    assert heads[expected] == facts_of(experiment)["git"]["commit"]
 
 
 def test_a_working_directory_that_is_gone(tmp_path, memory, monkeypatch):

@@ -12,6 +12,7 @@ import re
 import selectors
 import signal
 import subprocess
+import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,15 @@ def read(directory: Path, left: TimeLeft, *, facts: bool = True, diff: bool = Fa
             if diff and changed:
                 files["git.diff"] = git.diff(changed)
     return Collected(facts={"git": git_facts} if facts else {}, files=files, secrets=secrets)
+
+
+def is_in_environment(folder: Path) -> bool:
+    """Return whether a folder belongs to Python or an environment. A repository around it is not the program's."""
+    if {"site-packages", "dist-packages"} & set(folder.parts):
+        return True
+    installed = {Path(path) for name, path in sysconfig.get_paths().items() if name in ("scripts", "stdlib")}
+    above = (folder, *folder.parents)
+    return not installed.isdisjoint(above) or any((parent / "pyvenv.cfg").is_file() for parent in above)
 
 
 def bare_url(url: str) -> str | None:

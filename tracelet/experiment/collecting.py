@@ -5,8 +5,10 @@ Only the end of the run waits for this thread, and only briefly.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import os
 import sys
 import threading
 import time
@@ -67,7 +69,7 @@ class CollectorThread:
         self._deadline = math.inf
         self._abandoned = False
         self._console: Console | None = None
-        self._directory = _program_folder()
+        self._script, self._directory = _program_folders()
         self._thread = threading.Thread(target=self._main, name="tracelet-collect", daemon=True)
 
     def start(self) -> None:
@@ -125,10 +127,11 @@ class CollectorThread:
     def _readers(self) -> Iterator[Callable[[], Collected | None]]:
         if "environment" in self._sources:
             yield _environment
-        if {"git", "git-diff"} & self._sources and self._directory is not None:
+        if {"git", "git-diff"} & self._sources:
             end = time.monotonic() + _GIT_TIMEOUT
             yield partial(
                 _git,
+                self._script,
                 self._directory,
                 lambda: min(end, self._deadline) - time.monotonic(),
                 facts="git" in self._sources,
@@ -194,16 +197,21 @@ def _environment() -> Collected:
     return environment.read()
 
 
-def _git(directory: Path, left: TimeLeft, *, facts: bool, diff: bool) -> Collected | None:
+def _git(script: Path | None, directory: Path | None, left: TimeLeft, *, facts: bool, diff: bool) -> Collected | None:
+    """Read the repository of the main script, or else of the working directory, as for `python -m pytest`."""
     from tracelet.collectors import git
 
-    return git.read(directory, left, facts=facts, diff=diff)
+    own = None if script is None or git.is_in_environment(script) else script
+    found = (git.read(folder, left, facts=facts, diff=diff) for folder in (own, directory) if folder is not None)
+    return next(filter(None, found), None)
 
 
-def _program_folder() -> Path | None:
-    """Return the folder of the main script, or the working directory if there is no script, as in a notebook."""
+def _program_folders() -> tuple[Path | None, Path | None]:
+    """Return the folder of the main script, and the working directory. Each may be missing."""
     script: Any = getattr(sys.modules.get("__main__"), "__file__", None)
-    try:
-        return Path(script).absolute().parent if isinstance(script, str) else Path.cwd()
-    except FileNotFoundError:  # a working directory that was deleted
-        return None
+    directory = None
+    with contextlib.suppress(FileNotFoundError):  # a working directory that was deleted
+        directory = Path.cwd()
+    if not isinstance(script, str) or (directory is None and not os.path.isabs(script)):
+        return None, directory
+    return Path(os.path.abspath(script)).parent, directory
