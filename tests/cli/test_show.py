@@ -101,6 +101,47 @@ def test_where_to_look_at_a_run_is_told(call, finished_run):
     assert "https://example.org/" + "long/" * 30 + "run" == lines[lines.index("paged    1 delivered") + 1]
 
 
+def test_a_run_is_found_by_its_name(call, finished_run):
+    """By an id first, then by a name, or a project and a name; if several have it, their ids are listed."""
+    finished_run({"loss": [1.0]}, name="w16", project="sweep", run_id="one")
+    finished_run({"loss": [1.0]}, name="w8", project="sweep", run_id="two")
+    finished_run({"loss": [1.0]}, name="one", run_id="three")
+    for name, run_id in (("w16", "one"), ("sweep/w8", "two"), ("one", "one"), ("thr", "three")):
+        assert f"Run {run_id} " in call("show", name).stdout
+
+    finished_run({"loss": [1.0]}, name="w16", run_id="four")
+    several = call("show", "w16")
+    assert (1, True) == (several.exit_code, "'w16' matches 2 runs: four, one" in several.stderr)
+
+
+def test_the_latest_run_is_the_one_that_was_started_last(call, finished_run, tmp_path):
+    """Whatever its id; a run of that id comes first, and an unreadable run does not matter."""
+    assert 1 == call("show", "latest").exit_code
+    finished_run({"loss": [1.0]}, run_id="z")
+    finished_run({"loss": [1.0]}, run_id="a")
+    (tmp_path / "default" / "broken").mkdir()
+    (tmp_path / "default" / "broken" / "journal.db").write_bytes(b"no database" * 100)
+    assert "Run a " in call("show", "latest").stdout
+
+    finished_run({"loss": [1.0]}, run_id="latest")
+    finished_run({"loss": [1.0]}, run_id="b")
+    assert "Run latest " in call("show", "latest").stdout
+
+
+def test_bytes_have_a_unit(call, finished_run):
+    """Those of system metrics; a program's own series stay numbers."""
+    points = [2.0**20, 1536.0, 3 * 2.0**30]
+    run = finished_run({"system/disk_bytes": points, "sent_bytes": points, "system/disk_percent": [5.0, math.nan]})
+
+    text = call("show", run.run_id).stdout
+
+    values = ["1.0", "MiB", "3.0", "GiB", "1.5", "KiB", "3.0", "GiB"]
+    assert ["system/disk_bytes", "3", *values] == line_of(text, "system/disk_bytes")[:10]
+    assert "1.049e+06" == line_of(text, "sent_bytes")[2]
+    compared = call("compare", run.run_id, finished_run({"system/disk_bytes": points}).run_id).stdout
+    assert "3.0 GiB (1.5 KiB to 3.0 GiB)" in compared
+
+
 def test_nan_is_counted_and_seen(call, finished_run):
     """NaN and the infinities are neither hidden nor allowed to hide the rest."""
     run = finished_run({"loss": [1.0, math.nan, 0.5, math.inf, -math.inf]})

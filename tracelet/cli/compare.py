@@ -29,7 +29,8 @@ _MAX_VALUE_LENGTH = 120
 
 def compare(
     run: Annotated[
-        list[str], typer.Argument(help="Runs: ids, starts of ids, project/id, or run folders.", autocompletion=run_ids)
+        list[str],
+        typer.Argument(help="Runs: ids, starts of ids, names, project/id, folders, or latest.", autocompletion=run_ids),
     ],
     html: Annotated[Path | None, typer.Option(help="Write the comparison with curves to this HTML file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the common scalars to this PNG file.")] = None,
@@ -113,4 +114,5 @@ def _value(value: Any) -> Text:
 def _range(series: DownsampledSeries | None) -> Text:
     if series is None:
         return Text("-", style="dim")
-    return cell(f"{number(series.last)} ({number(series.minimum)} to {number(series.maximum)})")
+    last, low, high = (number(value, series.tag) for value in (series.last, series.minimum, series.maximum))
+    return cell(f"{last} ({low} to {high})")

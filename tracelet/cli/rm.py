@@ -22,7 +22,8 @@ _DELIVERED = "delivered to every backend"
 
 def rm(
     run: Annotated[
-        list[str], typer.Argument(help="Runs: ids, starts of ids, project/id, or run folders.", autocompletion=run_ids)
+        list[str],
+        typer.Argument(help="Runs: ids, starts of ids, names, project/id, folders, or latest.", autocompletion=run_ids),
     ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     as_json: AsJson = False,

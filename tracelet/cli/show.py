@@ -35,7 +35,10 @@ _ALERT_COLORS = {"warning": "yellow", "error": "red"}
 
 def show(
     run: Annotated[
-        str, typer.Argument(help="Run: an id, the start of an id, project/id, or a run folder.", autocompletion=run_ids)
+        str,
+        typer.Argument(
+            help="Run: an id, the start of an id, a name, project/id, a folder, or latest.", autocompletion=run_ids
+        ),
     ],
     html: Annotated[Path | None, typer.Option(help="Write the run with its media to this HTML file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the scalars to this PNG file.")] = None,
@@ -158,7 +161,8 @@ def _scalars(out: Console, heading: str, scalars: Sequence[DownsampledSeries]) -
 
 def _numbers(series: DownsampledSeries) -> list[str]:
     points = f"{series.count} ({series.nans} NaN)" if series.nans else str(series.count)
-    return [points, *(number(value) for value in (series.first, series.last, series.minimum, series.maximum))]
+    values = (series.first, series.last, series.minimum, series.maximum)
+    return [points, *(number(value, series.tag) for value in values)]
 
 
 def _others(out: Console, others: Mapping[str, Mapping[str, int]]) -> None:

@@ -27,7 +27,7 @@ _WATCH_INTERVAL = 5.0
 def sync(
     run: Annotated[
         list[str] | None,
-        typer.Argument(help="Runs: ids, starts of ids, project/id, or run folders.", autocompletion=run_ids),
+        typer.Argument(help="Runs: ids, starts of ids, names, project/id, folders, or latest.", autocompletion=run_ids),
     ] = None,
     backend: Annotated[
         list[str] | None,

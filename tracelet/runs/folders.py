@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tracelet.errors import ConfigurationError, RunNotFound
+from tracelet.errors import ConfigurationError, JournalError, RunNotFound
+from tracelet.journal.store import JournalReader
+from tracelet.records import RunInfo
+
+LATEST = "latest"
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
@@ -71,13 +77,17 @@ def all_runs(base: Path) -> list[Path]:
 
 
 def find_run(base: Path, run: str) -> Path:
-    """Return the absolute folder of a run, given its id, the start of its id, `project/id` or a path.
+    """Return the absolute folder of a run, given its id, the start of its id, its name, `project/id` or a path.
+
+    `latest` is the run that was started last.
 
     Raises:
         RunNotFound: if no run matches, or more than one.
     """
     if not run:  # it would match every id; in a shell, it is often an unset variable
-        raise RunNotFound("the run name is empty; use an id, the start of an id, project/id, or a run folder")
+        raise RunNotFound(
+            "the run name is empty; use an id, the start of an id, a name, project/id, a folder, or latest"
+        )
     try:
         if (Path(run) / "journal.db").is_file():
             return Path(os.path.abspath(run))
@@ -89,12 +99,33 @@ def find_run(base: Path, run: str) -> Path:
     exact = [
         folder for folder in runs if folder.name == run or (folder.name == run_id and folder.parent.name in parents)
     ]
-    matches = exact or [folder for folder in runs if folder.name.startswith(run)]
+    matches = (
+        exact or _latest(runs if run == LATEST else []) or [folder for folder in runs if folder.name.startswith(run)]
+    )
+    if not matches:
+        names = {folder: info.name for folder, info in _described(runs)}
+        parts = {run_id: parents} if project else {}
+        matches = [
+            folder for folder, name in names.items() if name == run or folder.parent.name in parts.get(name or "", ())
+        ]
     if len(matches) == 1:
         return Path(os.path.abspath(matches[0]))
     if matches:
         raise RunNotFound(f"{run!r} matches {len(matches)} runs: {', '.join(folder.name for folder in matches)}")
     raise RunNotFound(f"no run {run!r} under {base}. List runs with: tracelet runs. TRACELET_DIR sets the folder")
+
+
+def _latest(runs: Iterable[Path]) -> list[Path]:
+    """Return the run that was started last, if there is one."""
+    started = [(info.created, folder) for folder, info in _described(runs)]
+    return [max(started)[1]] if started else []
+
+
+def _described(runs: Iterable[Path]) -> Iterator[tuple[Path, RunInfo]]:
+    """Yield each readable run with its description."""
+    for folder in runs:
+        with contextlib.suppress(JournalError), JournalReader(folder) as reader:
+            yield folder, reader.info()
 
 
 def _reason(error: Exception) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import time
 from collections.abc import Mapping
 from typing import Any
 
+from tracelet.runs.charts import is_system_metric
 from tracelet.runs.report import BackendState
 
 
@@ -15,7 +17,10 @@ def clean(text: object) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(text))
 
 
-def number(value: float) -> str:
+def number(value: float, tag: str = "") -> str:
+    """Return a value with few digits. Bytes of a system metric have a unit."""
+    if is_system_metric(tag) and tag.endswith("_bytes") and math.isfinite(value):
+        return size(value)
     return f"{value:.4g}"
 
 

@@ -95,7 +95,7 @@ def _statistics(comparison: Comparison, omissions: list[str]) -> Markup:
 def _range(series: DownsampledSeries | None) -> Markup:
     if series is None:
         return element("span", "not logged", class_="absent")
-    last, low, high = map(curves.short_number, (series.last, series.minimum, series.maximum))
+    last, low, high = curves.short_numbers(series, "last", "minimum", "maximum")
     return joined(last, element("small", " (", low, " to ", high, ")"))
 
 

@@ -154,9 +154,10 @@ def statistics(scalars: Iterable[DownsampledSeries], omissions: list[str]) -> Ma
 def _row(series: DownsampledSeries) -> list[Any]:
     points = f"{series.count} ({series.nans} NaN)" if series.nans else str(series.count)
     bars = element("span", series.sparkline(24), class_="bars", aria_hidden="true")
-    return [series.tag, points, *map(short_number, (series.first, series.last, series.minimum, series.maximum)), bars]
+    return [series.tag, points, *short_numbers(series, "first", "last", "minimum", "maximum"), bars]
 
 
-def short_number(value: float) -> Markup:
-    """Return a number with few digits, and all digits as a tooltip."""
-    return element("span", number(value), title=repr(value))
+def short_numbers(series: DownsampledSeries, *names: str) -> list[Markup]:
+    """Return statistics of a curve with few digits, and all digits as tooltips."""
+    values = [getattr(series, name) for name in names]
+    return [element("span", number(value, series.tag), title=repr(value)) for value in values]
