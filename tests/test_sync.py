@@ -107,7 +107,7 @@ def test_a_detour_is_pending_until_it_was_handed_over(caplog):
     assert f"tracelet sync {experiment.folder}" in caplog.text
     assert ["detouring"] == sync.waiting(experiment.folder)
 
-    still = sync.deliver(experiment.folder)
+    still = sync.deliver(str(experiment.folder))
     (outcome,) = still.outcomes
     assert (False, 100, "its server is still away") == (still.complete, outcome.waiting, outcome.reason)
     assert "one" not in SERVER

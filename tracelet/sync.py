@@ -9,7 +9,7 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,6 +23,7 @@ from tracelet.backends import (
     configured,
     filters,
     journal_config,
+    offline_recording,
     pending_upload,
 )
 from tracelet.backends.base import Backend
@@ -69,6 +70,8 @@ class Synced(msgspec.Struct, frozen=True, kw_only=True):
     folder: Path
     outcomes: tuple[Outcome, ...] = ()
     skipped: str | None = None
+    offline: dict[str, str] = {}
+    """The vendors' offline recordings that are not uploaded: their paths, by backend."""
 
     @property
     def complete(self) -> bool:
@@ -113,6 +116,7 @@ def deliver(
         UntrustedServer: the journal names a server that this user has not configured. It would get the credentials.
         ConfigurationError, MissingDependency: a backend is unknown, cannot be configured, or is not installed.
     """
+    folder = Path(folder)  # a str works too
     if is_live(folder):
         return Synced(folder=folder, skipped="the run is still active")
     with JournalReader(folder) as reader:
@@ -120,7 +124,7 @@ def deliver(
         before = reader.cursors()
     targets = [_backend(name, folder, facts, config or {}, trust) for name in (backends or waiting(folder))]
     if not targets:
-        return Synced(folder=folder)
+        return Synced(folder=folder, offline=_offline_recordings(before, folder))
     secrets = Secrets()
     for backend in targets:
         secrets.add(backend.secrets())
@@ -166,7 +170,11 @@ def deliver(
         )
         for outcome in retry.outcomes:
             outcomes[outcome.backend] = msgspec.structs.replace(outcome, new=outcomes[outcome.backend].new)
-    return Synced(folder=folder, outcomes=tuple(outcomes.values()))
+    return Synced(folder=folder, outcomes=tuple(outcomes.values()), offline=_offline_recordings(outcomes, folder))
+
+
+def _offline_recordings(names: Iterable[str], folder: Path) -> dict[str, str]:
+    return {name: path for name in names if (path := offline_recording(name, folder)) is not None}
 
 
 @contextlib.contextmanager

@@ -132,6 +132,24 @@ def test_credentials_go_to_no_server_that_only_a_journal_names(call, finished_ru
             server.accept()
 
 
+def test_a_recording_of_wandb_is_not_called_delivered(call, finished_run, monkeypatch):
+    """While wandb is set offline, its server has nothing: said by the sync that records, by a later one, and by gc."""
+    finished_run({"loss": [1.0, 2.0]}, backend=None, run_id="one")
+
+    first = call("sync", "one", "--backend", "wandb")
+
+    recording = "one: wandb: the offline recording in "
+    (line, where) = first.stdout.splitlines()
+    assert (0, "one: wandb: 2 recorded offline (2 new)") == (first.exit_code, line)
+    assert where.startswith(recording)
+    assert where.endswith(" is not uploaded")
+    assert ["one: up to date", where] == call("sync", "one").stdout.splitlines()
+    assert "2 delivered (recorded offline, not uploaded yet)" in call("show", "one").stdout
+    assert "wandb has an offline recording to upload" in call("gc", "--dry-run").stdout
+    (folder,) = [run["offline_stores"] for run in json.loads(call("sync", "one", "--json").stdout)["runs"]]
+    assert where == f"{recording}{folder['wandb']} is not uploaded"
+
+
 def test_a_live_run_is_left_alone(call, tmp_path):
     """Its own process delivers; its cursors are not touched, and that is no failure."""
     with tracelet.start_logging(dir=tmp_path, run_id="alive", mode="offline", backend="csv") as run:

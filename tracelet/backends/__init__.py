@@ -184,11 +184,21 @@ def vendor_of(obj: Any) -> str | None:
 
 def pending_upload(name: str, folder: Path) -> str | None:
     """Return `Backend.pending_upload` of a backend; None if its name is unknown or its class cannot be loaded."""
+    cls = _loadable_class(name)
+    return None if cls is None else cls.pending_upload(folder)
+
+
+def offline_recording(name: str, folder: Path) -> str | None:
+    """Return `Backend.offline_recording` of a backend; None as for `pending_upload`."""
+    cls = _loadable_class(name)
+    return None if cls is None else cls.offline_recording(folder)
+
+
+def _loadable_class(name: str) -> type[Backend] | None:
     try:
-        cls = backend_class(name)
+        return backend_class(name)
     except ConfigurationError:
         return None
-    return cls.pending_upload(folder)
 
 
 def journal_config(backend: Backend, secrets: Secrets) -> dict[str, Any]:
@@ -213,13 +223,19 @@ def configured(cls: type[Backend], config: Mapping[str, Any]) -> Backend:
     known = cls.Config.__struct_fields__
     unknown = sorted(set(config) - {*known, *filters.KEYS})
     if unknown:
-        hint = suggest(str(unknown[0]), [*known, *filters.KEYS])
+        hint = suggest_key(str(unknown[0]), [*known, *filters.KEYS])
         raise ConfigurationError(f"config: backend {cls.name!r} has no key {unknown[0]!r}. {hint}")
     try:
         backend = cls(msgspec.convert({key: value for key, value in config.items() if key in known}, cls.Config))
     except msgspec.ValidationError as error:
         raise ConfigurationError(f"config of backend {cls.name!r}: {error}") from error
     return with_filter(backend, {key: value for key, value in config.items() if key not in known})
+
+
+def suggest_key(key: str, known: Iterable[str]) -> str:
+    """Return the end of an error about an unknown key. In other libraries, `config` has the hyper-parameters."""
+    hint = suggest(key, known)
+    return f"{hint}{'' if hint.endswith('?') else '.'} To log hyper-parameters, use experiment.log_params({{...}})"
 
 
 def with_filter(backend: Backend, config: Mapping[str, Any]) -> Backend:

@@ -29,14 +29,14 @@ def addresses_in(value: Any) -> Iterator[str]:
 
 def remember(addresses: Iterable[str]) -> None:
     """Store addresses that this user configured."""
-    new = set(addresses) - _remembered()
-    if not new:
+    new = set(addresses)
+    if not new or new <= (known := _remembered()):
         return
     with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: there is no home directory
         path = _path()
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as file:
-            file.writelines(f"{address}\n" for address in sorted(new))
+            file.writelines(f"{address}\n" for address in sorted(new - known))
 
 
 def unfamiliar(addresses: Iterable[str]) -> list[str]:

@@ -127,6 +127,11 @@ class Backend:
         return None
 
     @classmethod
+    def offline_recording(cls, folder: Path) -> str | None:
+        """Return the path of a recording as `pending_upload`, also if the user's settings forbid its upload."""
+        return cls.pending_upload(folder)
+
+    @classmethod
     def offline_seq(cls, folder: Path) -> int:
         """Return the last sequence number in such recordings or at the vendor; 0 if unknown.
 

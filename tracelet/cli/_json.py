@@ -86,7 +86,8 @@ def of_run(run: RunSummary | Unreadable) -> dict[str, Any]:
 
 def of_synced(synced: Synced) -> dict[str, Any]:
     """Convert the result of syncing one run."""
-    return {
+    offline = {"offline_stores": synced.offline} if synced.offline else {}
+    return offline | {
         "run_id": synced.folder.name,
         "folder": synced.folder,
         "skipped": synced.skipped,

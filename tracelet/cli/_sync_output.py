@@ -32,11 +32,15 @@ def report(out: Console, synced: Synced) -> None:
     elif not synced.outcomes:
         out.print(cell(f"{name}: up to date"))
     for outcome in synced.outcomes:
-        out.print(cell(f"{name}: {outcome.backend}: {_format(outcome)}", "yellow" if outcome.reason else ""))
+        offline = outcome.backend in synced.offline
+        text = f"{name}: {outcome.backend}: {_format(outcome, offline=offline)}"
+        out.print(cell(text, "yellow" if outcome.reason or offline else ""))
+    for backend, path in synced.offline.items():
+        out.print(cell(f"{name}: {backend}: the offline recording in {path} is not uploaded", "yellow"))
 
 
-def _format(outcome: Outcome) -> str:
-    parts = [f"{outcome.delivered} delivered ({outcome.new} new)"]
+def _format(outcome: Outcome, *, offline: bool) -> str:
+    parts = [f"{outcome.delivered} {'recorded offline' if offline else 'delivered'} ({outcome.new} new)"]
     counts = ((outcome.rejected, "rejected"), (outcome.filtered, "filtered"), (outcome.waiting, "pending"))
     parts += [f"{count} {state}" for count, state in counts if count]
     return ", ".join(parts) + (f": {outcome.reason.removeprefix(f'{outcome.backend}: ')}" if outcome.reason else "")

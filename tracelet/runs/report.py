@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
-from tracelet.backends import pending_upload
+from tracelet.backends import offline_recording
 from tracelet.errors import JournalError
 from tracelet.journal.store import JournalReader, is_live
 from tracelet.records import Alert, Artifact, File, Params, Record, RunInfo, Scalar, Summary, Tags, kind, shown_step
@@ -210,7 +210,7 @@ def summarise(folder: Path) -> RunSummary:
             pending=max(0, records - cursor.delivered - cursor.rejected - cursor.filtered),
             rejected=cursor.rejected,
             filtered=cursor.filtered,
-            pending_upload=pending_upload(name, folder),
+            pending_upload=offline_recording(name, folder),
             trouble=facts.get(f"trouble {name}"),
             url=facts.get(f"url {name}"),
         )

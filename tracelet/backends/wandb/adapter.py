@@ -280,7 +280,11 @@ class WandbBackend(Backend):
     @classmethod
     def pending_upload(cls, folder: Path) -> str | None:
         """Return the folder of the oldest pending recording; None if the environment sets wandb offline."""
-        pending = [] if wants_offline() else Note.load(folder).pending()
+        return None if wants_offline() else cls.offline_recording(folder)
+
+    @classmethod
+    def offline_recording(cls, folder: Path) -> str | None:
+        pending = Note.load(folder).pending()
         return os.path.dirname(pending[0].file) if pending else None
 
     @classmethod
