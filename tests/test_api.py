@@ -135,11 +135,23 @@ def test_a_missing_package_says_how_to_install_it():
         ({"tags": 5}, ["tags must be a list of strings", "got 5"]),
         ({"flush_timeout": "soon"}, ["flush_timeout"]),
         ({"exp_name": 5}, ["exp_name"]),
+        ({"name": 5}, ["exp_name"]),
+        ({"name": "a", "exp_name": "b"}, ["exp_name and name are the same", "'a'", "'b'", "pass one"]),
+        *(
+            ({"backend": backend, "config": {"lr": 0.1}}, ["'lr'", "hyper-parameters", "experiment.log_params("])
+            for backend in (None, "csv", "csv,memory", "keyed")
+        ),
     ],
 )
 def test_what_cannot_be_meant_is_refused(arguments, words):
     """Settings never swallow: each mistake is an error that names it, and what is known instead."""
     assert_refused(tracelet.ConfigurationError, *words, **arguments)
+
+
+def test_a_run_has_a_name_by_either_word():
+    for arguments in ({"exp_name": "a"}, {"name": "a"}, {"name": "a", "exp_name": "a"}):
+        with tracelet.start_logging(**arguments) as experiment:
+            assert "a" == experiment.name
 
 
 def test_a_secret_is_in_no_error():

@@ -14,10 +14,10 @@ from typing import Any
 import msgspec
 
 from tracelet import settings as settings_module
-from tracelet.backends import backend_class, check_installed, configured, filters, with_filter
+from tracelet.backends import backend_class, check_installed, configured, filters, suggest_key, with_filter
 from tracelet.backends.base import Backend
 from tracelet.capture.values import to_plain
-from tracelet.errors import ConfigurationError, RunNotFound, suggest
+from tracelet.errors import ConfigurationError, RunNotFound
 from tracelet.experiment.experiment import Experiment, secrets_in_use
 from tracelet.journal.store import JournalReader
 from tracelet.records import RunInfo
@@ -56,6 +56,7 @@ def start_logging(
     events: Events | bool | None = None,
     collect: Sequence[Source] | str | bool | None = None,
     system_interval: float | None = None,
+    name: str | None = None,
 ) -> Experiment:
     """Start a run. From now on, everything logged to a SummaryWriter also goes to the run's journal and backends.
 
@@ -92,6 +93,7 @@ def start_logging(
         collect: Collectors to run: some of `environment`, `git`, `git-diff`, `system` and `console` (default:
             environment, git, system). False: none.
         system_interval: Seconds between two samples of the system metrics (default 15).
+        name: The same as `exp_name`.
 
     Raises:
         ConfigurationError: an argument, variable or key is unknown or invalid.
@@ -106,7 +108,7 @@ def start_logging(
     names, objects = _split_backends(backend)
     settings = settings_module.load(
         {
-            "exp_name": exp_name,
+            "exp_name": _one_name(exp_name, name),
             "project": project,
             "backend": names,
             "api_key": api_key,
@@ -177,6 +179,12 @@ def _forget(experiment: Experiment) -> None:
         _active = None
 
 
+def _one_name(exp_name: str | None, name: str | None) -> str | None:
+    if None not in (exp_name, name) and exp_name != name:
+        raise ConfigurationError(f"exp_name and name are the same argument, got {exp_name!r} and {name!r}; pass one")
+    return name if exp_name is None else exp_name
+
+
 def _split_backends(backend: Any) -> tuple[list[str] | None, list[Backend]]:
     if backend is None:
         return None, []
@@ -209,7 +217,7 @@ def _split_config(config: Mapping[str, Any], names: Sequence[str]) -> tuple[dict
     common_filter = {key: remaining.pop(key) for key in filters.KEYS if names and key in remaining and key not in names}
     unknown = sorted(set(remaining) - set(names))
     if unknown:
-        hint = suggest(str(unknown[0]), [*names, *SHARED_KEYS, *(filters.KEYS if names else ())])
+        hint = suggest_key(str(unknown[0]), [*names, *SHARED_KEYS, *(filters.KEYS if names else ())])
         raise ConfigurationError(
             f"config: {unknown[0]!r} is neither a backend of this run ({', '.join(names) or 'none'}) nor a shared key. "
             f"With several backends, config must have one dict for each, by its name. {hint}"

@@ -20,6 +20,7 @@ from support import our_threads
 
 import tracelet
 from tracelet.backends.memory import MemoryBackend
+from tracelet.errors import TraceletError
 from tracelet.records import Audio, Histogram, Image, Scalar, Table, Text, Video
 
 
@@ -103,7 +104,6 @@ def test_what_is_no_number_is_refused(bad, experiment, records):
         (True, 1),
         (np.int64(4), 4),
         (torch.tensor(4), 4),
-        ("7", 7),
     ],
 )
 def test_a_step_is_a_whole_number(step, expected, experiment, records):
@@ -209,6 +209,29 @@ def test_an_image_with_its_channels_last_is_told_how(experiment):
         experiment.log_image("picture", np.zeros((32, 48, 9)))
     with pytest.raises(tracelet.TraceletError, match=r"\[T, C, H, W\].* \(2, 32, 48, 3\)"):
         experiment.log_video("film", np.zeros((2, 32, 48, 3)))
+
+
+@pytest.mark.parametrize("value", ["loss.png", Path("loss.png"), b"png"])
+@pytest.mark.parametrize("method", ["log_image", "log_figure", "log_video", "log_audio", "log_histogram"])
+def test_a_file_is_no_array(method, value, experiment):
+    """The path or the bytes of a file are refused with the next step, since numpy would say something else."""
+    name = "a bytes" if isinstance(value, bytes) else "'loss.png'"
+    with pytest.raises(TraceletError, match=rf"must be an array or a tensor, got {name}.*log_artifact"):
+        getattr(experiment, method)("x", value)
+
+
+@pytest.mark.parametrize("value", ["table.csv", Path("table.csv"), b"a,b"])
+def test_a_file_is_no_table(value, experiment):
+    with pytest.raises(TraceletError, match=r"must be a DataFrame or rows, got .*Load the file first"):
+        experiment.log_table("x", value, columns=["a"])
+
+
+@pytest.mark.parametrize("step", ["3", b"3", "three", np.str_("3")])
+def test_a_step_is_no_text(step, experiment):
+    """It is not converted in silence: a text is often a name or a path in the wrong place."""
+    for log in (experiment.log_metric, experiment.log_text, experiment.log_histogram):
+        with pytest.raises(TraceletError, match=r"step must be a whole number, got the text .*Pass int\(step\)"):
+            log("x", 1.0, step=step)
 
 
 def test_a_figure_is_drawn_and_left_open(experiment, records):

@@ -96,6 +96,17 @@ def test_reading_begins_anywhere(after, journal, reader):
         assert list(range(after, batch.last)) == values(batch.records)
 
 
+def test_a_reader_takes_the_runs_folder_in_any_form(journal):
+    """The journal's own path, and a folder without one, are refused with what is expected."""
+    journal.append(points(0, 3))
+    with JournalReader(str(journal.path.parent)) as reader:
+        assert 3 == reader.last()
+    for wrong in (str(journal.path), journal.path, "nowhere"):
+        with pytest.raises(JournalError, match=r"no such file\. Pass a run's folder, got ") as error:
+            JournalReader(wrong)
+        assert repr(str(wrong)) in str(error.value)
+
+
 def test_every_kind_comes_back(journal, reader, tmp_path):
     """All kinds of record, field by field."""
     records = sample_records(tmp_path)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -133,6 +134,8 @@ def wav(samples: Any, sample_rate: int) -> bytes:
 
 def table(columns: Sequence[str] | None, data: Any) -> bytes:
     """Encode a pandas DataFrame, or rows with the names of their columns, as JSON."""
+    if isinstance(data, str | bytes | os.PathLike):
+        raise TraceletError(f"log_table: data must be a DataFrame or rows, got {data!r}. Load the file first")
     if hasattr(data, "to_dict") and hasattr(data, "columns"):
         columns = [str(name) for name in data.columns]
         rows = [to_plain(list(row)) for row in data.itertuples(index=False, name=None)]
@@ -147,7 +150,17 @@ def table(columns: Sequence[str] | None, data: Any) -> bytes:
 
 
 def _to_host(values: Any) -> Any:
-    """Copy a tensor to host memory, without its graph. bfloat16 becomes float32, since numpy has no bfloat16."""
+    """Copy a tensor to host memory, without its graph. bfloat16 becomes float32, since numpy has no bfloat16.
+
+    Raises:
+        TraceletError: the values are a path, text or bytes.
+    """
+    if isinstance(values, str | bytes | os.PathLike):
+        name = f"a {type(values).__name__}" if isinstance(values, bytes) else repr(os.fspath(values))
+        raise TraceletError(
+            f"the values must be an array or a tensor, got {name}. Load the file first, for example with "
+            "PIL.Image.open, or log it as it is with log_artifact"
+        )
     if hasattr(values, "detach"):
         values = values.detach().cpu()
         if str(values.dtype) == "torch.bfloat16":

@@ -105,6 +105,8 @@ def integer_step(step: Any) -> int | None:
     """
     if type(step) is int and -_INT64 <= step < _INT64:
         return step
+    if isinstance(step, str | bytes):
+        raise TraceletError(f"step must be a whole number, got the text {step!r}. Pass int(step)")
     item = getattr(step, "item", None)
     try:
         number = item() if callable(item) else step

@@ -101,7 +101,7 @@ class HookRun:
 
     def _start(self) -> Experiment:
         arguments = dict(self._arguments)
-        if self.default_name is not None:
+        if self.default_name is not None and "name" not in arguments:
             arguments.setdefault("exp_name", self.default_name)
         if self._own is not None:  # the program may have changed its working directory
             folder = self._own.folder

@@ -195,15 +195,17 @@ class Journal:
 
 
 class JournalReader:
-    """Read a journal, live or not. Use from one thread.
+    """Read the journal in a run's folder, live or not. Use from one thread.
 
     Raises:
         JournalError: there is no readable journal.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / FILE_NAME
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.path = Path(folder) / FILE_NAME
         with _translated("open", self.path):
+            if not self.path.is_file():
+                raise JournalError(f"cannot open {self.path}: no such file. Pass a run's folder, got {str(folder)!r}")
             self._db = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, timeout=10.0)
 
     def __enter__(self) -> JournalReader:
