@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from tracelet import forks
 from tracelet import settings as settings_module
 from tracelet.backends import backend_class, check_installed, configured, filters, suggest_key, with_filter
 from tracelet.backends.base import Backend
@@ -30,7 +30,7 @@ SHARED_KEYS = ("tags", "notes", "group")
 """Keys of `config` that belong to the run, not to a backend."""
 
 _active: Experiment | None = None
-_starting = threading.RLock()
+_starting = forks.new_lock()
 
 
 def start_logging(
@@ -83,7 +83,7 @@ def start_logging(
         flush_timeout: Maximum seconds to wait for the backends at the end of the run (default 30).
         connect_timeout: Maximum seconds to wait for the backends in this call (default 10).
         wait: False: return immediately, and import and connect the backends in the background. The program's own calls
-            of a vendor's functions then do not use this run.
+            of a vendor's functions then do not use this run. A fork waits for the imports.
         delivery: `thread` (default): each backend runs on a thread of this process. `process`: all backends run in a
             separate process. It does not slow this interpreter, and finishes the run if this process dies. `native`,
             `wandb.run` and the vendor's own calls are not available.

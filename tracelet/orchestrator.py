@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import threading
 import time
 import weakref
@@ -12,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tracelet import forks
 from tracelet.backends.base import Backend, Status
 from tracelet.delivery.status import DeliveryHandle, DeliveryStats
 from tracelet.delivery.thread import Delivery
@@ -57,7 +57,7 @@ class Orchestrator:
         self._queue = RecordQueue(
             folder, guard, queue_bytes=queue_bytes, queue_timeout=queue_timeout, start_seq=self._writer.last
         )
-        self.submit, self.drop = self._queue.submit, self._queue.drop
+        self.submit, self.drop, self.log_forked = self._queue.submit, self._queue.drop, self._queue.log_forked
         self._deliveries: dict[str, DeliveryHandle] = {}
         self.urls: dict[str, str] = {}
         """The last known web page of each backend, by name; valid after the backend is closed."""
@@ -361,5 +361,4 @@ def _after_fork() -> None:
         orchestrator.detach()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+forks.after_in_child(_after_fork)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 from collections.abc import Iterator
 
-_lock = threading.RLock()
+from tracelet import forks
+
+_lock = forks.new_lock()
 _overrides: dict[str, tuple[int, str | None, str]] = {}
 """Name -> the number of overrides, the user's value and ours."""
 

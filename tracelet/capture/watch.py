@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import math
 import sys
-import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
+from tracelet import forks
 from tracelet.capture import values as snapshot
 from tracelet.errors import ConfigurationError
 from tracelet.guard import Guard
@@ -141,7 +141,7 @@ class _Watch:
         """True if the gradients of the current pass are measured."""
         self._due = False
         self._samples: list[_Sample] = []
-        self._begin_lock = threading.Lock()
+        self._begin_lock = forks.new_lock()
         self.hooks: dict[int, Any] = {}
         """The handle that removes a parameter's hook, by the parameter's `id`.
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tracelet import forks
 from tracelet.guard import Guard
 from tracelet.journal.spool import payload_bytes
 from tracelet.records import Record, Scalar
@@ -56,7 +57,7 @@ class RecordQueue:
         self._folder, self._guard = folder, guard
         self.wake = threading.Event()
         """Wakes the journal thread when set."""
-        self.lock = threading.RLock()
+        self.lock = forks.new_lock()
         """Keeps the queue and its counters consistent. `submit` never takes this lock."""
         self.consumer: threading.Thread | None = None
         self.pending: list[Record] = []
@@ -122,11 +123,11 @@ class RecordQueue:
 
     def detach(self) -> None:
         """Discard later records: this process is a forked child."""
-        self._queue = _ClosedQueue(self._log_forked)
+        self._queue = _ClosedQueue(self.log_forked)
         self._large = deque(maxlen=0)
-        self.lock = threading.RLock()  # the parent's thread may have held the old lock
 
-    def _log_forked(self) -> None:
+    def log_forked(self) -> None:
+        """Log once that this process, a forked child, records nothing."""
         self._guard.log_once(
             "fork", "tracelet: a forked process cannot log to its parent's run; its records go to its event files only"
         )

@@ -6,10 +6,10 @@ import contextlib
 import functools
 import operator
 import os
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from tracelet import forks
 from tracelet.backends.wandb.values import AXIS, definable
 
 # Values that an open row may hold, because the program cannot change them later.
@@ -30,7 +30,7 @@ class SharedRun:
         self._row: dict[str, Any] | None = None
         self._step: int | None = None
         self._defined: list[str] = []
-        self._lock = threading.RLock()
+        self._lock = forks.new_lock()
         self._pid = os.getpid()
         self._originals = {name: getattr(run, name) for name in _METHODS}
         self._wrappers = {name: _wrapper(self._originals[name], getattr(self, f"_{name}")) for name in _METHODS}
@@ -53,7 +53,7 @@ class SharedRun:
         with self._lock:
             row, step = self._row, self._step
             self._row = self._step = None
-            if row is None:
+            if row is None or self._pid != os.getpid():
                 return
             if step is not None and AXIS not in row:
                 for key in filter(self._undefined, _leaves(row)):

@@ -1,0 +1,48 @@
+"""Fork at two hundred random moments while a vendor is imported. Only `make test-long` runs these tests."""
+
+import os
+import random
+
+import pytest
+from programs import run_program
+
+FORKS = int(os.environ.get("FORKS", "200"))
+PER_PROGRAM = 10
+VENDORS = ("mlflow", "wandb", "clearml", "aim")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("number", range(FORKS // PER_PROGRAM))
+def test_a_child_of_any_moment_can_import_the_vendor(number: int) -> None:
+    """Each child imports all that its parent had begun to import, starts a run of its own, and ends."""
+    vendor, chance = VENDORS[number % len(VENDORS)], random.Random()
+    moments = sorted(chance.uniform(0, 4) for _ in range(PER_PROGRAM))
+    print(f"{vendor}, forks after {moments}")
+    ended = run_program(
+        f"""
+        import os, signal, sys, time
+        import torch, tracelet
+
+        started, children = time.monotonic(), []
+        experiment = tracelet.start_logging(backend={vendor!r}, wait=False, collect=["environment", "git", "system"])
+        for moment in {moments}:
+            while time.monotonic() < started + moment:
+                experiment.log_metric("loss", moment)
+                time.sleep(0.001)
+            child = os.fork()
+            if child == 0:
+                signal.alarm(60)
+                for module in list(sys.modules):
+                    __import__(module)
+                import {vendor}
+                tracelet.start_logging(run_id=f"child-{{os.getpid()}}", backend="csv").stop()
+                os._exit(0)
+            children.append(child)
+        assert [0] * len(children) == [os.waitpid(child, 0)[1] for child in children]
+        """,
+        deadline=300,
+        fresh=True,
+        WANDB_MODE="offline",
+        CLEARML_OFFLINE_MODE="1",
+    )
+    assert 0 == ended.returncode, ended.err

@@ -1,0 +1,100 @@
+"""Fork safely beside tracelet's threads, which a forked child does not have."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+# Maximum seconds that forks wait for one import. A vendor's package takes 1 to 10 s.
+_IMPORT_TIMEOUT = 30.0
+_POLL_SECONDS = 0.005
+_IMPORT_SYSTEM = "<frozen importlib._bootstrap>"
+_PACKAGE = os.path.join(os.path.dirname(__file__), "")
+
+_locks: weakref.WeakSet[Any] = weakref.WeakSet()
+_timeout_at: float | None = None
+
+
+def new_lock() -> Any:
+    """Return a reentrant lock that is free in each forked child: the thread that held it is not there."""
+    lock = threading.RLock()
+    _locks.add(lock)
+    return lock
+
+
+no_fork = new_lock()
+"""No fork happens while another thread holds this lock. Hold it for a moment only, and import nothing meanwhile."""
+
+
+def after_in_child(function: Callable[[], None]) -> None:
+    """Call `function` in each forked child, which has the locks of `new_lock` and Python's import locks again."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=function)
+
+
+def _before_fork() -> None:
+    try:
+        _wait_for_imports()
+    finally:
+        no_fork.acquire()
+
+
+def _wait_for_imports() -> None:
+    """Wait until no thread imports a module for tracelet: in the child, nobody would release the module's lock."""
+    global _timeout_at
+    while any(map(_imports_for_tracelet, _other_threads())):
+        if _timeout_at is None:
+            _timeout_at = time.monotonic() + _IMPORT_TIMEOUT
+        elif time.monotonic() >= _timeout_at:
+            return  # later forks do not wait again for the same import
+        time.sleep(_POLL_SECONDS)
+    _timeout_at = None
+
+
+def _other_threads() -> list[FrameType]:
+    return [frame for thread, frame in sys._current_frames().items() if thread != threading.get_ident()]
+
+
+def _imports_for_tracelet(frame: FrameType | None) -> bool:
+    """Return True if a thread is in an import that our code, or a call from our code, began."""
+    is_in_import = False
+    while frame is not None:
+        path = frame.f_code.co_filename
+        if path == _IMPORT_SYSTEM:
+            if getattr(frame.f_locals.get("self"), "owner", None) == threading.get_ident():
+                return False  # it waits for a module that the forking thread is importing
+            is_in_import = True
+        elif is_in_import and path.startswith(_PACKAGE):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _release_locks() -> None:
+    for lock in list(_locks):
+        lock._at_fork_reinit()
+    _release_imports()
+
+
+def _release_imports() -> None:
+    """Let the child import modules that other threads were importing, after a timeout or since the last check.
+
+    It would wait for ever for such a module. Now it runs the module's code again, from the start.
+    """
+    locks: dict[str, Any] = getattr(importlib._bootstrap, "_module_locks", {})
+    for name, reference in list(locks.items()):
+        if getattr(reference(), "owner", None) not in (None, threading.get_ident()):
+            del locks[name]
+            if getattr(getattr(sys.modules.get(name), "__spec__", None), "_initializing", False):
+                del sys.modules[name]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=no_fork.release, after_in_child=_release_locks)
