@@ -14,23 +14,16 @@ import time
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import msgspec
 
-from tracelet.errors import JournalError, RunInUse
+from tracelet.errors import JournalError
 from tracelet.filesystem import on_network
+from tracelet.journal.lock import is_locked, lock_run
 from tracelet.records import Record, RunInfo
 
-try:
-    import fcntl
-except ImportError:  # Windows: opening the lock file locks it instead
-    fcntl = None  # type: ignore[assignment]
-
 FILE_NAME = "journal.db"
-_LOCK_NAME = "journal.lock"
-# Seconds to wait for the lock: `is_live` holds it for a moment.
-_LOCK_TIMEOUT = 0.3
 # Seconds after which a run on another host without a heartbeat counts as dead. The writer beats every 10 s.
 _HEARTBEAT_TIMEOUT = 60.0
 _VERSION = 1
@@ -116,7 +109,7 @@ class Journal:
         self.path = folder / FILE_NAME
         with _translated("open", self.path), contextlib.ExitStack() as stack:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.lock = stack.enter_context(_lock(folder / _LOCK_NAME, lock))
+            self.lock = stack.enter_context(lock_run(folder, lock))
             """The descriptor of the run's lock, which a child process can inherit."""
             # check_same_thread: opened in the caller's thread, then used by the journal thread.
             self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=10.0)
@@ -308,16 +301,8 @@ def is_live(folder: Path) -> bool:
     owner = facts.get("owner", {})
     ended = facts.get("status", "running") != "running"
     is_beating = not ended and bool(time.time() - owner.get("beat", 0.0) < _HEARTBEAT_TIMEOUT)
-    if fcntl is None or owner.get("host") != os.uname().nodename:
-        return is_beating
-    try:
-        with open(folder / _LOCK_NAME, "rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return False
-    except BlockingIOError:
-        return True
-    except OSError:  # another user's run, or a file system without locks
-        return is_beating
+    locked = is_locked(folder) if owner.get("host") == os.uname().nodename else None
+    return is_beating if locked is None else locked
 
 
 def is_journal(folder: Path) -> bool:
@@ -328,42 +313,6 @@ def is_journal(folder: Path) -> bool:
     except JournalError:
         return False
     return {"batches", "cursors", "meta"} <= tables
-
-
-def lock_run(folder: Path) -> contextlib.AbstractContextManager[int]:
-    """Lock the run in `folder`, so that no process writes it meanwhile.
-
-    Raises:
-        RunInUse: another process writes it.
-        OSError: the folder cannot be written.
-    """
-    return _lock(folder / _LOCK_NAME)
-
-
-@contextlib.contextmanager
-def _lock(path: Path, descriptor: int | None = None) -> Iterator[int]:
-    """Hold the run's lock file. The operating system releases it whenever the process ends."""
-    with open(path if descriptor is None else descriptor, "ab") as file:
-        deadline = time.monotonic() + _LOCK_TIMEOUT
-        while not _try_lock(file):
-            if time.monotonic() > deadline:
-                raise RunInUse(
-                    f"another process writes the run in {path.parent}; wait until it ends, or start another run"
-                )
-            time.sleep(0.01)  # `is_live` holds it for a moment
-        yield file.fileno()
-
-
-def _try_lock(file: IO[bytes]) -> bool:
-    if fcntl is None:
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a network file system without locks: the heartbeat is the only protection
-        return True
-    return True
 
 
 @contextlib.contextmanager

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tracelet.errors import JournalError, RunInUse
-from tracelet.journal.store import FILE_NAME, is_journal, is_live, lock_run
+from tracelet.journal.lock import lock_run
+from tracelet.journal.store import FILE_NAME, is_journal, is_live
 from tracelet.runs.report import RunSummary, summarise
 
 # This backend accepts every record, and loses all when its process ends.
