@@ -30,6 +30,8 @@ SHARED_KEYS = ("tags", "notes", "group")
 """Keys of `config` that belong to the run, not to a backend."""
 
 _active: Experiment | None = None
+_active_pid = 0
+"""The process that started it. In a forked child, `_active` is the parent's run."""
 _starting = forks.new_lock()
 
 
@@ -104,7 +106,7 @@ def start_logging(
         JournalError: the journal of the resumed run cannot be opened. A new run does not raise: it delivers from
             memory, and counts records that could not be stored.
     """
-    global _active
+    global _active, _active_pid
     names, objects = _split_backends(backend)
     settings = settings_module.load(
         {
@@ -146,7 +148,8 @@ def start_logging(
     info = _run_info(_with_clean_project(settings, backends), run_id, resume)
     with _starting:
         if _active is not None:
-            logger.info("tracelet: stopping run %s, because a new run starts", _active.run_id)
+            if get_active_experiment() is not None:
+                logger.info("tracelet: stopping run %s, because a new run starts", _active.run_id)
             _active.stop()
         online = settings.mode == "online"
         _ensure_visible()
@@ -158,7 +161,7 @@ def start_logging(
             on_stop=_forget,
         )
         if settings.mode != "disabled":
-            _active = experiment
+            _active, _active_pid = experiment, os.getpid()
         return experiment
 
 
@@ -169,7 +172,12 @@ def stop_logging(timeout: float | None = None) -> None:
 
 
 def get_active_experiment() -> Experiment | None:
-    """Return the active run, or None."""
+    """Return the active run, or None. A forked process has none until it starts its own."""
+    return _active if _active_pid == os.getpid() else None
+
+
+def active_or_inherited() -> Experiment | None:
+    """Return the active run; in a forked process without one, that of the parent, which ignores the child's records."""
     return _active
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from tracelet.api import get_active_experiment, start_logging
+from tracelet.api import active_or_inherited, start_logging
 
 
 def _is_worker() -> bool:
@@ -17,5 +17,5 @@ def _is_worker() -> bool:
     return multiprocessing is not None and multiprocessing.parent_process() is not None
 
 
-if get_active_experiment() is None and not _is_worker():
+if active_or_inherited() is None and not _is_worker():
     start_logging()

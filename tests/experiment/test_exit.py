@@ -3,6 +3,7 @@
 import signal
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from programs import KILLED, csv_values, ending, journal_values, run_program, signalled, started, the_run
@@ -450,12 +451,82 @@ def test_a_forked_child_may_have_a_run_of_its_own():
     )
     ended = run_program(source)
     assert 0 == ended.returncode, ended.err
-    from pathlib import Path
-
     parent = Path(ended.out.strip())
     assert ALL == csv_values(parent)
     assert [7] == csv_values(parent.parent / "child")
     assert ("finished", 0) == ending(parent) == ending(parent.parent / "child")
+
+
+def test_a_forked_child_has_no_run():
+    """Until it starts its own: then its writers log to that, and neither is said to be the other, or to be stopped."""
+    source = program(
+        "from torch.utils.tensorboard import SummaryWriter",
+        "writer = SummaryWriter('logs')",
+        "pid = os.fork()",
+        "if pid == 0:",
+        "    signal.alarm(60)",
+        "    assert tracelet.get_active_experiment() is None",
+        "    assert 'of the parent process' in repr(experiment)",
+        "    experiment.log_artifact(b'bytes', 'file.bin')",
+        "    assert not (experiment.folder / 'files').exists()",
+        "    print('in the child', file=sys.stderr, flush=True)",
+        "    tracelet.stop_logging()",
+        "    own = tracelet.start_logging(run_id='child', backend='csv')",
+        "    assert tracelet.get_active_experiment() is own",
+        "    writer.add_scalar('loss', 7.0, 7)",
+        "    sys.exit(0)",
+        "assert 0 == os.waitpid(pid, 0)[1]",
+        "assert tracelet.get_active_experiment() is experiment and 'running' in repr(experiment)",
+        "writer.add_scalar('loss', 8.0, 8)",
+        "print(experiment.folder)",
+    )
+    ended = run_program(source)
+    assert 0 == ended.returncode, ended.err
+    parent = Path(ended.out.strip())
+    assert [*ALL, 8] == csv_values(parent)
+    assert [7] == csv_values(parent.parent / "child")
+    before, _, after = ended.err.partition("in the child")
+    assert "a forked process cannot log" in before
+    assert "a forked process cannot log" not in after
+    assert "stopping run" not in after
+
+
+def test_a_child_that_is_forked_while_a_run_starts():
+    """It is free to start its own: it waits neither for the thread in start_logging nor for the backend."""
+    source = """
+        import os, signal, sys, threading
+        import tracelet
+        from tracelet.testing import MemoryBackend
+
+        opening, forked = threading.Event(), threading.Event()
+
+        class Slow(MemoryBackend):
+            name = "slow"
+            def open(self, run):
+                opening.set()
+                forked.wait(60)
+                return super().open(run)
+
+        starter = threading.Thread(target=lambda: tracelet.start_logging(backend=Slow()))
+        starter.start()
+        opening.wait(60)
+        pid = os.fork()
+        if pid == 0:
+            signal.alarm(30)
+            tracelet.stop_logging()
+            assert tracelet.get_active_experiment() is None
+            tracelet.start_logging(run_id="child").log_metric("loss", 7.0)
+            sys.exit(0)
+        forked.set()
+        assert 0 == os.waitpid(pid, 0)[1]
+        starter.join()
+        print(tracelet.get_active_experiment().folder.parent / "child")
+    """
+    ended = run_program(source)
+    assert 0 == ended.returncode, ended.err
+    child = Path(ended.out.strip())
+    assert [7] == journal_values(child)
+    assert ("finished", 0) == ending(child)
 
 
 def test_a_journal_survives_the_children_that_inherited_it():

@@ -187,9 +187,14 @@ class Experiment(LogMethods, NativeRuns):
         submitted, deliveries, causes, waited = self._orchestrator.stats()
         return Stats(submitted=submitted, backends=deliveries, waited=waited, causes=causes)
 
+    @property
+    def _state(self) -> str:
+        if self._stopped.is_set():
+            return "stopped"
+        return "running" if self._orchestrator is None or not self._orchestrator.is_forked else "of the parent process"
+
     def __repr__(self) -> str:
-        state = "stopped" if self._stopped.is_set() else "running"
-        return f"<tracelet run {self.run_id} ({state}), backends: {', '.join(self._backends) or 'journal only'}>"
+        return f"<tracelet run {self.run_id} ({self._state}), backends: {', '.join(self._backends) or 'journal only'}>"
 
     def _repr_html_(self) -> str | None:
         """Return the HTML that a notebook shows for this object."""
@@ -198,9 +203,8 @@ class Experiment(LogMethods, NativeRuns):
     def _to_html(self) -> str:
         from tracelet.experiment.notebook import run_html  # imported only in notebooks
 
-        state = "stopped" if self._stopped.is_set() else "running"
         stats = self.stats()
-        return run_html(self._info, state, self._urls(), stats.submitted, stats.backends)
+        return run_html(self._info, self._state, self._urls(), stats.submitted, stats.backends)
 
     # Artifacts.
 
@@ -217,6 +221,9 @@ class Experiment(LogMethods, NativeRuns):
         if not self._running:
             return
         assert self._orchestrator is not None
+        if self._orchestrator.is_forked:
+            self._orchestrator.log_forked()
+            return
         try:
             record, vendor = to_record(artifact, artifact_path, self._spool)
         except JournalError as error:  # a full disk must not raise in the program
@@ -298,7 +305,10 @@ class Experiment(LogMethods, NativeRuns):
 
     def _end(self, status: Status, exit_code: int, timeout: float) -> None:
         orchestrator = self._orchestrator
-        if orchestrator is None or orchestrator.is_forked:
+        if orchestrator is None:
+            return
+        if orchestrator.is_forked:  # this process leaves the run, which is its parent's
+            self._interceptor.uninstall()
             return
         if any(delivery.is_current_thread for delivery in orchestrator.deliveries.values()):
             # A backend's callback called `stop`: its thread cannot wait for itself.

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from weakref import WeakSet
 
 from tracelet import settings
-from tracelet.api import get_active_experiment, start_logging
+from tracelet.api import active_or_inherited, start_logging
 from tracelet.backends.base import Status
 from tracelet.capture import values as snapshot
 from tracelet.errors import TraceletError
@@ -50,7 +50,7 @@ class HookRun:
     @property
     def experiment(self) -> Experiment:
         """The run. Start it if necessary."""
-        active = get_active_experiment()
+        active = active_or_inherited()
         if active is not None and (active is self._own or active not in self._started):
             if active is not self._own and self._arguments:
                 self._warn_once(
@@ -64,7 +64,7 @@ class HookRun:
     @property
     def current(self) -> Experiment | None:
         """The run, or None if it has not started. Do not start it."""
-        active = get_active_experiment()
+        active = active_or_inherited()
         return active if active is not None and active not in self._started else self._own
 
     @property
@@ -108,7 +108,7 @@ class HookRun:
             arguments |= {"run_id": folder.name, "dir": folder.parent.parent, "resume": None}
         self._own = start_logging(**arguments)
         self._started.add(self._own)
-        self._is_disabled = get_active_experiment() is not self._own
+        self._is_disabled = active_or_inherited() is not self._own
         return self._own
 
     def _warn_once(self, cause: str, message: str, *arguments: Any) -> None:
