@@ -14,7 +14,7 @@ ROOT = Path(tracelet.__file__).parent
 # From the ground up. A module imports from lower floors and from its own package; on the ground floor, also from its
 # neighbours.
 FLOORS = (
-    "errors filesystem forks guard records redaction settings version",
+    "errors filesystem forks guard proxy records redaction settings version",
     "backends capture collectors journal",
     "delivery runs",
     "importer orchestrator",

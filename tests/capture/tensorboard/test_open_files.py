@@ -1,6 +1,7 @@
 """tensorboard opens and closes a local event file for each record; while a run is active it stays open."""
 
 import builtins
+import copy
 import gc
 import io
 import os
@@ -143,3 +144,29 @@ def test_an_error_of_the_disk_reaches_the_program(tmp_path, monkeypatch):
                 for step in range(1000):
                     writer.add_scalar("loss", 1.0, step)
                 writer.flush()
+
+
+@pytest.mark.parametrize("events", ["sync", "async"])
+def test_a_writer_cannot_be_copied_as_without_us(events, tmp_path):
+    """The library's own TypeError, of its thread's lock; and nothing is closed or written by what was copied."""
+    with SummaryWriter(tmp_path / "plain") as writer, pytest.raises(TypeError) as plain:
+        copy.deepcopy(writer)
+    with tracelet.start_logging(events=events), SummaryWriter(tmp_path) as writer:
+        write(writer, [1, 2])
+        with pytest.raises(TypeError) as ours:
+            copy.deepcopy(writer)
+        assert str(plain.value) == str(ours.value)
+        write(writer, [3])
+
+
+def test_a_copy_of_the_open_file_leaves_the_original_open(tmp_path):
+    """It is the library's object, which knows no descriptor of ours."""
+    with tracelet.start_logging(), SummaryWriter(tmp_path) as writer:
+        write(writer, [1, 2])
+        file = writer.file_writer.event_writer._async_writer._writer._writer
+        for duplicate in (copy.copy, copy.deepcopy):
+            assert type(file._original) is type(duplicate(file))
+        gc.collect()
+        assert 1 == len(descriptors(tmp_path))
+        write(writer, [3])
+    assert 3 == records(the_file(tmp_path))

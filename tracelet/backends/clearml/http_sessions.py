@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tracelet.backends.clearml.environment import Server
+from tracelet.proxy import Proxy
 
 _CONNECT, _LOGIN, _ANSWER = 3.0, 4.0, 10.0
 _MAX_BACKOFF = 1.0
@@ -56,17 +57,11 @@ def login_error() -> type[Exception]:
     return error
 
 
-class _NoMaintenanceWait:
+class _NoMaintenanceWait(Proxy):
     """ClearML's configuration, without the wait for a server in maintenance, which has no limit."""
 
-    def __init__(self, config: Any) -> None:
-        self._config = config
-
     def get(self, key: str, *default: Any) -> Any:
-        return False if key == "api.http.wait_on_maintenance_forever" else self._config.get(key, *default)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._config, name)
+        return False if key == "api.http.wait_on_maintenance_forever" else self._original.get(key, *default)
 
 
 def fail_fast_session(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
+
+from tracelet.proxy import Proxy
 
 _CAPTURE_MODULE = "mlflow.pytorch._pytorch_autolog"
 
@@ -19,7 +22,7 @@ class AutologSilencer:
         self._run_id: str | None = run_id
         self._module: Any = None
         self._original: Any = None
-        self._proxy = _Proxy(self)
+        self._proxy: _Proxy | None = None
 
     def install(self) -> None:
         from mlflow.utils.import_hooks import register_post_import_hook
@@ -38,22 +41,16 @@ class AutologSilencer:
     def _replace(self, module: Any) -> None:
         if self._run_id is not None and self._module is None:
             self._module, self._original = module, module.mlflow
-            module.mlflow = self._proxy
+            self._proxy = module.mlflow = _Proxy(self._original, self.active_run)
 
     def active_run(self) -> Any:
         run = self._original.active_run()
         return None if run is not None and run.info.run_id == self._run_id else run
 
-    def attribute(self, name: str) -> Any:
-        return getattr(self._original, name)
 
-
-class _Proxy:
+class _Proxy(Proxy):
     """`mlflow` with another `active_run`."""
 
-    def __init__(self, silencer: AutologSilencer) -> None:
-        self._silencer = silencer
-        self.active_run = silencer.active_run
-
-    def __getattr__(self, name: str) -> Any:
-        return self._silencer.attribute(name)
+    def __init__(self, mlflow: Any, active_run: Callable[[], Any]) -> None:
+        super().__init__(mlflow)
+        self.active_run = active_run

@@ -8,6 +8,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
+from tracelet.proxy import Proxy
+
 if TYPE_CHECKING:  # at run time it would import half the standard library
     from importlib.abc import Loader
 
@@ -41,23 +43,21 @@ class ImportWatcher:
         return None
 
 
-class _Loader:
+class _Loader(Proxy):
     """Wrap the module's own loader; call `after` when it has executed the module."""
 
     def __init__(self, loader: Any, after: Callable[[ModuleType], None]) -> None:
-        self._loader, self._after = loader, after
+        super().__init__(loader)
+        self._after = after
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        module: ModuleType | None = self._loader.create_module(spec)
+        module: ModuleType | None = self._original.create_module(spec)
         return module
 
     def exec_module(self, module: ModuleType) -> None:
         # Restore first: a module that reads its own loader while it runs must get the real one.
         if module.__spec__ is not None:
-            module.__spec__.loader = self._loader
-        module.__loader__ = self._loader
-        self._loader.exec_module(module)
+            module.__spec__.loader = self._original
+        module.__loader__ = self._original
+        self._original.exec_module(module)
         self._after(module)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._loader, name)

@@ -11,6 +11,7 @@ from typing import Any
 
 from tracelet.filesystem import on_network
 from tracelet.guard import Guard
+from tracelet.proxy import Proxy
 
 _FILES = ("tensorboard.compat.tensorflow_stub.io.gfile", "GFile", "LocalFileSystem")
 # At most this many open files, so that the program does not run out of descriptors.
@@ -48,21 +49,22 @@ class OpenFiles:
         return file if on_network(folder) else _OpenFile(file, self)
 
 
-class _OpenFile:
+class _OpenFile(Proxy):
     """A GFile that appends through its own descriptor, after the library wrote the first record.
 
     One thread at a time writes to it. Each record is written at once and whole, without a buffer, as in the library.
     """
 
     def __init__(self, file: Any, files: OpenFiles) -> None:
-        self._file, self._files = file, files
+        super().__init__(file)
+        self._files = files
         self._descriptor: int | None = None
         self._checked = 0.0
 
     def write(self, data: bytes) -> None:
         descriptor = self._open_descriptor()
         if descriptor is None:
-            self._file.write(data)
+            self._original.write(data)
             return
         remaining = memoryview(data)
         while remaining:
@@ -70,10 +72,7 @@ class _OpenFile:
 
     def close(self) -> None:
         self._close_descriptor()
-        self._file.close()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
+        self._original.close()
 
     def __del__(self) -> None:
         self._close_descriptor()
@@ -86,9 +85,9 @@ class _OpenFile:
             elif time.monotonic() - self._checked >= _CHECK_EVERY and not self._is_same_file():
                 self._close_descriptor()  # moved or deleted: the library creates a new one
             return self._descriptor
-        if self._files.is_on and self._file.write_started and len(self._files.open_files) < _MAX_OPEN:
+        if self._files.is_on and self._original.write_started and len(self._files.open_files) < _MAX_OPEN:
             try:
-                self._descriptor = os.open(self._file.filename, os.O_WRONLY | os.O_APPEND)
+                self._descriptor = os.open(self._original.filename, os.O_WRONLY | os.O_APPEND)
             except OSError:  # the library's own attempt raises the reason
                 return None
             self._files.open_files.add(self)
@@ -98,7 +97,7 @@ class _OpenFile:
     def _is_same_file(self) -> bool:
         self._checked = time.monotonic()
         try:
-            at_path, ours = os.stat(self._file.filename), os.fstat(self._descriptor or 0)
+            at_path, ours = os.stat(self._original.filename), os.fstat(self._descriptor or 0)
         except OSError:
             return False
         return (at_path.st_dev, at_path.st_ino) == (ours.st_dev, ours.st_ino)
