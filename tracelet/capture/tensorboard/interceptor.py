@@ -19,7 +19,7 @@ from typing import Any
 
 from tracelet.capture import values as snapshot
 from tracelet.capture.series import Directory, SeriesNames
-from tracelet.capture.tensorboard import events
+from tracelet.capture.tensorboard import compiler, events
 from tracelet.capture.tensorboard.async_events import AsyncEvents
 from tracelet.capture.tensorboard.calls import CONTEXTS, CallContext, ScalarCall, ScalarContext, exact_scalar
 from tracelet.capture.tensorboard.checksum import IS_COMPILED, masked_crc32c
@@ -74,6 +74,7 @@ class SummaryWriterInterceptor:
         self._open_files = OpenFiles(guard)
         patches: dict[str, Callable[[ModuleType], None]] = dict.fromkeys(MODULES, self._patch)
         patches |= dict.fromkeys(_RECORD_WRITERS, self._patch_records)
+        patches[compiler.MODULE] = self._skip_when_compiling
         self._patch_each = patches
         self._watcher = ImportWatcher(patches)
 
@@ -102,6 +103,9 @@ class SummaryWriterInterceptor:
             self._patches.wrap(module, "masked_crc32c", lambda original: masked_crc32c)
         if is_of(module, module.RecordWriter.__init__, module.RecordWriter.write):
             self._patches.wrap(module.RecordWriter, "__init__", self._open_files.tee_init)
+
+    def _skip_when_compiling(self, module: ModuleType) -> None:
+        self._guard.call(compiler.skip_tracelet, module)
 
     def _patch(self, module: ModuleType) -> None:
         """Wrap the module's classes. If another thread is still importing it, the import hook calls this again."""
