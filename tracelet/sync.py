@@ -29,10 +29,12 @@ from tracelet.backends import (
 from tracelet.backends.base import Backend
 from tracelet.errors import RunInUse, UntrustedServer
 from tracelet.guard import Guard
-from tracelet.journal.store import Cursor, JournalReader, is_live
+from tracelet.journal.store import JournalReader, is_live
+from tracelet.journal.tables import Cursor
 from tracelet.orchestrator import Orchestrator
 from tracelet.records import RunInfo
 from tracelet.redaction import Secrets
+from tracelet.runs.summary import check_journal
 
 # Seconds between two progress checks.
 _POLL_EVERY = 0.1
@@ -112,11 +114,12 @@ def deliver(
         trust: True: deliver also to servers that only the journal names.
 
     Raises:
-        JournalError: there is no readable journal.
+        JournalError: there is no readable journal, or `tracelet gc` removed it.
         UntrustedServer: the journal names a server that this user has not configured. It would get the credentials.
         ConfigurationError, MissingDependency: a backend is unknown, cannot be configured, or is not installed.
     """
     folder = Path(folder)  # a str works too
+    check_journal(folder)
     if is_live(folder):
         return Synced(folder=folder, skipped="the run is still active")
     with JournalReader(folder) as reader:
@@ -125,6 +128,7 @@ def deliver(
     targets = [_backend(name, folder, facts, config or {}, trust) for name in (backends or waiting(folder))]
     if not targets:
         return Synced(folder=folder, offline=_offline_recordings(before, folder))
+    recorded_offline = [backend.name for backend in targets if pending_upload(backend.name, folder) is not None]
     secrets = Secrets()
     for backend in targets:
         secrets.add(backend.secrets())
@@ -137,9 +141,8 @@ def deliver(
     except RunInUse:
         return Synced(folder=folder, skipped="another sync is running")
     orchestrator.register({backend.name: journal_config(backend, secrets) for backend in targets})
-    recorded_offline = [backend.name for backend in targets if backend.pending_upload(folder) is not None]
     with _named_as(info.program if stands_in else None):
-        reasons = _upload_offline(targets, folder, info, guard)
+        reasons = _upload_offline([one for one in targets if one.name in recorded_offline], info, guard)
         # If an upload failed, deliver too: the vendor's offline mode adds the records to its recording.
         incomplete = [
             backend
@@ -214,14 +217,13 @@ def _backend(
     return backend
 
 
-def _upload_offline(backends: Sequence[Backend], folder: Path, info: RunInfo, guard: Guard) -> dict[str, str]:
+def _upload_offline(backends: Sequence[Backend], info: RunInfo, guard: Guard) -> dict[str, str]:
     """Upload the vendors' offline recordings. Return the reasons of failures, by backend."""
     reasons = {}
     for backend in backends:
-        if backend.pending_upload(folder) is not None:
-            error = guard.attempt(backend.upload_offline, info, time.monotonic() + _UPLOAD_TIMEOUT)
-            if error is not None:
-                reasons[backend.name] = guard.hide(getattr(error, "reason", None) or f"{type(error).__name__}: {error}")
+        error = guard.attempt(backend.upload_offline, info, time.monotonic() + _UPLOAD_TIMEOUT)
+        if error is not None:
+            reasons[backend.name] = guard.hide(getattr(error, "reason", None) or f"{type(error).__name__}: {error}")
     return reasons
 
 

@@ -15,7 +15,8 @@ from tracelet.backends.filters import Filter, FilterState
 from tracelet.delivery.thread import Delivery
 from tracelet.errors import BackendUnavailable, RecordRejected
 from tracelet.guard import Guard
-from tracelet.journal.store import Cursor, JournalReader
+from tracelet.journal.store import JournalReader
+from tracelet.journal.tables import Cursor
 from tracelet.journal.writer import JournalWriter
 from tracelet.records import KINDS, Params, RunInfo, Scalar, Text, kind
 from tracelet.redaction import Secrets

@@ -14,7 +14,7 @@ from tracelet.backends.memory import MemoryBackend
 from tracelet.errors import BackendUnavailable, ConfigurationError, RecordRejected
 from tracelet.records import Artifact, Histogram, Image, Params, Scalar, Text, shown_step
 from tracelet.runs.cleanup import remove
-from tracelet.runs.report import summaries
+from tracelet.runs.summary import summaries
 from tracelet.sync import waiting
 from tracelet.testing import BackendContract, Stored
 

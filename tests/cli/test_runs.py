@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import re
 import sqlite3
 import subprocess
 import sys
 
+import msgspec
 import pytest
 
 import tracelet
+from tracelet.backends import _registered
+from tracelet.backends.memory import MemoryBackend
+from tracelet.journal.store import Journal, JournalReader
+from tracelet.journal.tables import Cursor
 
 
 def line_of(text: str, run_id: str) -> str:
@@ -139,6 +146,13 @@ DAMAGE = {
     "status": "UPDATE meta SET value = x'a4ff' WHERE key = 'status'",
     "owner": "UPDATE meta SET value = x'01' WHERE key = 'owner'",
     "cursor": "UPDATE cursors SET data = x'c1'",
+    "one bit of a text": "UPDATE meta SET value = x'a866696e69736865e4' WHERE key = 'status'",
+    "endless nesting": f"UPDATE meta SET value = x'81a161{'91' * 100_000}c0' WHERE key = 'config csv'",
+    "an endless view": """
+        ALTER TABLE meta RENAME TO other;
+        CREATE VIEW meta AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i AS key, x'c0' AS
+        value FROM n;
+    """,
 }
 
 
@@ -148,7 +162,7 @@ def test_a_damaged_row_does_not_hide_the_others(call, finished_run, row):
     for run_id in ("whole", "damaged"):
         run = finished_run({"loss": [0.5]}, run_id=run_id)
     with sqlite3.connect(run.folder / "journal.db") as database:
-        database.execute(DAMAGE[row])
+        database.executescript(DAMAGE[row])
     database.close()
 
     listed = call("runs").stdout
@@ -162,6 +176,108 @@ def test_a_damaged_row_does_not_hide_the_others(call, finished_run, row):
     assert "damaged: not removed: unreadable" in call("gc", "--yes").stdout
     assert 0 == call("rm", "damaged", "--yes").exit_code
     assert not run.folder.exists()
+
+
+def test_sync_of_all_names_the_run_that_cannot_be_read(call, finished_run):
+    """It may have pending records: exit code 1 and a line for it, and the other run is delivered."""
+    whole, damaged = (finished_run({"loss": [0.5]}, run_id=run_id, mode="offline") for run_id in ("whole", "damaged"))
+    with sqlite3.connect(damaged.folder / "journal.db") as database:
+        database.execute("UPDATE cursors SET data = x'c1'")
+    database.close()
+
+    result = call("sync")
+
+    assert (1, "whole: csv: 1 delivered (1 new)") == (result.exit_code, result.stdout.strip())
+    assert (1, True) == (result.stderr.count("\n"), str(damaged.folder) in result.stderr)
+    assert (whole.folder / "csv" / "scalars.csv").exists()
+
+
+def test_a_damaged_config_stops_the_sync_of_its_run_only(call, finished_run):
+    """Also when a backend is named."""
+    for run_id in ("a", "b"):
+        run = finished_run({"loss": [0.5]}, run_id=run_id, mode="offline")
+        if run_id == "a":
+            with contextlib.closing(Journal(run.folder)) as journal:
+                journal.annotate("config csv", {"dhr": "x"})
+
+    result = call("sync", "--backend", "csv")
+
+    assert (1, "b: csv: 1 delivered (1 new)") == (result.exit_code, result.stdout.strip())
+    assert "has no key 'dhr'" in result.stderr
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan, -1e300])
+@pytest.mark.parametrize("field", ["created", "ended", "beat"])
+def test_an_impossible_time_hides_no_run(call, finished_run, value, field):
+    """From a foreign event file, or a damaged journal: the row says that it is invalid, or how long is unknown."""
+    finished_run({"loss": [0.5]}, run_id="whole")
+    with contextlib.closing(Journal(finished_run({"loss": [0.5]}, run_id="strange").folder)) as journal:
+        with JournalReader(journal.path.parent) as reader:
+            info = reader.info()
+        match field:
+            case "created":
+                journal.put_info(msgspec.structs.replace(info, created=value))
+            case "ended":
+                journal.annotate("ended", value)
+            case "beat":
+                journal.annotate("status", "running")
+                journal.annotate("owner", {"host": "elsewhere", "pid": 1, "beat": value})
+
+    listed = call("runs").stdout
+
+    assert "finished" in line_of(listed, "whole")
+    assert "1 delivered" in line_of(listed, "strange")
+    assert "invalid time" in listed if field == "created" else "strange" in listed
+    for command in (("runs", "--json"), ("show", "strange"), ("compare", "strange", "whole"), ("gc", "--dry-run")):
+        assert 0 == call(*command).exit_code, command
+    assert 0 == call("sync", "strange", "--backend", "csv").exit_code
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "{}"])
+def test_the_notes_of_a_backend_hide_no_run(call, finished_run, content, monkeypatch):
+    """A note that is nested without end is a damaged one."""
+    monkeypatch.delenv("WANDB_MODE")  # offline, there is nothing to upload
+    for run_id in ("whole", "strange"):
+        run = finished_run({"loss": [0.5]}, run_id=run_id)
+    with contextlib.closing(Journal(run.folder)) as journal:
+        journal.put_cursor("wandb", Cursor())
+    (run.folder / "wandb.json").write_text(content)
+
+    listed = call("runs").stdout
+
+    assert "finished" in line_of(listed, "whole")
+    assert "wandb: 0 delivered" in line_of(listed, "strange")
+
+
+def test_notes_that_cannot_be_read_are_the_reason_in_the_row(call, finished_run, monkeypatch):
+    """A backend of another package may raise anything."""
+
+    class Fragile(MemoryBackend):
+        name = "fragile"
+
+        @classmethod
+        def pending_upload(cls, folder):
+            raise RuntimeError("no note")
+
+    monkeypatch.setitem(_registered, "fragile", Fragile)
+    finished_run({"loss": [0.5]}, run_id="whole")
+    finished_run({"loss": [0.5]}, run_id="strange", backend="fragile")
+
+    listed = call("runs").stdout
+
+    assert "finished" in line_of(listed, "whole")
+    assert "unreadable" in line_of(listed, "strange ")
+    assert "RuntimeError: no note" in " ".join(listed.split())
+    assert "strange: not removed: unreadable: " in call("gc", "--yes").stdout
+
+
+def test_a_pipe_in_place_of_a_journal_is_not_waited_for(call, finished_run, tmp_path):
+    finished_run({"loss": [0.5]}, run_id="whole")
+    (tmp_path / "default" / "pipe").mkdir()
+    os.mkfifo(tmp_path / "default" / "pipe" / "journal.db")
+
+    assert "unreadable" in line_of(call("runs").stdout, "pipe ")
+    assert "pipe: not removed: unreadable: " in call("gc", "--yes").stdout
 
 
 def test_a_folder_that_cannot_be_looked_into_is_one_line(call, tmp_path):

@@ -22,7 +22,8 @@ from tracelet.delivery.thread import Delivery
 from tracelet.errors import BackendUnavailable, JournalError, RecordRejected
 from tracelet.guard import Guard
 from tracelet.journal import writer as writer_module
-from tracelet.journal.store import Cursor, Journal, JournalReader
+from tracelet.journal.store import Journal, JournalReader
+from tracelet.journal.tables import Cursor
 from tracelet.journal.writer import JournalWriter
 from tracelet.records import Record, RunInfo, Scalar, Text
 from tracelet.redaction import Secrets

@@ -7,10 +7,12 @@ import hypothesis
 import pytest
 from event_files import BEGUN, event, framed, records, steps, write
 from hypothesis import strategies
+from tensorboard.compat.proto.event_pb2 import Event
 
 from tracelet.importer import import_run
 from tracelet.importer.tfrecord import CorruptRange, Frame, frames
 from tracelet.records import Embedding, Scalar
+from tracelet.runs.summary import summarise
 
 FIVE = [event(step) for step in range(5)]
 WHOLE = b"".join(FIVE)
@@ -101,7 +103,6 @@ def test_damage_is_named_by_file_and_offset(tmp_path):
 
 def test_a_summary_that_contradicts_itself_is_named(tmp_path):
     """A text without a text, a curve without rows, a scalar of no type: said, and passed over."""
-    from tensorboard.compat.proto.event_pb2 import Event
 
     broken = []
     for plugin in ("scalars", "pr_curves", "custom_scalars", "mesh", "hparams", "tensor"):
@@ -133,6 +134,19 @@ def test_a_file_without_a_record_makes_no_run(tmp_path, content):
     write(tmp_path / "exp", content)
     done = import_run(tmp_path / "exp", base=tmp_path / "runs")
     assert (0, False) == (done.records, done.folder.exists())
+
+
+def test_an_impossible_time_is_not_the_start_or_the_end_of_the_run(tmp_path):
+    """The points keep it, as TensorBoard does; the run began and ended with those that have a time."""
+    times = (BEGUN + 5.0, BEGUN + 9.0, float("inf"), float("nan"))
+    head = Event(wall_time=float("inf"), file_version="brain.Event:2").SerializeToString()
+    write(tmp_path / "exp", framed(head), *(event(step, wall_time=time) for step, time in enumerate(times)))
+
+    run = import_run(tmp_path / "exp", base=tmp_path / "runs")
+
+    summary = summarise(run.folder)
+    assert (4.0, BEGUN + 9.0) == (summary.duration, summary.seen)
+    assert str([*times]) == str([record.wall_time for record in records(run.folder)])
 
 
 @pytest.mark.parametrize("value", [0.1, float("nan"), float("inf"), -float("inf"), -0.0, 1e-45])

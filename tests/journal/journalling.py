@@ -11,7 +11,8 @@ from typing import TypeAlias
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from tracelet.journal.store import Cursor, Journal, JournalReader, Rejection, StoredBatch
+from tracelet.journal.store import Journal, JournalReader
+from tracelet.journal.tables import Cursor, Rejection, StoredBatch
 from tracelet.records import Params, Record, Scalar, Text
 
 BACKENDS = ("csv", "wandb")

@@ -9,7 +9,8 @@ from journal.test_store import points, whole, written
 from programs import run_program, the_run
 
 import tracelet
-from tracelet.journal.store import Cursor, Journal, JournalReader
+from tracelet.journal.store import Journal, JournalReader
+from tracelet.journal.tables import Cursor
 
 
 def torn(folder, into, log, cut):

@@ -1,5 +1,6 @@
 """The journal: in order, complete, readable while it is written, private, and honest about damage."""
 
+import contextlib
 import math
 import os
 import shutil
@@ -7,6 +8,7 @@ import socket
 import sqlite3
 import stat
 import threading
+import zlib
 
 import pytest
 from backends.faults import values
@@ -14,7 +16,8 @@ from programs import run_program, started
 
 from tracelet.errors import JournalError, RunInUse
 from tracelet.filesystem import on_network
-from tracelet.journal.store import Cursor, Journal, JournalReader, Rejection, is_live
+from tracelet.journal.store import Journal, JournalReader, is_live
+from tracelet.journal.tables import Cursor, Rejection
 from tracelet.records import KINDS, Artifact, File, Params, RunInfo, Scalar, Text, kind
 from tracelet.testing import sample_records
 
@@ -285,8 +288,6 @@ def test_a_damaged_batch_is_named_and_stepped_over(folder):
 
 def test_records_of_a_later_version_are_named(folder):
     """A kind that this version does not know is damage with a reason, not an exception."""
-    import zlib
-
     import msgspec
 
     written(folder, 3)
@@ -438,3 +439,19 @@ def test_a_network_file_system_is_recognised(place, expected, tmp_path):
 
 def test_no_mount_table_means_local(tmp_path):
     assert not on_network(tmp_path, mounts=str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize("values", [b"\xa1\xe4\x01", b"\xa1a" + b"\x91" * 100_000 + b"\xc0"], ids=["text", "nesting"])
+def test_records_that_cannot_be_decoded_are_damaged_ones(tmp_path, values):
+    """Whatever their checksum: the batches around them are read."""
+    with contextlib.closing(Journal(tmp_path)) as journal:
+        for step in (1, 2, 3):
+            journal.append([Scalar("loss", 0.5, step, 1.0)])
+    data = b"\x91\x94\xa6params\x81" + values + b"\x01\xa0"
+    with sqlite3.connect(tmp_path / "journal.db") as database:
+        database.execute("UPDATE batches SET data = ?, checksum = ? WHERE first = 2", (data, zlib.crc32(data)))
+    database.close()
+
+    with JournalReader(tmp_path) as reader:
+        assert [1, 3] == [record.step for record in reader.records()]
+        assert "records 2 to 2 are damaged" in reader.next_batch(1).damaged

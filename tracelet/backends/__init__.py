@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,7 +14,7 @@ import msgspec
 
 from tracelet.backends import filters
 from tracelet.backends.base import Backend
-from tracelet.errors import ConfigurationError, MissingDependency, UnknownBackend, suggest
+from tracelet.errors import ConfigurationError, JournalError, MissingDependency, UnknownBackend, suggest
 from tracelet.guard import translated
 from tracelet.redaction import Secrets, redacted_url
 
@@ -183,15 +183,26 @@ def vendor_of(obj: Any) -> str | None:
 
 
 def pending_upload(name: str, folder: Path) -> str | None:
-    """Return `Backend.pending_upload` of a backend; None if its name is unknown or its class cannot be loaded."""
+    """Return `Backend.pending_upload` of a backend; None if its name is unknown or its class cannot be loaded.
+
+    Raises:
+        JournalError: the backend's notes in `folder` cannot be read.
+    """
     cls = _loadable_class(name)
-    return None if cls is None else cls.pending_upload(folder)
+    return None if cls is None else _from_notes(name, folder, cls.pending_upload)
 
 
 def offline_recording(name: str, folder: Path) -> str | None:
-    """Return `Backend.offline_recording` of a backend; None as for `pending_upload`."""
+    """Return `Backend.offline_recording` of a backend; None and errors as for `pending_upload`."""
     cls = _loadable_class(name)
-    return None if cls is None else cls.offline_recording(folder)
+    return None if cls is None else _from_notes(name, folder, cls.offline_recording)
+
+
+def _from_notes(name: str, folder: Path, read: Callable[[Path], str | None]) -> str | None:
+    return translated(
+        lambda: read(folder),
+        lambda error: JournalError(f"cannot read the notes of {name} in {folder}: {type(error).__name__}: {error}"),
+    )
 
 
 def _loadable_class(name: str) -> type[Backend] | None:

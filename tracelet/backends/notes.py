@@ -22,7 +22,7 @@ def read_note(path: Path, type: type[T]) -> T | None:
     try:
         # The json module reads a path that is not valid UTF-8; msgspec rejects its surrogates.
         return msgspec.convert(json.loads(path.read_bytes()), type)
-    except (FileNotFoundError, NotADirectoryError, ValueError):  # msgspec's errors are ValueErrors
+    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):  # msgspec's errors are ValueErrors
         return None
 
 

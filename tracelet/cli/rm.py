@@ -15,7 +15,7 @@ from tracelet.cli._json import AsJson, emit, require_yes
 from tracelet.errors import JournalError, RunInUse
 from tracelet.runs import cleanup
 from tracelet.runs.folders import find_run
-from tracelet.runs.report import summarise
+from tracelet.runs.summary import summarise
 
 _DELIVERED = "delivered to every backend"
 

@@ -24,7 +24,8 @@ from tracelet.runs.folders import find_run
 from tracelet.runs.format import command, commit, machine
 from tracelet.runs.media import Gallery
 from tracelet.runs.page.markup import web_address
-from tracelet.runs.report import DownsampledSeries, RunReport, RunSummary
+from tracelet.runs.report import DownsampledSeries, RunReport
+from tracelet.runs.summary import RunSummary
 
 _TABLE_WIDTH = 90
 _MAX_VALUE_LENGTH = 300

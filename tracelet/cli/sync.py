@@ -17,7 +17,7 @@ from tracelet.cli._console import cell, console
 from tracelet.cli._errors import print_error
 from tracelet.cli._json import AsJson, emit, of_synced
 from tracelet.cli._sync_output import configs, names_of, progress_bars, report
-from tracelet.errors import JournalError, TraceletError, UntrustedServer
+from tracelet.errors import JournalError, TraceletError
 from tracelet.runs.folders import all_runs, find_run
 from tracelet.sync import Synced
 
@@ -98,8 +98,6 @@ class _Sync:
         try:
             self._deliver(folder)
         except TraceletError as error:
-            if self._backends and not isinstance(error, JournalError | UntrustedServer):
-                raise  # the command line is wrong, for every run
             if str(error) not in self._reported:
                 self._reported.add(str(error))
                 self.errors.append(print_error(error))
@@ -128,6 +126,6 @@ def _chosen(base: Path, backends: list[str], *, every: bool) -> list[Path]:
 def _is_incomplete(folder: Path, backends: list[str]) -> bool:
     try:
         incomplete = sync_module.waiting(folder)
-    except JournalError:  # `tracelet runs` reports it; deliver the other runs
-        return False
+    except JournalError:  # `deliver` reports it
+        return True
     return any(name in incomplete for name in backends) if backends else bool(incomplete)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -98,7 +99,7 @@ def import_run(
         return Imported(source=source, folder=folder, damage=tuple(reader.damage))
     with contextlib.closing(Journal(folder)) as journal:
         if _load_progress(folder) == previous:
-            started = next((item.wall_time for item in head if item.wall_time), 0.0)
+            started = next((item.wall_time for item in head if item.wall_time and math.isfinite(item.wall_time)), 0.0)
             info = RunInfo(
                 run_id=run_id, project=project, name=name or source.name, folder=str(folder), created=started
             )
@@ -146,7 +147,7 @@ class _BatchWriter:
             if not isinstance(record, RunRecord):
                 self.series.add(record.tag)
         self._progress.seen[item.path] = item.position
-        if item.wall_time > self._progress.ended:
+        if self._progress.ended < item.wall_time < math.inf:
             self._progress.ended = item.wall_time
         return full
 

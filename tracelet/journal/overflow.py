@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tracelet.errors import JournalError
-from tracelet.journal.store import JournalReader, StoredBatch
+from tracelet.journal.store import JournalReader
+from tracelet.journal.tables import StoredBatch
 from tracelet.records import Record
 
 

@@ -7,92 +7,32 @@ thread writes the file; each reader opens its own connection.
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import sqlite3
 import time
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict
+from typing import Any
 
 import msgspec
 
 from tracelet.errors import JournalError
 from tracelet.filesystem import on_network
 from tracelet.journal.lock import is_locked, lock_run
+from tracelet.journal.tables import FACT_TYPES, SCHEMA, Cursor, Owner, Rejection, StoredBatch, check_tables, decode
 from tracelet.records import Record, RunInfo
 
 FILE_NAME = "journal.db"
 # Seconds after which a run on another host without a heartbeat counts as dead. The writer beats every 10 s.
 _HEARTBEAT_TIMEOUT = 60.0
+# Seconds that another host's clock may be ahead.
+_MAX_CLOCK_SKEW = 86400.0
 _VERSION = 1
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS batches (first INTEGER PRIMARY KEY, last INTEGER NOT NULL, checksum INTEGER NOT NULL,
-                                    data BLOB NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS cursors (backend TEXT PRIMARY KEY, data BLOB NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS rejections (backend TEXT NOT NULL, seq INTEGER NOT NULL, reason TEXT NOT NULL,
-                                       data BLOB NOT NULL, PRIMARY KEY (backend, seq)) STRICT;
-CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
-"""
 
 _LAST = "SELECT coalesce((SELECT last FROM batches ORDER BY first DESC LIMIT 1), 0)"
 
 _encode = msgspec.msgpack.Encoder().encode
-
-
-@functools.cache
-def _decoder(cls: Any) -> msgspec.msgpack.Decoder[Any]:
-    """Return a cached decoder. Built at first use: inspecting every record type takes milliseconds."""
-    return msgspec.msgpack.Decoder(cls)
-
-
-class Cursor(msgspec.Struct, kw_only=True):
-    """Count the records up to `position` for one backend: each is delivered, filtered or rejected."""
-
-    position: int = 0
-    delivered: int = 0
-    filtered: int = 0
-    rejected: int = 0
-    filtered_by: dict[str, int] = {}
-    """The filtered records, counted by the `config` key that excluded them."""
-
-
-class Rejection(msgspec.Struct, frozen=True):
-    """A record that a backend rejected for good, and the vendor's reason."""
-
-    seq: int
-    reason: str
-    record: Record
-
-
-class StoredBatch(NamedTuple):
-    """Records with the sequence numbers `first` to `last`. If there are none, `damaged` is the reason."""
-
-    first: int
-    last: int
-    records: list[Record]
-    damaged: str | None = None
-
-
-class _Owner(TypedDict, total=False):
-    host: str
-    pid: int
-    beat: float
-
-
-# A fact of another type means a damaged row. The first word of a key counts, as in "trouble csv".
-_FACT_TYPES: dict[str, Any] = {
-    "owner": _Owner,
-    "status": str,
-    "ended": float | None,
-    "exit_code": int | None,
-    "trouble": str | None,
-    "url": str | None,
-    "config": dict[str, Any],
-    "git": dict[str, Any],
-    "environment": dict[str, Any],
-}
 
 
 class Journal:
@@ -122,9 +62,10 @@ class Journal:
             else:
                 self._db.execute("PRAGMA journal_mode=WAL")
                 self._db.execute("PRAGMA synchronous=NORMAL")
-            self._db.executescript(_SCHEMA)
+            self._db.executescript(SCHEMA)
             self._put("version", _VERSION)
             self.last: int = self._db.execute(_LAST).fetchone()[0]
+            self._alive = self._previous_life()
             self._stack = stack.pop_all()
         self.beat()
 
@@ -136,7 +77,7 @@ class Journal:
             # One statement in autocommit mode: sqlite3 releases the GIL at every call, and beside a busy Python loop
             # each return costs a switch interval.
             self._db.execute("INSERT INTO batches VALUES (?, ?, ?, ?)", (self.last + 1, last, zlib.crc32(data), data))
-        self.last = last
+        self.last, self._alive = last, None
         return last
 
     def skip_to(self, last: int) -> None:
@@ -172,8 +113,18 @@ class Journal:
         self._put(key, value)
 
     def beat(self) -> None:
-        """Update the heartbeat of this process."""
-        self._put("owner", {"host": os.uname().nodename, "pid": os.getpid(), "beat": time.time()})
+        """Update the heartbeat of this process. It is a sign of life of the run unless the process only delivers."""
+        now = time.time()
+        alive = now if self._alive is None else self._alive
+        self._put("owner", {"host": os.uname().nodename, "pid": os.getpid(), "beat": now, "alive": alive})
+
+    def _previous_life(self) -> float | None:
+        """Return the last sign of life of earlier processes; None if there were none."""
+        row = self._db.execute("SELECT CAST(value AS BLOB) FROM meta WHERE key = 'owner'").fetchone()
+        with contextlib.suppress(msgspec.DecodeError):
+            owner = {} if row is None else decode(Owner, row[0])
+            return owner.get("alive", owner.get("beat"))
+        return None
 
     def close(self) -> None:
         with _translated("close", self.path), self._stack:
@@ -196,8 +147,9 @@ class JournalReader:
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.path = Path(folder) / FILE_NAME
+        self._is_checked = False
         with _translated("open", self.path):
-            if not self.path.is_file():
+            if not self.path.is_file():  # opening a named pipe would wait for its writer
                 raise JournalError(f"cannot open {self.path}: no such file. Pass a run's folder, got {str(folder)!r}")
             self._db = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, timeout=10.0)
 
@@ -210,25 +162,31 @@ class JournalReader:
     def close(self) -> None:
         self._db.close()
 
+    def _select(self, statement: str, *values: Any) -> list[Any]:
+        with _translated("read", self.path):
+            if not self._is_checked:
+                check_tables(self._db)
+                self._is_checked = True
+            return self._db.execute(statement, values).fetchall()
+
     def next_batch(self, after: int) -> StoredBatch | None:
         """Return the records after sequence number `after`, up to the end of their batch, or None if there are none."""
-        with _translated("read", self.path):
-            row = self._db.execute(
-                # Start at the batch that holds the record: `last` has no index, and a day's run has a million batches.
-                # CAST: with a damaged type, SQLite would return text or fail.
-                "SELECT first, last, checksum, CAST(data AS BLOB) FROM batches WHERE last > ?1 AND first >= "
-                "(SELECT coalesce(max(first), 0) FROM batches WHERE first <= ?1 + 1) ORDER BY first LIMIT 1",
-                (after,),
-            ).fetchone()
-        if row is None:
+        rows = self._select(
+            # Start at the batch that holds the record: `last` has no index, and a day's run has a million batches.
+            # CAST: with a damaged type, SQLite would return text or fail.
+            "SELECT first, last, checksum, CAST(data AS BLOB) FROM batches WHERE last > ?1 AND first >= "
+            "(SELECT coalesce(max(first), 0) FROM batches WHERE first <= ?1 + 1) ORDER BY first LIMIT 1",
+            after,
+        )
+        if not rows:
             return None
-        first, last, checksum, data = row
+        first, last, checksum, data = rows[0]
         begin = after + 1
         if first > begin:
             return _missing(begin, first - 1)
         if data and zlib.crc32(data) == checksum:
             try:
-                records = _decoder(list[Record]).decode(data)
+                records = decode(list[Record], data)
             except msgspec.DecodeError as error:
                 return self._damaged(begin, first, last, f"are damaged ({error})")
             last = first + len(records) - 1  # the checksum covers the records, not the number `last`
@@ -247,9 +205,8 @@ class JournalReader:
 
     def _next_first(self, first: int) -> int | None:
         """Return the first number of the next batch. If keys are damaged, their order is unreliable too."""
-        with _translated("read", self.path):
-            row = self._db.execute("SELECT min(first) FROM batches WHERE first > ?", (first,)).fetchone()
-        return None if row[0] is None else int(row[0])
+        ((next_first,),) = self._select("SELECT min(first) FROM batches WHERE first > ?", first)
+        return None if next_first is None else int(next_first)
 
     def records(self) -> Iterator[Record]:
         """Yield every undamaged record of the journal, in order."""
@@ -259,35 +216,49 @@ class JournalReader:
             position = batch.last
 
     def last(self) -> int:
-        with _translated("read", self.path):
-            return int(self._db.execute(_LAST).fetchone()[0])
+        return int(self._select(_LAST)[0][0])
 
     def cursors(self) -> dict[str, Cursor]:
+        rows = self._select("SELECT backend, CAST(data AS BLOB) FROM cursors ORDER BY backend")
         with _translated("read", self.path):
-            rows = self._db.execute("SELECT backend, CAST(data AS BLOB) FROM cursors ORDER BY backend").fetchall()
-            return {backend: _decoder(Cursor).decode(data) for backend, data in rows}
+            return {backend: decode(Cursor, data) for backend, data in rows}
 
     def rejections(self, backend: str) -> list[Rejection]:
+        rows = self._select(
+            "SELECT seq, reason, CAST(data AS BLOB) FROM rejections WHERE backend = ? ORDER BY seq", backend
+        )
         with _translated("read", self.path):
-            rows = self._db.execute(
-                "SELECT seq, reason, CAST(data AS BLOB) FROM rejections WHERE backend = ? ORDER BY seq", (backend,)
-            ).fetchall()
-            return [Rejection(seq, reason, _decoder(Record).decode(data)) for seq, reason, data in rows]
+            return [Rejection(seq, reason, decode(Record, data)) for seq, reason, data in rows]
 
     def info(self) -> RunInfo:
+        rows = self._select("SELECT CAST(value AS BLOB) FROM meta WHERE key = 'info'")
+        if not rows:
+            raise JournalError(f"{self.path}: the run has no description; its process died at the start")
         with _translated("read", self.path):
-            row = self._db.execute("SELECT CAST(value AS BLOB) FROM meta WHERE key = 'info'").fetchone()
-            if row is None:
-                raise JournalError(f"{self.path}: the run has no description; its process died at the start")
-            return msgspec.msgpack.decode(row[0], type=RunInfo)
+            info: RunInfo = decode(RunInfo, rows[0][0])
+            return info
 
     def facts(self) -> dict[str, Any]:
         """Return the annotated facts: `root`, `status`, `exit_code`, `ended`, `owner`, ..."""
+        rows = self._select("SELECT key, CAST(value AS BLOB) FROM meta WHERE key NOT IN ('info', 'version')")
         with _translated("read", self.path):
-            rows = self._db.execute(
-                "SELECT key, CAST(value AS BLOB) FROM meta WHERE key NOT IN ('info', 'version')"
-            ).fetchall()
-            return {key: _decoder(_FACT_TYPES.get(key.split(" ")[0], Any)).decode(value) for key, value in rows}
+            return {key: decode(FACT_TYPES.get(key.split(" ")[0], Any), value) for key, value in rows}
+
+    def ended(self) -> float | None:
+        """Return the time of the run's end or, if it recorded none, of its last sign of life. None if it is unknown."""
+        facts = self.facts()
+        ended: float | None = facts.get("ended")
+        if facts.get("status", "running") != "running":
+            return ended
+        owner: Owner = facts.get("owner", {})
+        beat = owner.get("alive", owner.get("beat"))
+        rows = self._select("SELECT first FROM batches ORDER BY first DESC LIMIT 1")
+        batch = self.next_batch(rows[0][0] - 1) if rows else None
+        if beat is None or batch is None:
+            return beat
+        # A program may log any wall time; one far from the heartbeat is not the time of its call.
+        times = [record.wall_time for record in batch.records]
+        return max((time for time in times if 0 <= time - beat <= _HEARTBEAT_TIMEOUT), default=beat)
 
 
 def _missing(first: int, last: int) -> StoredBatch:
@@ -300,7 +271,7 @@ def is_live(folder: Path) -> bool:
         facts = reader.facts()
     owner = facts.get("owner", {})
     ended = facts.get("status", "running") != "running"
-    is_beating = not ended and bool(time.time() - owner.get("beat", 0.0) < _HEARTBEAT_TIMEOUT)
+    is_beating = not ended and -_MAX_CLOCK_SKEW < time.time() - owner.get("beat", 0.0) < _HEARTBEAT_TIMEOUT
     locked = is_locked(folder) if owner.get("host") == os.uname().nodename else None
     return is_beating if locked is None else locked
 
@@ -308,11 +279,11 @@ def is_live(folder: Path) -> bool:
 def is_journal(folder: Path) -> bool:
     """Return True if `journal.db` in `folder` has tracelet's tables; other programs may use that file name."""
     try:
-        with JournalReader(folder) as reader, _translated("read", reader.path):
-            tables = {name for (name,) in reader._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        with JournalReader(folder) as reader:
+            reader.last()
     except JournalError:
         return False
-    return {"batches", "cursors", "meta"} <= tables
+    return True
 
 
 @contextlib.contextmanager

@@ -14,7 +14,8 @@ from tracelet.errors import JournalError, RunInUse
 from tracelet.guard import Guard
 from tracelet.journal.overflow import OverflowBuffer
 from tracelet.journal.spool import Spool
-from tracelet.journal.store import Cursor, Journal, Rejection
+from tracelet.journal.store import Journal
+from tracelet.journal.tables import Cursor, Rejection
 from tracelet.records import Record, RunInfo, Scalar
 from tracelet.redaction import Secrets
 

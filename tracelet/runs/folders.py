@@ -15,6 +15,8 @@ from tracelet.records import RunInfo
 
 LATEST = "latest"
 
+SUMMARY_NAME = "removed-journal.json"
+"""The file that stays when the journal of a run is removed."""
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
 _UNSAFE_IN_FILE = re.compile(r"[^\w.\-+=@ ]")
@@ -59,8 +61,8 @@ def run_folder(base: Path, project: str | None, run_id: str) -> Path:
     return base / safe_filename(project or "default") / run_id
 
 
-def all_runs(base: Path) -> list[Path]:
-    """Return every run folder under `base`, sorted by id.
+def all_runs(base: Path, *, removed: bool = False) -> list[Path]:
+    """Return every run folder under `base`, sorted by id. If `removed`, include runs whose journal was removed.
 
     Raises:
         ConfigurationError: if `base` cannot be read.
@@ -68,12 +70,13 @@ def all_runs(base: Path) -> list[Path]:
     try:
         with os.scandir(base):  # `glob` ignores a folder without read permission
             pass
-        folders = [path.parent for path in base.glob("*/*/journal.db")]
+        names = ("journal.db", SUMMARY_NAME) if removed else ("journal.db",)
+        folders = {path.parent for name in names for path in base.glob(f"*/*/{name}")}
     except (FileNotFoundError, NotADirectoryError):
         return []
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"cannot look for runs in {base}: {_reason(error)}") from error
-    return sorted(folders, key=lambda folder: folder.name)
+    return sorted(folders, key=lambda folder: (folder.name, folder))
 
 
 def find_run(base: Path, run: str) -> Path:
@@ -89,11 +92,11 @@ def find_run(base: Path, run: str) -> Path:
             "the run name is empty; use an id, the start of an id, a name, project/id, a folder, or latest"
         )
     try:
-        if (Path(run) / "journal.db").is_file():
+        if any((Path(run) / name).is_file() for name in ("journal.db", SUMMARY_NAME)):
             return Path(os.path.abspath(run))
     except (OSError, ValueError) as error:
         raise RunNotFound(f"no run {run!r}: {_reason(error)}") from error
-    runs = all_runs(base)
+    runs = all_runs(base, removed=True)
     project, _, run_id = run.rpartition("/")
     parents = (project, safe_filename(project)) if project else ()
     exact = [

@@ -9,7 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from tracelet.runs.charts import is_system_metric
-from tracelet.runs.report import BackendState
+from tracelet.runs.summary import BackendState
+
+# A thousand years.
+_MAX_SECONDS = 1000 * 365 * 86400
 
 
 def clean(text: object) -> str:
@@ -26,6 +29,8 @@ def number(value: float, tag: str = "") -> str:
 
 def duration(seconds: float) -> str:
     """Return 1.2 s, 3 min 20 s, 5 h 7 min, 2 d 3 h."""
+    if not seconds < _MAX_SECONDS:  # an invalid time, or NaN
+        return "unknown"
     if seconds < 60:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -36,8 +41,11 @@ def duration(seconds: float) -> str:
 
 
 def moment(seconds: float) -> str:
-    """Return the local date and time."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+    """Return the local date and time. Foreign event files and damaged journals have impossible ones."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+    except (OverflowError, ValueError, OSError):
+        return "invalid time"
 
 
 def size(count: float) -> str:

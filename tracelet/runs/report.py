@@ -1,4 +1,4 @@
-"""Read the summary or the report of a run from its journal.
+"""Read the report of a run from its journal.
 
 The journal is streamed, and a long curve is reduced to the extremes of equal buckets. Memory therefore depends on the
 number of series, not on their length.
@@ -7,66 +7,20 @@ number of series, not on their length.
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import msgspec
 
-from tracelet.backends import offline_recording
-from tracelet.errors import JournalError
-from tracelet.journal.store import JournalReader, is_live
-from tracelet.records import Alert, Artifact, File, Params, Record, RunInfo, Scalar, Summary, Tags, kind, shown_step
-from tracelet.runs.folders import all_runs
-
-RunStatus: TypeAlias = Literal["running", "crashed", "finished", "failed", "killed"]
+from tracelet.journal.store import JournalReader
+from tracelet.records import Alert, Artifact, File, Params, Record, Scalar, Summary, Tags, kind, shown_step
+from tracelet.runs.summary import RunSummary, check_journal, summarise
 
 _BARS = "▁▂▃▄▅▆▇█"
 _BUCKETS = 256
 _MAX_FILES = 100
 _MAX_ALERTS = 100
-
-
-class BackendState(msgspec.Struct, frozen=True, kw_only=True):
-    """The delivery state of a run at one backend, from its cursor in the journal."""
-
-    name: str
-    delivered: int
-    pending: int
-    rejected: int
-    filtered: int
-    pending_upload: str | None = None
-    """The location of the vendor's offline recording, if it is not uploaded yet."""
-    trouble: str | None = None
-    """Why records were pending when the run, or its last delivery, ended."""
-    url: str | None = None
-    """The web page of the run, as of the last delivery."""
-
-
-class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """The state of a run. `seen` is its end, or its last heartbeat if it has not ended."""
-
-    info: RunInfo
-    folder: Path
-    status: RunStatus
-    seen: float
-    records: int
-    backends: tuple[BackendState, ...]
-    exit_code: int | None = None
-    """None while the run is active, and if its process was killed."""
-
-    @property
-    def duration(self) -> float:
-        """Return the seconds from the start of the run to `seen`."""
-        return max(0.0, self.seen - self.info.created)
-
-
-class Unreadable(msgspec.Struct, frozen=True, kw_only=True):
-    """A run folder with an unreadable journal, and the reason."""
-
-    folder: Path
-    reason: str
 
 
 class Point(NamedTuple):
@@ -189,55 +143,6 @@ class RunReport(msgspec.Struct, kw_only=True):
     """The host and the interpreter of the program."""
 
 
-def summarise(folder: Path) -> RunSummary:
-    """Return the state of the run in `folder`.
-
-    Raises:
-        JournalError: if there is no readable journal.
-    """
-    with JournalReader(folder) as reader:
-        info, facts, records, cursors = reader.info(), reader.facts(), reader.last(), reader.cursors()
-    status, seen = facts.get("status", "running"), facts.get("ended")
-    if status == "running":
-        # A killed process cannot record its end.
-        live = is_live(folder)
-        status = "running" if live else "crashed"
-        seen = time.time() if live else facts.get("owner", {}).get("beat")
-    states = tuple(
-        BackendState(
-            name=name,
-            delivered=cursor.delivered,
-            pending=max(0, records - cursor.delivered - cursor.rejected - cursor.filtered),
-            rejected=cursor.rejected,
-            filtered=cursor.filtered,
-            pending_upload=offline_recording(name, folder),
-            trouble=facts.get(f"trouble {name}"),
-            url=facts.get(f"url {name}"),
-        )
-        for name, cursor in cursors.items()
-    )
-    return RunSummary(
-        info=info,
-        folder=folder,
-        status=status,
-        seen=info.created if seen is None else seen,
-        records=records,
-        backends=states,
-        exit_code=None if status in ("running", "crashed") else facts.get("exit_code"),
-    )
-
-
-def summaries(base: Path) -> Iterator[RunSummary | Unreadable]:
-    """Yield unreadable runs under `base` first, then all others by start time."""
-    readable: list[RunSummary] = []
-    for folder in all_runs(base):
-        try:
-            readable.append(summarise(folder))
-        except JournalError as error:
-            yield Unreadable(folder=folder, reason=str(error))
-    yield from sorted(readable, key=lambda summary: summary.info.created)
-
-
 def read(folder: Path, *, stretches: int = _BUCKETS, see: Callable[[Record], None] | None = None) -> RunReport:
     """Read the run in `folder`. A curve keeps at most six points for each of `stretches` buckets.
 
@@ -246,6 +151,7 @@ def read(folder: Path, *, stretches: int = _BUCKETS, see: Callable[[Record], Non
     Raises:
         JournalError: if there is no readable journal.
     """
+    check_journal(folder)
     summary = summarise(folder)
     report = RunReport(
         summary=summary,

@@ -11,7 +11,8 @@ from tracelet.records import Alert
 from tracelet.runs.format import command, commit, duration, machine, number, progress, size
 from tracelet.runs.page.document import moment, table
 from tracelet.runs.page.markup import Markup, element, joined, link, web_address
-from tracelet.runs.report import ArtifactLine, BackendState, Refusal, RunReport, RunSummary
+from tracelet.runs.report import ArtifactLine, Refusal, RunReport
+from tracelet.runs.summary import BackendState, RunSummary
 
 _MAX_ROWS = 2_000
 _MAX_CHARACTERS = 2_000
