@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import threading
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import ClassVar
 import msgspec
 import pytest
 from backends.faults import assert_balanced, values
+from mlflow import MlflowClient
 from support import BUSY
 
 import tracelet
@@ -19,8 +21,10 @@ from tracelet import sync
 from tracelet.backends import _registered
 from tracelet.backends.memory import MemoryBackend
 from tracelet.errors import BackendUnavailable, UntrustedServer
-from tracelet.journal.store import Cursor, Journal, JournalReader
-from tracelet.records import Artifact, File, Image, Mesh, Scalar
+from tracelet.journal.store import Journal, JournalReader
+from tracelet.journal.tables import Cursor
+from tracelet.records import Artifact, File, Image, Mesh, RunInfo, Scalar
+from tracelet.runs.summary import summarise
 
 SERVER: dict = {}
 """The vendor's server: `up`, and the values it has by run id."""
@@ -393,3 +397,71 @@ def test_a_journal_names_no_file_of_this_machine(name, tmp_path):
         }
     found = [path for path in (experiment.folder / "csv").rglob("*") if path.is_file()]
     assert not [path for path in found if b"private key" in path.read_bytes()]
+
+
+@pytest.fixture
+def killed_run(tmp_path):
+    """A run of 3.5 s, long ago, without an end: its last heartbeat, half a second before its last record."""
+
+    def make(**facts):
+        folder = tmp_path / "runs" / "p" / "one"
+        with contextlib.closing(Journal(folder)) as journal:
+            journal.put_info(RunInfo(run_id="one", project="p", name=None, folder=str(folder), created=1000.0))
+            journal.append([Scalar("loss", 1.0, 1, 1003.5), Scalar("loss", 2.0, 2, 9e9)])
+            for key, value in {"status": "running", **facts}.items():
+                journal.annotate(key, value)
+            journal.annotate("owner", {"host": os.uname().nodename, "pid": 1, "beat": 1003.0, "alive": 1003.0})
+        return folder
+
+    return make
+
+
+class Recorder(MemoryBackend):
+    """Its server is given the status of the run, and its end."""
+
+    name = "recorder"
+
+    def close(self, status, exit_code):
+        SERVER["end"] = status, exit_code, self.run_ended
+
+
+@pytest.mark.parametrize(
+    ("facts", "end"),
+    [
+        ({}, ("killed", 1, 1003.5)),
+        ({"ended": 1001.0, "exit_code": 0}, ("killed", 1, 1003.5)),  # killed after it was resumed
+        ({"status": "killed", "ended": 1002.0, "exit_code": 143}, ("killed", 143, 1002.0)),
+        ({"status": "finished", "ended": 1002.0, "exit_code": 0}, ("finished", 0, 1002.0)),
+    ],
+)
+def test_a_run_that_is_delivered_later_ended_when_it_ended(killed_run, facts, end):
+    """A killed run with its last sign of life: also if an earlier sync was killed."""
+    folder = killed_run(**facts)
+    tracelet.register_backend("recorder", Recorder)
+    assert end[2] - 1000.0 == summarise(folder).duration
+    Journal(folder).beat()  # a sync that is killed now
+
+    assert sync.deliver(folder, ["recorder"]).complete
+
+    with JournalReader(folder) as reader:
+        found = reader.facts()
+    assert end == SERVER["end"] == (found["status"], found["exit_code"], found["ended"])
+
+
+def test_mlflow_has_the_end_of_a_killed_run(killed_run, tmp_path):
+    store = f"sqlite:///{tmp_path}/ml.db"
+    assert sync.deliver(killed_run(), ["mlflow"], config={"mlflow": {"tracking_uri": store}}).complete
+    client = MlflowClient(store)
+    (run,) = client.search_runs([client.get_experiment_by_name("p").experiment_id])
+    assert ("KILLED", 1_000_000, 1_003_500) == (run.info.status, run.info.start_time, run.info.end_time)
+
+
+def test_new_records_are_a_sign_of_life(killed_run):
+    """A resumed run lives again: its end is no longer that of the killed process."""
+    folder = killed_run()
+    began = time.time()
+    with contextlib.closing(Journal(folder)) as journal:
+        journal.append([Scalar("loss", 3.0, 3, 1.0)])
+        journal.beat()
+    with JournalReader(folder) as reader:
+        assert reader.ended() >= began

@@ -17,7 +17,8 @@ from tracelet.delivery.status import DeliveryHandle, DeliveryStats
 from tracelet.delivery.thread import Delivery
 from tracelet.guard import Guard
 from tracelet.journal.queue import RecordQueue
-from tracelet.journal.store import Cursor, JournalReader, Rejection
+from tracelet.journal.store import JournalReader
+from tracelet.journal.tables import Cursor, Rejection
 from tracelet.journal.writer import JournalWriter
 from tracelet.records import Record, RunInfo
 from tracelet.redaction import Secrets
@@ -218,7 +219,7 @@ class Orchestrator:
                 status, exit_code, ended = self._previous_end(ended)
             self.status = status
             for delivery in self._deliveries.values():
-                delivery.finish(status, exit_code, deadline - min(_CLOSE_RESERVE, timeout / 4))
+                delivery.finish(status, exit_code, deadline - min(_CLOSE_RESERVE, timeout / 4), ended)
             for delivery in self._deliveries.values():
                 delivery.wait_ended(deadline)
         finally:  # also when Ctrl-C ends the wait
@@ -236,10 +237,16 @@ class Orchestrator:
 
     def _previous_end(self, now: float) -> tuple[Status, int, float]:
         """Return how a run ended that was resumed only to deliver. A run without an end was killed."""
-        facts = self.previous_facts()
-        if facts.get("status") in ("finished", "failed"):
-            return facts["status"], facts.get("exit_code", 0), facts.get("ended", now)
-        return "killed", facts.get("exit_code", 1), facts.get("ended", now)
+        with JournalReader(self._folder) as reader:
+            facts, ended = reader.facts(), reader.ended()
+        ended = now if ended is None else ended
+        match facts.get("status"):
+            case "finished" | "failed" as status:
+                return status, facts.get("exit_code", 0), ended
+            case "killed":
+                return "killed", facts.get("exit_code", 1), ended
+            case _:  # an earlier exit code is that of a process before the killed one
+                return "killed", 1, ended
 
     def stats(self) -> tuple[int, dict[str, DeliveryStats], dict[str, int], int]:
         """Return the number of submitted records, the delivery stats, the causes of loss, and the calls that waited."""

@@ -60,6 +60,20 @@ class Hanging(_FileBackend):
             time.sleep(1)
 
 
+class Slow(_FileBackend):
+    """Write the end of the run to `closing`, and return from `close` when there is a file `release`."""
+
+    name = "slow"
+
+    def close(self, status: Status, exit_code: int) -> None:
+        draft = self.file.with_name("closing.new")
+        draft.write_text(json.dumps(self.run_ended))
+        draft.rename(self.file.with_name("closing"))
+        deadline = time.monotonic() + 60
+        while not self.file.with_name("release").exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+
 class Talking(_FileBackend):
     """Describe its process in `process.json`, and reveal its credential in an error."""
 

@@ -270,6 +270,36 @@ def test_while_the_process_finishes_the_run_is_in_use(tmp_path):
     assert not is_live(folder)
 
 
+def test_a_killed_run_ended_before_its_process_delivered_the_rest(tmp_path):
+    """The backend is given the same time as the journal, however long the delivery takes."""
+    source = f"""
+        import sys
+        sys.path.insert(0, {str(TESTS)!r})
+        import tracelet
+        from delivery import odd_backends
+        tracelet.register_backend("slow", odd_backends.Slow)
+        experiment = tracelet.start_logging(
+            backend="slow", config={{"dir": {str(tmp_path)!r}}}, delivery="process", connect_timeout=30
+        )
+        experiment.log_metric("loss", 1.0)
+        print(experiment.folder, flush=True)
+        sys.stdin.readline()
+    """
+    with started(source) as program:
+        folder = tmp_path / program.stdout.readline().strip()
+        (worker,) = psutil.Process(program.pid).children()
+        program.send_signal(signal.SIGKILL)
+        program.wait(DEADLINE)
+    wait_until((tmp_path / "closing").exists, "the run is not closed")
+    closing = time.time()
+    (tmp_path / "release").touch()
+    worker.wait(DEADLINE)
+    with JournalReader(folder) as reader:
+        facts = reader.facts()
+    assert "killed" == facts["status"]
+    assert json.loads((tmp_path / "closing").read_text()) == facts["ended"] <= closing
+
+
 def test_a_process_that_dies_is_started_again(tmp_path, values, monkeypatch, caplog):
     """It goes on where the store is; nothing is lost, and nothing is there twice."""
     monkeypatch.setattr(client, "_RESTART_PAUSES", (0.1, 0.1))

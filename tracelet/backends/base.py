@@ -70,6 +70,8 @@ class Backend:
     """The keys of `config` for this backend, with their types: a keyword-only `msgspec.Struct`."""
     persistent_keys: ClassVar[tuple[str, ...]] = ()
     """Keys of `config` that the journal stores, so that a later delivery needs no `config`. Never a credential."""
+    note_files: ClassVar[tuple[str, ...]] = ()
+    """Names of the files that it writes beside the journal, for a later delivery. They are removed with the journal."""
     filter: Filter = Filter()
     """The filter of its delivery, from the keys of `config` that every backend has."""
 
@@ -78,6 +80,10 @@ class Backend:
     from a delivery process, since it has its own run."""
     telemetry_off_env: ClassVar[Mapping[str, str]] = {}
     """Environment variables that disable the vendor's telemetry. They are set in a process that only calls `probe`."""
+
+    run_ended: float | None = None
+    """The end of the run, in seconds since the epoch: long before `close` if the run is delivered later. Set before
+    `close`."""
 
     def __init__(self, config: Any = None) -> None:
         self.config: Any = self.Config() if config is None else config

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from tracelet.backends.filters import FilterState
-from tracelet.journal.store import Cursor, Rejection, StoredBatch
+from tracelet.journal.tables import Cursor, Rejection, StoredBatch
 
 
 class Span(NamedTuple):

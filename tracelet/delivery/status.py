@@ -9,7 +9,7 @@ from collections.abc import Callable
 import msgspec
 
 from tracelet.backends.base import Status
-from tracelet.journal.store import Cursor
+from tracelet.journal.tables import Cursor
 
 NO_END = "it did not confirm the end of the run in time"
 _OFFLINE = "offline: "
@@ -64,8 +64,11 @@ class DeliveryHandle:
         """Make the backend flush the records up to `last`."""
         raise NotImplementedError
 
-    def finish(self, status: Status, exit_code: int, deadline: float) -> None:
-        """Deliver the rest of the journal and close the backend. Stop waiting for the vendor at `deadline`."""
+    def finish(self, status: Status, exit_code: int, deadline: float, ended: float | None = None) -> None:
+        """Deliver the rest of the journal and close the backend of a run that `ended` then.
+
+        Stop waiting for the vendor at `deadline`.
+        """
         raise NotImplementedError
 
     @property

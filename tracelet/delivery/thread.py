@@ -20,7 +20,7 @@ from tracelet.errors import BackendError, BackendUnavailable, JournalError, Reco
 from tracelet.guard import Guard
 from tracelet.journal.overflow import OverflowBuffer, RecordSource
 from tracelet.journal.spool import Files
-from tracelet.journal.store import Cursor, Rejection, StoredBatch
+from tracelet.journal.tables import Cursor, Rejection, StoredBatch
 from tracelet.records import Record, RunInfo
 
 # Seconds between two checks of `durable_seq` while records are unconfirmed.
@@ -35,6 +35,7 @@ class _Finish(NamedTuple):
     status: Status
     exit_code: int
     deadline: float
+    ended: float | None
 
 
 class Delivery(DeliveryHandle):
@@ -92,8 +93,8 @@ class Delivery(DeliveryHandle):
         self._stop_pause.set()
         self.wake()
 
-    def finish(self, status: Status, exit_code: int, deadline: float) -> None:
-        self._finish = _Finish(status, exit_code, deadline)
+    def finish(self, status: Status, exit_code: int, deadline: float, ended: float | None = None) -> None:
+        self._finish = _Finish(status, exit_code, deadline, ended)
         if self._may_start is not None:
             self._may_start.set()
         self._stop_retry_pause.set()
@@ -325,6 +326,7 @@ class Delivery(DeliveryHandle):
 
     def _close(self, source: RecordSource) -> None:
         assert self._finish is not None
+        self.backend.run_ended = self._finish.ended
         error = self._guard.attempt(self.backend.close, self._finish.status, self._finish.exit_code)
         if error is not None:
             self._handle_unavailable(error)

@@ -16,7 +16,7 @@ from tracelet.backends.mlflow.errors import translated
 from tracelet.backends.mlflow.fluent import Fluent
 from tracelet.backends.mlflow.probe import probe
 from tracelet.backends.mlflow.requests import Access
-from tracelet.backends.mlflow.run import Target, connect
+from tracelet.backends.mlflow.run import NOTE, Target, connect
 from tracelet.backends.mlflow.store import absolute, check, resolve
 from tracelet.errors import BackendUnavailable
 from tracelet.records import (
@@ -73,6 +73,7 @@ class MlflowBackend(Backend):
     name: ClassVar[str] = "mlflow"
     Config = MlflowConfig
     persistent_keys = PERSISTENT_KEYS
+    note_files = (NOTE,)
     shown_as = _SHOWN_AS
     telemetry_off_env: ClassVar[Mapping[str, str]] = {"MLFLOW_DISABLE_TELEMETRY": "true"}
 
@@ -133,7 +134,7 @@ class MlflowBackend(Backend):
             return
         self.detach()
         with translated(self._secrets), self._access.fail_fast():
-            self._target.end(status)
+            self._target.end(status, self.run_ended)
         self._target = self._writer = None
         self._access.close()
 

@@ -22,8 +22,9 @@ from tracelet.errors import BackendUnavailable
 from tracelet.records import RunInfo
 
 _RUN_TAG = "tracelet.run_id"
-_NOTE = "mlflow.json"
+NOTE = "mlflow.json"
 _STATUS: Mapping[Status, str] = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
+_MAX_SECONDS = 2**62 / 1000
 _LOGGERS = ("alembic", "mlflow", None)
 
 
@@ -46,9 +47,13 @@ class Target:
         self.id: str = run.info.run_id
         self.experiment_id: str = run.info.experiment_id
 
-    def end(self, status: Status) -> None:
+    def end(self, status: Status, ended: float | None) -> None:
+        """End the run if tracelet owns it. `ended` is the time of its end, if that was earlier."""
         if self.owned:
-            self.client.set_terminated(self.id, _STATUS[status])
+            end_time = _milliseconds(ended)
+            if end_time is not None:
+                end_time = max(end_time, self.run.info.start_time)
+            self.client.set_terminated(self.id, _STATUS[status], end_time)
 
 
 def connect(store: Store, info: RunInfo, config: MlflowConfig) -> Target:
@@ -58,7 +63,7 @@ def connect(store: Store, info: RunInfo, config: MlflowConfig) -> Target:
     with _silence():  # a new store logs each of its forty migrations
         prepare(store)
         client = MlflowClient(tracking_uri=store.uri)
-    note, known = read_note(Path(info.folder) / _NOTE, _Note), True
+    note, known = read_note(Path(info.folder) / NOTE, _Note), True
     if note is None and store.run_id and not config.nested:
         run = client.get_run(store.run_id)
         owned = not store.active and run.info.status != "RUNNING"  # `mlflow run` ends its own run
@@ -94,9 +99,14 @@ def _find_or_create(client: Any, store: Store, info: RunInfo, config: MlflowConf
     for run in client.search_runs([experiment_id], query, max_results=1):
         return run, True
     tags = _tags(store, info, config)
-    start_time = round(info.created * 1000) if info.created else None
+    start_time = _milliseconds(info.created)
     run = client.create_run(experiment_id, start_time=start_time, tags=tags, run_name=config.run_name or info.name)
     return run, False
+
+
+def _milliseconds(seconds: float | None) -> int | None:
+    """Convert a time; None if it is unknown, or none that MLflow can store."""
+    return round(seconds * 1000) if seconds and 0 < seconds < _MAX_SECONDS else None
 
 
 def _experiment(client: Any, store: Store, info: RunInfo, config: MlflowConfig) -> str:
@@ -164,7 +174,7 @@ def _named(values: Mapping[str, str]) -> dict[str, str]:
 def _save_note(folder: Path, run_id: str, owned: bool) -> None:
     """Save the run id for a later delivery of the journal."""
     if folder.is_dir():
-        write_note(folder / _NOTE, json.dumps({"run_id": run_id, "owned": owned}).encode())
+        write_note(folder / NOTE, json.dumps({"run_id": run_id, "owned": owned}).encode())
 
 
 @contextlib.contextmanager

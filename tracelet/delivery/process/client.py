@@ -31,7 +31,7 @@ from tracelet.delivery.process.messages import (
 from tracelet.delivery.status import DeliveryHandle
 from tracelet.errors import ConfigurationError, NativeUnavailable
 from tracelet.guard import Guard
-from tracelet.journal.store import Cursor, Rejection
+from tracelet.journal.tables import Cursor, Rejection
 from tracelet.records import RunInfo
 from tracelet.redaction import Secrets
 from tracelet.settings import environment_without
@@ -57,7 +57,7 @@ class RemoteDelivery(DeliveryHandle):
         super().__init__(backend.name, cursor)
         self._worker = worker
         self._flush_to = 0
-        self._finish_args: tuple[Status, int, float] | None = None
+        self._finish_args: tuple[Status, int, float, float | None] | None = None
 
     def start(self) -> None:
         """Do nothing: the process starts all backends together."""
@@ -76,9 +76,9 @@ class RemoteDelivery(DeliveryHandle):
         if self._finish_args is not None:
             self.finish(*self._finish_args)
 
-    def finish(self, status: Status, exit_code: int, deadline: float) -> None:
-        self._finish_args = status, exit_code, deadline
-        self._worker.finish(Finish(self.name, status, exit_code, max(0.0, deadline - time.monotonic())))
+    def finish(self, status: Status, exit_code: int, deadline: float, ended: float | None = None) -> None:
+        self._finish_args = status, exit_code, deadline, ended
+        self._worker.finish(Finish(self.name, status, exit_code, max(0.0, deadline - time.monotonic()), ended))
 
     def apply(self, update: StatusUpdate) -> None:
         with self._changed:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from tracelet.backends.base import Status
-from tracelet.journal.store import Cursor, Rejection
+from tracelet.journal.tables import Cursor, Rejection
 from tracelet.records import RunInfo
 
 
@@ -39,12 +39,13 @@ class Confirm(msgspec.Struct, frozen=True, tag=True):
 
 
 class Finish(msgspec.Struct, frozen=True, tag=True):
-    """Deliver the remaining records to backend `name`, and close it, within `seconds`."""
+    """Deliver the remaining records to backend `name`, and close it, within `seconds`. The run `ended` then."""
 
     name: str
     status: Status
     exit_code: int
     seconds: float
+    ended: float | None
 
 
 class StatusUpdate(msgspec.Struct, frozen=True, tag=True, kw_only=True):

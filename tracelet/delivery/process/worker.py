@@ -37,7 +37,8 @@ from tracelet.delivery.throttle import Throttle
 from tracelet.errors import JournalError, RunInUse
 from tracelet.guard import Guard
 from tracelet.journal.overflow import OverflowBuffer
-from tracelet.journal.store import Cursor, JournalReader, Rejection
+from tracelet.journal.store import JournalReader
+from tracelet.journal.tables import Cursor, Rejection
 from tracelet.journal.writer import JournalWriter
 from tracelet.redaction import Secrets
 
@@ -94,7 +95,7 @@ class Process:
         self._sent: dict[str, StatusUpdate] = {}
         self._sent_counts: dict[str, int] = {}
         self._writer: JournalWriter | None = None
-        self._finish_request: tuple[Status, int] | None = None
+        self._finish_request: tuple[Status, int, float | None] | None = None
         self._disconnected = False
         logger = logging.getLogger("tracelet")
         logger.addHandler(_Relay(self._send))
@@ -163,9 +164,9 @@ class Process:
             match request:
                 case Confirm(last=last):
                     delivery.request_flush(last)
-                case Finish(status=status, exit_code=exit_code, seconds=seconds):
-                    self._finish_request = status, exit_code
-                    delivery.finish(status, exit_code, time.monotonic() + seconds)
+                case Finish(status=status, exit_code=exit_code, seconds=seconds, ended=ended):
+                    self._finish_request = status, exit_code, ended
+                    delivery.finish(status, exit_code, time.monotonic() + seconds, ended)
             self._changed.set()
 
     # Updates to the program.
@@ -224,6 +225,7 @@ class Process:
 
     def _finish_alone(self) -> None:
         """Deliver the journal and finish the run as killed, after the program died."""
+        died = time.time()
         info = msgspec.structs.replace(self._begin.info, resumed=True)
         try:
             writer = JournalWriter(self._folder, info, self._guard, 0, lambda: None, self._secrets, lock=self._lock)
@@ -234,15 +236,15 @@ class Process:
                 rejections = [*self._sent_rejections[name], *self._rejections.get(name, [])]
                 writer.set_cursor(name, delivery.cursor, rejections)
             self._writer = writer
-        status, exit_code = self._finish_request or ("killed", 1)
+        status, exit_code, ended = self._finish_request or ("killed", 1, died)
         for delivery in self._deliveries.values():
             if self._finish_request is None:
-                delivery.finish(status, exit_code, time.monotonic() + _FOREVER)
+                delivery.finish(status, exit_code, time.monotonic() + _FOREVER, ended)
         self._wait_for_deliveries(writer)
         for name, delivery in self._deliveries.items():
             writer.set_cursor(name, delivery.cursor, [])
             writer.annotate(f"trouble {name}", delivery.trouble if delivery.position < writer.last else None)
-        for key, value in (("exit_code", exit_code), ("ended", time.time()), ("status", status)):
+        for key, value in (("exit_code", exit_code), ("ended", ended), ("status", status)):
             writer.annotate(key, value)
         writer.close()
 
