@@ -29,6 +29,7 @@ RUN = {
     "started",
     "seen",
     "records",
+    "journal_removed",
     "backends",
 }
 SYNCED = {"run_id", "folder", "skipped", "complete", "backends"}

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import shutil
 import sqlite3
 import time
 
 import pytest
+from programs import csv_values
 from typer.testing import CliRunner
 
 import tracelet
 from tracelet.cli import app
 from tracelet.journal.store import Journal
+
+KEPT = "removed-journal.json"
 
 
 def answer(text, *arguments):
@@ -26,16 +32,134 @@ def test_gc_removes_what_every_backend_has(call, finished_run, tmp_path):
     result = call("gc", "--yes")
 
     assert (0, "one: ") == (result.exit_code, result.stdout[:5])
-    assert ["csv"] == [path.name for path in run.folder.iterdir()]
+    assert ["csv", KEPT] == sorted(path.name for path in run.folder.iterdir())
     assert before == (run.folder / "csv" / "scalars.csv").read_bytes()
-    assert "No runs under" in call("runs").stdout
 
 
-def test_gc_removes_the_folder_where_nothing_is_left(call, finished_run, tmp_path):
-    run = finished_run({"loss": [1.0]}, config={"dir": str(tmp_path / "elsewhere")})
+@pytest.mark.parametrize("width", [80, 160])
+def test_a_run_without_its_journal_is_still_listed(call, finished_run, width):
+    """With the same row as before; the other commands name the backend that has its records."""
+    finished_run({"loss": [1.0, 2.0]}, run_id="one", project="digits", exp_name="first")
+    finished_run({"loss": [1.0, 2.0]}, run_id="two", mode="offline")
+    before = json.loads(call("runs", "--json").stdout)["runs"][0]
+
+    assert "show, compare and sync cannot read them" in " ".join(call("gc", "--yes").stdout.split())
+
+    after = json.loads(call("runs", "--json").stdout)["runs"][0]
+    assert (None, True) == (before.pop("journal_removed"), after.pop("journal_removed") >= before["seen"])
+    assert before | {"disk": 0} == after | {"disk": 0}
+    listed = call("runs", width=width).stdout
+    for word in ("one", "digits", "first", "finished", "2 delivered", "journal removed"):
+        assert word in " ".join(listed.split())
+    for command in (("show", "one"), ("compare", "one", "two"), ("sync", "one", "--backend", "csv")):
+        result = call(*command)
+        assert (1, 1) == (result.exit_code, result.stderr.count("\n"))
+        assert "its records are in csv" in result.stderr
+    assert "two: csv: 2 delivered (2 new)" == call("sync").stdout.strip()
+    assert "one: not removed: its journal is removed already" in call("gc", "one", "--yes").stdout
+    assert "one: removed" in call("rm", "one", "--yes").stdout
+    assert ["two"] == [run["run_id"] for run in json.loads(call("runs", "--json").stdout)["runs"]]
+
+
+def test_a_killed_run_is_still_a_crashed_one_without_its_journal(call, owned):
+    owned(os.uname().nodename, 0)
+    before = json.loads(call("runs", "--json").stdout)["runs"][0]
+    call("gc", "--yes")
+    after = json.loads(call("runs", "--json").stdout)["runs"][0]
+    assert ("crashed", before["duration"]) == (after["status"], after["duration"])
+
+
+def test_a_new_run_in_the_place_of_a_removed_one_has_a_journal_again(call, finished_run):
+    """It counts, and not the summary of the old one; csv has the records of both."""
+    finished_run({"loss": [1.0]}, run_id="one")
+    call("gc", "--yes")
+    run = finished_run({"loss": [2.0, 3.0, 4.0]}, run_id="one")
+
+    (listed,) = json.loads(call("runs", "--json").stdout)["runs"]
+
+    assert (3, None) == (listed["records"], listed["journal_removed"])
+    assert [1.0, 2.0, 3.0, 4.0] == csv_values(run.folder)
+    assert 0 == call("show", "one").exit_code
+
+
+def test_gc_of_named_runs_and_of_old_ones(call, finished_run):
+    runs = {run_id: finished_run({"loss": [1.0]}, run_id=run_id).folder for run_id in ("new", "old", "other")}
+    for run_id in ("old", "other"):
+        with contextlib.closing(Journal(runs[run_id])) as journal:
+            journal.annotate("ended", time.time() - 3 * 86400)
+
+    assert 0 == call("gc", "old", "new", "--older-than", "2.5d", "--yes").exit_code
+    assert {"new", "other"} == {run_id for run_id, folder in runs.items() if (folder / "journal.db").exists()}
+    assert 0 == call("gc", "new", "--yes").exit_code
+    assert {"other"} == {run_id for run_id, folder in runs.items() if (folder / "journal.db").exists()}
+
+
+@pytest.mark.parametrize(("arguments", "word"), [(("--older-than", "soon"), "such as 30d"), (("nobody",), "no run")])
+def test_gc_of_what_cannot_be_meant_is_one_line(call, finished_run, arguments, word):
+    run = finished_run({"loss": [1.0]}, run_id="one")
+    result = call("gc", *arguments, "--yes")
+    assert (1, "", True) == (result.exit_code, result.stdout, word in result.stderr)
+    assert (run.folder / "journal.db").exists()
+
+
+def test_gc_leaves_the_files_of_the_user(call, finished_run):
+    """Beside the journal and in its folder of files, whatever they are called; tracelet's own files go."""
+    with finished_run({"loss": [1.0]}, run_id="one", project="p") as run:
+        pass
+    with tracelet.start_logging(dir=run.folder.parent.parent, run_id="one", resume=True, backend="csv") as run:
+        run.log_artifact(b"bytes", "notes.txt")
+    spool = run.folder / "files"
+    assert 1 == len([path for path in spool.rglob("*") if path.is_file()])
+    theirs = [run.folder / "best.pt", run.folder / "journal.db.bak", spool / "mine.pt", spool / "ab" / "mine.pt"]
+    for path in theirs:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"the only checkpoint")
+
+    shown = call("gc", "--dry-run").stdout
     assert 0 == call("gc", "--yes").exit_code
-    assert not run.folder.exists()
-    assert (tmp_path / "elsewhere" / "scalars.csv").exists()
+
+    assert 1 == shown.count("one: ")
+    assert {*theirs, run.folder / KEPT} == {
+        path for path in run.folder.rglob("*") if path.is_file() and "csv" not in path.parts
+    }
+
+
+@pytest.mark.parametrize("linked", ["the run", "the project", "the files", "the journal"])
+def test_gc_follows_no_link(call, finished_run, tmp_path, linked):
+    """The original, somewhere else, is as it was."""
+    run = finished_run({"loss": [1.0]}, run_id="one", dir=tmp_path / "there", project="p")
+    with tracelet.start_logging(dir=tmp_path / "there", run_id="one", resume=True, backend="csv") as again:
+        again.log_artifact(b"bytes", "notes.txt")
+    here = tmp_path / "p"
+    if linked == "the project":
+        here.symlink_to(run.folder.parent)
+    elif linked == "the run":
+        here.mkdir()
+        (here / "one").symlink_to(run.folder)
+    else:
+        shutil.copytree(run.folder, here / "one")
+        name = {"the files": "files", "the journal": "journal.db"}[linked]
+        copy = here / "one" / name
+        shutil.rmtree(copy) if copy.is_dir() else copy.unlink()
+        copy.symlink_to(run.folder / name)
+    before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+
+    result = call("gc", "--yes", "--dir", tmp_path)
+
+    assert 0 == result.exit_code
+    assert before == {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+    if linked in ("the run", "the project"):
+        assert f"tracelet gc {run.folder}" in " ".join(result.stdout.split())
+        assert 0 == call("gc", run.folder, "--yes").exit_code
+        assert not (run.folder / "journal.db").exists()
+
+
+def test_rm_follows_no_link(call, finished_run, tmp_path):
+    run = finished_run({"loss": [1.0]}, run_id="one", dir=tmp_path / "there")
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "one").symlink_to(run.folder)
+    assert 1 == call("rm", "one", "--yes").exit_code
+    assert (run.folder / "journal.db").exists()
 
 
 @pytest.mark.parametrize(
@@ -162,7 +286,7 @@ def test_gc_takes_a_run_whose_process_was_killed(call, owned):
     folder = owned(os.uname().nodename, 0)
     result = call("gc", "--yes")
     assert result.stdout.splitlines()[-1].endswith("freed.")
-    assert ["csv"] == [path.name for path in folder.iterdir()]
+    assert ["csv", KEPT] == sorted(path.name for path in folder.iterdir())
 
 
 def test_gc_keeps_what_only_a_memory_had(call, finished_run):

@@ -198,12 +198,12 @@ def test_a_damaged_config_stops_the_sync_of_its_run_only(call, finished_run):
         run = finished_run({"loss": [0.5]}, run_id=run_id, mode="offline")
         if run_id == "a":
             with contextlib.closing(Journal(run.folder)) as journal:
-                journal.annotate("config csv", {"dhr": "x"})
+                journal.annotate("config csv", {"dir": 5})
 
     result = call("sync", "--backend", "csv")
 
     assert (1, "b: csv: 1 delivered (1 new)") == (result.exit_code, result.stdout.strip())
-    assert "has no key 'dhr'" in result.stderr
+    assert "config of backend 'csv'" in result.stderr
 
 
 @pytest.mark.parametrize("value", [math.inf, math.nan, -1e300])

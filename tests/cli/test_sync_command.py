@@ -16,7 +16,8 @@ import pytest
 from mlflow import MlflowClient
 
 import tracelet
-from tracelet.journal.store import Cursor, Journal, JournalReader
+from tracelet.journal.store import Journal, JournalReader
+from tracelet.journal.tables import Cursor
 
 
 def offline(finished_run, **arguments):

@@ -16,7 +16,7 @@ def run_ids(context: typer.Context, incomplete: str) -> list[str]:
     """Return the run ids below `--dir`, newest first, without those that are on the command line already."""
     try:
         base = Path(context.params.get("dir") or settings.load({}).dir)
-        names = [folder.name for folder in reversed(all_runs(base))]
+        names = [folder.name for folder in reversed(all_runs(base, removed=True))]
     except TraceletError:  # the command itself reports it
         return []
     present = context.params.get("run") or ()

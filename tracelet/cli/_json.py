@@ -14,7 +14,7 @@ import typer
 from tracelet.errors import ConfigurationError
 from tracelet.runs import export
 from tracelet.runs.cleanup import disk_used
-from tracelet.runs.report import RunSummary, Unreadable
+from tracelet.runs.summary import RunSummary, Unreadable
 from tracelet.sync import Synced
 
 _document: ContextVar[TextIO | None] = ContextVar("document", default=None)
@@ -39,7 +39,10 @@ def _begin(ctx: typer.Context, wanted: bool) -> bool:
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.", callback=_begin)]
 
-_KEYS_OF_READABLE = ("name", "project", "group", "notes", "exit_code", "started", "seen", "records", "tags", "duration")
+_KEYS_OF_READABLE = (
+    *("name", "project", "group", "notes", "exit_code", "started", "seen", "records", "journal_removed"),
+    *("tags", "duration"),
+)
 
 
 def emit(document: Mapping[str, Any], *, line: bool = False) -> None:

@@ -16,7 +16,7 @@ from tracelet import settings
 from tracelet.cli._console import cell, console, duration, moment, progress, size, status
 from tracelet.cli._json import AsJson, emit, of_run
 from tracelet.runs.cleanup import disk_used
-from tracelet.runs.report import RunSummary, Unreadable, summaries
+from tracelet.runs.summary import RunSummary, Unreadable, summaries
 
 _TABLE_WIDTH = 120
 
@@ -85,9 +85,16 @@ def _blocks(out: Console, entries: Sequence[RunSummary | Unreadable]) -> None:
                 out.print(cell("  " + " | ".join(parts)))
                 for state in entry.backends:
                     out.print(cell(f"  {state.name}: {progress(state)}"))
+                for text in _removal(entry):
+                    out.print(cell(f"  {text}"))
             case Unreadable(folder=folder, reason=reason):
                 out.print(cell(f"{folder.name} unreadable: {reason}"))
 
 
 def _backends(entry: RunSummary) -> Text:
-    return cell("; ".join(f"{state.name}: {progress(state)}" for state in entry.backends))
+    parts = [f"{state.name}: {progress(state)}" for state in entry.backends]
+    return cell("; ".join([*parts, *_removal(entry)]))
+
+
+def _removal(entry: RunSummary) -> list[str]:
+    return [] if entry.journal_removed is None else [f"journal removed {moment(entry.journal_removed)}"]

@@ -17,6 +17,7 @@ from tracelet.records import Artifact, File, Record, Scalar, kind
 
 _CHUNK = 1 << 20
 _NAME = re.compile(r"[0-9a-f]{64}[^/\0]*")
+_PREFIX, _TEMPORARY = re.compile("[0-9a-f]{2}"), re.compile("new-[a-z0-9_]{8}")
 
 
 def _sha256(data: bytes = b"") -> Any:
@@ -121,6 +122,19 @@ def stored_path(folder: Path, name: str) -> Path | None:
     """
     path = folder / name[:2] / name
     return path if _NAME.fullmatch(name) and not path.is_symlink() else None
+
+
+def stored_files(folder: Path) -> Iterator[Path]:
+    """Yield the files of a spool, by their names: nothing else in its folder, and nothing behind a link."""
+    for path in _children(folder):
+        if _TEMPORARY.fullmatch(path.name):
+            yield path
+        elif _PREFIX.fullmatch(path.name):
+            yield from (child for child in _children(path) if stored_path(folder, child.name) == child)
+
+
+def _children(folder: Path) -> list[Path]:
+    return [] if folder.is_symlink() or not folder.is_dir() else [*folder.iterdir()]
 
 
 class Files:

@@ -4,27 +4,43 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tracelet.errors import JournalError, RunInUse
+import msgspec
+
+from tracelet.backends import backend_class
+from tracelet.errors import ConfigurationError, JournalError, RunInUse
 from tracelet.journal.lock import lock_run
+from tracelet.journal.spool import stored_files
 from tracelet.journal.store import FILE_NAME, is_journal, is_live
-from tracelet.runs.report import RunSummary, summarise
+from tracelet.runs.summary import RunSummary, check_journal, is_removed, keep_summary, summarise
 
 # This backend accepts every record, and loses all when its process ends.
 _VOLATILE_BACKEND = "memory"
-_JOURNAL_FILES = {FILE_NAME, f"{FILE_NAME}-wal", f"{FILE_NAME}-shm", f"{FILE_NAME}-journal", "journal.lock"}
+_SPOOL = "files"
+_JOURNAL_FILES = (FILE_NAME, f"{FILE_NAME}-wal", f"{FILE_NAME}-shm", f"{FILE_NAME}-journal", "journal.lock")
 
 
 def disk_used(folder: Path) -> int:
     """Return the bytes of the files in a folder. Count a file with several hard links once."""
+    return _bytes(_files(folder))
+
+
+def removable_bytes(summary: RunSummary) -> int:
+    """Return the bytes that `remove_journal` would free."""
+    removable = set(_own_files(summary))
+    return disk_used(summary.folder) - _bytes(path for path in _files(summary.folder) if path not in removable)
+
+
+def _bytes(paths: Iterable[Path]) -> int:
     sizes: dict[tuple[int, int], int] = {}
-    for path in _files(folder):
+    for path in paths:
         try:
             status = path.stat(follow_symlinks=False)
-        except FileNotFoundError:  # an active run creates and removes files
+        except OSError:  # an active run creates and removes files; a folder may be closed to this user
             continue
         sizes[status.st_dev, status.st_ino] = status.st_size
     return sum(sizes.values())
@@ -34,6 +50,16 @@ def _files(folder: Path) -> Iterator[Path]:
     for parent, _, names in os.walk(folder):
         for name in names:
             yield Path(parent, name)
+
+
+def _own_files(summary: RunSummary) -> list[Path]:
+    """Return the files of the run's spool, notes and journal, by name: users keep files in run folders too."""
+    folder, notes = summary.folder, set[str]()
+    for state in summary.backends:
+        with contextlib.suppress(ConfigurationError):  # a backend of a package that is not installed
+            notes.update(backend_class(state.name).note_files)
+    paths = [*stored_files(folder / _SPOOL), *(folder / name for name in (*sorted(notes), *_JOURNAL_FILES))]
+    return [path for path in paths if path.is_symlink() or path.is_file()]
 
 
 def blocking_reason(summary: RunSummary) -> str | None:
@@ -59,27 +85,38 @@ def _undelivered(summary: RunSummary) -> str | None:
 def remove_journal(folder: Path) -> int:
     """Remove the journal and the files of a run that every backend has. Return the freed bytes.
 
-    Folders of backends in the run folder, such as those of csv, stay.
+    Its summary stays, so that `summaries` still lists the run, and so do all other files, such as those of csv or the
+    user's own.
 
     Raises:
         RunInUse: if another process writes the run.
-        JournalError: if a backend lacks records (see `blocking_reason`), or if the removal fails.
+        JournalError: if a backend lacks records (see `blocking_reason`), if the folder is behind a link, or if the
+            removal fails.
     """
+    check_journal(folder)
     _check_not_live(folder)
+    ended = summarise(folder)  # before the lock: while this process holds it, the status is `running`
     with _exclusive(folder):
-        # Not `blocking_reason`: the status is `running` while this process holds the lock.
-        reason = _undelivered(summarise(folder))
+        summary = summarise(folder)
+        reason = link_reason(folder) or _undelivered(summary)
         if reason is not None:
             raise JournalError(f"cannot remove the journal in {folder}: {reason}")
         before = disk_used(folder)
-        shutil.rmtree(folder / "files", ignore_errors=True)
-        for path in folder.iterdir():
-            if not path.is_dir():  # the journal, its lock, and notes of backends; folders belong to backends
-                path.unlink()
-    after = disk_used(folder)
-    if not any(folder.iterdir()):
-        folder.rmdir()
-    return before - after
+        keep_summary(msgspec.structs.replace(summary, status=ended.status, seen=ended.seen, exit_code=ended.exit_code))
+        paths = _own_files(summary)
+        for path in paths:
+            path.unlink(missing_ok=True)
+        for parent in (*{path.parent for path in paths} - {folder, folder / _SPOOL}, folder / _SPOOL):
+            with contextlib.suppress(OSError):  # not empty, a link, or none
+                parent.rmdir()
+    return before - disk_used(folder)
+
+
+def link_reason(folder: Path) -> str | None:
+    """Return why `remove_journal` would fail if the run folder is a link, or in one; None if it is not."""
+    if folder.is_symlink() or folder.parent.is_symlink():
+        return f"it is behind a link. To remove the original, run: tracelet gc {shlex.quote(str(folder.resolve()))}"
+    return None
 
 
 def remove(folder: Path, base: Path | None = None) -> None:
@@ -92,7 +129,8 @@ def remove(folder: Path, base: Path | None = None) -> None:
         JournalError: if `folder` is not a run folder, or if the removal fails.
     """
     is_run_path = base is not None and folder.resolve().parent.parent == base.resolve()
-    if not (is_run_path or is_journal(folder) or {path.name for path in folder.iterdir()} <= _JOURNAL_FILES):
+    has_journal_only = {path.name for path in folder.iterdir()} <= {*_JOURNAL_FILES}
+    if not (is_run_path or is_journal(folder) or is_removed(folder) or has_journal_only):
         raise JournalError(f"cannot remove {folder}: its {FILE_NAME} is not tracelet's, and it has other files")
     _check_not_live(folder)
     with _exclusive(folder):

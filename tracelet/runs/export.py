@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 
 from tracelet.runs.comparison import MISSING, Comparison, Row
-from tracelet.runs.report import DownsampledSeries, RunReport, RunSummary
+from tracelet.runs.report import DownsampledSeries, RunReport
+from tracelet.runs.summary import RunSummary
 
 _JSON_KEYS = {"pending": "waiting", "pending_upload": "offline_store"}
 """Fields of `BackendState` with another documented key in the output."""
@@ -86,6 +87,7 @@ def of_summary(summary: RunSummary) -> dict[str, Any]:
         "started": info.created,
         "seen": summary.seen,
         "records": summary.records,
+        "journal_removed": summary.journal_removed,
         "backends": {
             state.name: {
                 _JSON_KEYS.get(key, key): getattr(state, key) for key in state.__struct_fields__ if key != "name"

@@ -46,6 +46,7 @@ from tracelet.records import (
     Video,
 )
 
+_NOTE = "aim.json"
 _NOT_INSTALLED = 'not installed: pip install "tracelet[aim]"'
 _CALL_TIMEOUT = 10.0
 _STALL_TIMEOUT = 3.0
@@ -82,6 +83,7 @@ class AimBackend(Backend):
     name: ClassVar[str] = "aim"
     Config = AimConfig
     persistent_keys = PERSISTENT_KEYS
+    note_files = (_NOTE,)
     shown_as = _SHOWN_AS
 
     def __init__(self, config: Any = None) -> None:
@@ -114,7 +116,7 @@ class AimBackend(Backend):
         self._address = self._repo or search_aim_repo(self._folder)[0] or self._folder
         if self._is_remote:
             remote.check_server(self._address)
-        path, repo = Path(self._info.folder, "aim.json"), without_user(self._address)
+        path, repo = Path(self._info.folder, _NOTE), without_user(self._address)
         note = read_note(path, _Note) or _Note()
         self._restored_streams = process_hooks.Streams().restored
         native = self._noted_run(note.runs.get(repo)) or self._call(self._create_run, self.config.run_hash)

@@ -16,7 +16,7 @@ from tracelet.backends.clearml.config import PERSISTENT_KEYS, ClearmlConfig, sec
 from tracelet.backends.clearml.connection import Connection
 from tracelet.backends.clearml.errors import translated
 from tracelet.backends.clearml.events import Events
-from tracelet.backends.clearml.offline_session import NOTE, Note, NoteFile, SessionFile
+from tracelet.backends.clearml.offline_session import DESCRIPTION, NOTE, Note, NoteFile, SessionFile
 from tracelet.backends.clearml.offline_upload import OfflineUpload
 from tracelet.backends.clearml.start import TaskStart
 from tracelet.backends.clearml.task import OpenTask
@@ -72,6 +72,7 @@ class ClearmlBackend(Backend):
     name: ClassVar[str] = "clearml"
     Config = ClearmlConfig
     persistent_keys = PERSISTENT_KEYS
+    note_files = (NOTE, f"clearml-{DESCRIPTION}")
     shown_as = _SHOWN_AS
     parent_env = ("CLEARML_PROC_MASTER_ID", "TRAINS_PROC_MASTER_ID")
 

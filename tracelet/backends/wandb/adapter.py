@@ -18,7 +18,7 @@ from tracelet.backends.wandb.config import PERSISTENT_KEYS, WandbConfig
 from tracelet.backends.wandb.connect import FLUSH_INTERVAL, Connection, exit_hooks_restorer
 from tracelet.backends.wandb.durability import AlreadyWritten, Durability, Fingerprint, Pending
 from tracelet.backends.wandb.errors import dead_service, end_service, import_wandb, translated
-from tracelet.backends.wandb.offline_files import Note, Recording, active_files
+from tracelet.backends.wandb.offline_files import NAME, Note, Recording, active_files
 from tracelet.backends.wandb.probe import adopt, native_capture, probe, warn_of_native_capture
 from tracelet.backends.wandb.row_buffer import ROW_SPAN, OpenRows
 from tracelet.backends.wandb.run import SHOWN_AS, OpenRun, is_uploaded
@@ -42,6 +42,7 @@ class WandbBackend(Backend):
     name: ClassVar[str] = "wandb"
     Config = WandbConfig
     persistent_keys = PERSISTENT_KEYS
+    note_files = (NAME,)
     shown_as = SHOWN_AS
     parent_env = ("WANDB_SERVICE",)
     telemetry_off_env: ClassVar[Mapping[str, str]] = {"WANDB_ERROR_REPORTING": "false"}
