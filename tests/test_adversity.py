@@ -5,6 +5,7 @@ import os
 import subprocess
 import time
 
+import numpy
 import pytest
 from backends.faults import Faulty, Gate, assert_balanced, journalled, raises, values
 from programs import csv_values, run_program, the_run
@@ -13,6 +14,7 @@ import tracelet
 from tracelet.backends.memory import MemoryBackend
 from tracelet.errors import BackendUnavailable
 from tracelet.journal import store as journal
+from tracelet.journal import writer as journal_writer
 from tracelet.journal.store import is_live
 from tracelet.records import Image, Scalar
 
@@ -145,6 +147,40 @@ def test_a_read_only_place_for_runs(small_disk):
     assert list(range(100)) == values(memory.of(Scalar))
     assert 101 == experiment.stats().backends["memory"].delivered
     assert_balanced(experiment.stats())
+
+
+@pytest.mark.parametrize(("place", "reason"), [("/sys", "Permission denied"), ("/proc", "No such file or directory")])
+def test_a_folder_for_files_that_cannot_be_written(place, reason, memory, monkeypatch, caplog):
+    """While images wait, the cause is said once, whatever the next temporary file is called; nothing is lost."""
+    monkeypatch.setattr(journal_writer, "_RETRY_EVERY", 0.001)
+    experiment = tracelet.start_logging(backend=memory)
+    files = experiment.folder / "files"
+    files.symlink_to(place)
+    for step in range(10):
+        experiment.log_image("picture", numpy.full((2, 2, 3), step, numpy.uint8), step)
+        assert experiment.flush(30)
+    warned = [record.getMessage() for record in caplog.records if "cannot write" in record.getMessage()]
+    assert [f"tracelet: cannot write {files}: {reason}"] == [text.partition(". Logging")[0] for text in warned]
+    files.unlink()
+    experiment.stop(timeout=10)
+
+    assert list(range(10)) == [record.step for record in memory.records]
+    assert list(range(10)) == [record.step for record in journalled(experiment.folder)]
+
+
+def test_created_folders_are_private_whatever_the_umask(tmp_path):
+    """Also the parents of a run's folder, and all that csv makes below it."""
+    before = os.umask(0)
+    try:
+        experiment = tracelet.start_logging(dir=tmp_path / "new" / "runs", backend="csv")
+        experiment.log_image("deep/picture", numpy.zeros((2, 2, 3), numpy.uint8), 1)
+        experiment.stop()
+    finally:
+        os.umask(before)
+    made = [tmp_path / "new", *(path for path in (tmp_path / "new").rglob("*") if path.is_dir())]
+
+    assert 8 < len(made)
+    assert {0o700} == {path.stat().st_mode & 0o777 for path in made}
 
 
 def test_a_file_system_without_locks(monkeypatch):

@@ -63,6 +63,29 @@ def test_a_cause_is_said_once(caplog):
     assert ["tracelet: 0"] == [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "count"),
+    [
+        ("cannot write /r/files/new-ab12cd_9", "cannot write /r/files/new-zz_9k2lm", 1),
+        ("<HTTPConnection object at 0x7f31aa02b190>: refused", "<HTTPConnection object at 0x7f31aa02bfd0>: refused", 1),
+        ("no answer after 2.503 s from port 41873", "no answer after 2.498 s from port 39004", 1),
+        (
+            "request 3f2b1c9e-0d4a-4c57-9a11-6f1f0a7b2c3d failed",
+            "request 90aa1c9e-1111-4c57-9a11-6f1f0a7b2cff failed",
+            1,
+        ),
+        ("the server returned 500", "the server returned 503", 2),
+        ("step 1 is not valid", "step 2 is not valid", 2),
+    ],
+)
+def test_a_cause_is_one_whatever_changes_in_its_text(first, second, count, caplog):
+    """Names of temporary files, addresses, times and identifiers differ at each attempt; a status does not."""
+    guard = Guard()
+    guard.log_once(first, first)
+    guard.log_once(second, second)
+    assert [first, second][:count] == [record.getMessage() for record in caplog.records]
+
+
 def test_counting_from_many_threads_is_exact():
     """Also past the thousand, where the events are folded."""
     guard = Guard()

@@ -1,4 +1,4 @@
-"""Open files in folders that somebody else may write, and find the file system type of a folder."""
+"""Create private folders, open files that somebody else may have placed, and find the file system type of a folder."""
 
 from __future__ import annotations
 
@@ -49,6 +49,15 @@ def replacing(path: Path, mode: str = "wb", **options: Any) -> Iterator[IO[Any]]
     finally:
         with suppress(OSError):
             draft.unlink()
+
+
+def make_private(folder: Path) -> None:
+    """Create a folder and its missing parents for this user alone, whatever the umask. Do nothing if it exists."""
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except FileNotFoundError:
+        make_private(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def on_network(folder: Path, mounts: str = _TABLE) -> bool:

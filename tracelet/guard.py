@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import re
 import traceback
 from collections import Counter, deque
 from collections.abc import Callable
@@ -18,6 +19,11 @@ from tracelet.errors import BackendError
 logger = logging.getLogger("tracelet")
 
 T = TypeVar("T")
+
+
+# Parts of an error text that differ at each attempt: addresses of objects, digests, names of temporary files, and
+# numbers except short ones, such as a status.
+_CHANGING = re.compile(r"0x[0-9a-f]+|[0-9a-f]{8}[0-9a-f-]*|(?<=[/-])(?:tmp|new-|tracelet-)\w{8}|\d+\.\d+|\d{4,}")
 
 
 def _ignore(error: BaseException) -> None:
@@ -108,7 +114,8 @@ class Guard:
             self._fold()
 
     def log_once(self, cause: str, message: str, *args: object, level: int = logging.WARNING) -> None:
-        """Log a message, unless one was logged for the same cause before."""
+        """Log a message, unless one was logged for the same cause before, apart from what changes at each attempt."""
+        cause = _CHANGING.sub("*", cause)
         if cause not in self._logged:
             self._logged.add(cause)
             logger.log(level, "%s", self.hide(message % args if args else message))

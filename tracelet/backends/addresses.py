@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from tracelet.filesystem import make_private
+
 # The scheme, user and host at the start of a text. A path, as in sqlite:////data/mlflow.db, has no host.
 _ADDRESS = re.compile(r"\s*((?:[a-z][\w+.\-]*:)?//)(?:[^/?#\s]*@)?([^/?#\s@]+)", re.IGNORECASE)
 
@@ -34,7 +36,7 @@ def remember(addresses: Iterable[str]) -> None:
         return
     with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: there is no home directory
         path = _path()
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(path.parent)
         with path.open("a", encoding="utf-8") as file:
             file.writelines(f"{address}\n" for address in sorted(new - known))
 

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from tracelet.errors import JournalError, RecordRejected
+from tracelet.filesystem import make_private
 from tracelet.records import Artifact, File, Record, Scalar, kind
 
 _CHUNK = 1 << 20
@@ -191,7 +192,7 @@ class _TempFile:
         import tempfile  # not at `import tracelet`
 
         with _translated(self._folder):
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(self._folder)
             descriptor, self._path = tempfile.mkstemp(dir=self._folder, prefix="new-")
             self._file: io.FileIO | None = io.FileIO(descriptor, "wb")
         return self
@@ -212,7 +213,7 @@ class _TempFile:
         assert self._file is not None
         path = self._path_of(name)
         with _translated(self._folder):
-            path.parent.mkdir(mode=0o700, exist_ok=True)
+            make_private(path.parent)
             os.replace(self._path, path)
         self._file.close()
         self._file = None
@@ -223,7 +224,8 @@ def _translated(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise JournalError(f"cannot write {folder}: {error}") from error
+        # Without the name of the temporary file, which differs at each attempt.
+        raise JournalError(f"cannot write {folder}: {error.strerror or error}") from error
 
 
 def payload_bytes(record: Record) -> int:

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from tracelet.errors import JournalError
-from tracelet.filesystem import on_network
+from tracelet.filesystem import make_private, on_network
 from tracelet.journal.lock import is_locked, lock_run
 from tracelet.journal.tables import FACT_TYPES, SCHEMA, Cursor, Owner, Rejection, StoredBatch, check_tables, decode
 from tracelet.records import Record, RunInfo
@@ -48,7 +48,7 @@ class Journal:
     def __init__(self, folder: Path, lock: int | None = None) -> None:
         self.path = folder / FILE_NAME
         with _translated("open", self.path), contextlib.ExitStack() as stack:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(folder)
             self.lock = stack.enter_context(lock_run(folder, lock))
             """The descriptor of the run's lock, which a child process can inherit."""
             # check_same_thread: opened in the caller's thread, then used by the journal thread.

@@ -19,7 +19,7 @@ from tracelet.backends.csvfile.file_names import FileNames, copy, safe_path
 from tracelet.backends.csvfile.pivot import write_wide
 from tracelet.backends.csvfile.rows import read_lines, read_rows, write_table
 from tracelet.errors import BackendUnavailable, RecordRejected
-from tracelet.filesystem import create
+from tracelet.filesystem import create, make_private
 from tracelet.records import (
     Alert,
     Artifact,
@@ -116,7 +116,7 @@ class CsvBackend(Backend):
         with _translated():
             if self._dir is None:
                 self.folder, owner = Path(run.folder, "csv").absolute(), run.run_id
-                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                make_private(self.folder)
             else:
                 # Ranks may share a run id. Each has its own journal, and so its own sequence numbers.
                 owner = f"{run.run_id} {os.path.realpath(run.folder)}"
@@ -254,7 +254,7 @@ class CsvBackend(Backend):
     def _write_parts(self, record: Mesh | Embedding | Graph) -> None:
         path = self._create_path(record, "")
         folder = self.folder / path
-        folder.mkdir(mode=0o700, exist_ok=True)
+        make_private(folder)
         match record:
             case Embedding(names=names):
                 pass
@@ -274,7 +274,7 @@ class CsvBackend(Backend):
         """Return a path that is unique on any file system, and the same after a kill."""
         name = f"{self._media_count:06d}_step{shown_step(record.step)}{suffix}"
         path = f"media/{kind(record)}/{safe_path(record.tag)}/{name}"
-        (self.folder / path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private((self.folder / path).parent)
         return path
 
     def _add_to_index(self, record: _OneFile | Layout | Mesh | Embedding | Graph | Table, path: str) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from tracelet.backends.notes import read_note
-from tracelet.filesystem import create, no_follow
+from tracelet.filesystem import create, make_private, no_follow
 
 _STATE = ".state.json"
 _TAIL = 1 << 20
@@ -127,7 +127,7 @@ class CommitLog:
 def claim(folder: Path, owner: str, run_id: str, files: Mapping[str, str]) -> Path:
     """Create and return the run's folder: `folder`, or its subfolder `run_id` if it holds another run or user files."""
     for candidate in _candidates(folder, run_id):
-        candidate.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(candidate)
         state = _read(candidate)
         if state is not None and state.owner == owner:
             return candidate

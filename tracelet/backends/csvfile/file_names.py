@@ -10,6 +10,7 @@ import unicodedata
 from pathlib import Path
 
 from tracelet.errors import RecordRejected
+from tracelet.filesystem import make_private
 
 _FORBIDDEN = re.compile(r'[<>:"|?*\\/\x00-\x1f\x7f\ud800-\udfff]')
 _DEVICE = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?$")
@@ -54,7 +55,7 @@ class FileNames:
         """Move `source` to the path of `name`. An earlier file is renamed to `stem~1.suffix`, `stem~2.suffix`, ..."""
         path, earlier = self.claim(name)
         target = self.folder / path
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(target.parent)
         if earlier:
             renamed = target.with_name(f"{target.stem}~{earlier}{target.suffix}")
             # It exists if a killed process came this far. Then `target` is the file of that process.

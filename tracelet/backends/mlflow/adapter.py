@@ -19,6 +19,7 @@ from tracelet.backends.mlflow.requests import Access
 from tracelet.backends.mlflow.run import NOTE, Target, connect
 from tracelet.backends.mlflow.store import absolute, check, resolve
 from tracelet.errors import BackendUnavailable
+from tracelet.filesystem import make_private
 from tracelet.records import (
     Alert,
     Artifact,
@@ -122,7 +123,7 @@ class MlflowBackend(Backend):
         """Create an empty folder beside the spool, so that its files can be hard-linked."""
         with translated():
             shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder.mkdir(mode=0o700, parents=True)
+            make_private(self._folder)
         try:
             yield self._folder
         finally:
