@@ -46,7 +46,9 @@ class JournalError(TraceletError, OSError):
 
 
 class BackendError(TraceletError):
-    """Base class of the two errors that a backend may raise. Any other exception is a defect of the backend.
+    """Base class of the two errors that a backend may raise.
+
+    Any other exception is a defect of the backend. The batch is retried, as after `BackendUnavailable`.
 
     `written` counts the records at the start of the batch that the vendor already accepted. Delivery resumes
     after them, so they are not sent twice.

@@ -220,24 +220,45 @@ def test_one_bad_record_among_a_thousand(manner):
     assert (601, "too big", 1e9) == (kept.seq, kept.reason, kept.record.value)
 
 
-def test_a_defect_of_a_backend_costs_the_record_it_stumbles_over(swallowed):
-    """An exception that no backend may let out looks like an outage thrice; then the batch is taken apart."""
+def test_a_defect_of_a_backend_rejects_no_record(swallowed):
+    """An exception that no backend may let out may be an outage: what comes before its record is delivered, and the
+    rest as soon as it is gone."""
     strict = Strict("defect")
     experiment = tracelet.start_logging(backend=strict)
     log(experiment, 50)
     experiment.log_metric("loss", 1e9, 50)
     log(experiment, 49, start=51)
     deadline = time.monotonic() + 60
-    while experiment.stats().backends["strict"].pending and time.monotonic() < deadline:
-        experiment.flush(1)
-        time.sleep(0.01)
-    experiment.stop()
+    while len(strict.records) < 50 and time.monotonic() < deadline:
+        experiment.flush(0.1)
+    assert list(range(50)) == values(strict.records)
+    attempts = len(swallowed)
+    while len(swallowed) < attempts + 2 and time.monotonic() < deadline:  # alone, it is tried again and again
+        experiment.flush(0.1)
+    assert "waiting: KeyError: 'too big'" == experiment.stats().backends["strict"].state
+    strict.limit = 1e12
+    experiment.stop(timeout=30)
 
     assert {KeyError} == {type(error) for error in swallowed}
     swallowed.clear()
-    assert [number for number in range(100) if number != 50] == values(strict.records)
-    with JournalReader(experiment.folder) as reader:
-        assert ["KeyError: 'too big'"] == [one.reason for one in reader.rejections("strict")]
+    assert [*range(50), 1e9, *range(51, 100)] == values(strict.records)
+    stats = experiment.stats().backends["strict"]
+    assert (100, 0, 0) == (stats.delivered, stats.rejected, stats.pending)
+
+
+def test_an_outage_that_nobody_knows_rejects_no_record(swallowed, monkeypatch):
+    """A vendor that fails with an unknown exception for many attempts has everything afterwards, once and in order."""
+    for name in ("FIRST", "_LONGEST"):
+        monkeypatch.setattr(f"tracelet.delivery.backoff.{name}", 0.001)
+    faulty = Faulty(write=raises(RuntimeError("unknown"), calls=30))
+    experiment = tracelet.start_logging(backend=faulty)
+    log(experiment, 100)
+    experiment.stop(timeout=30)
+
+    assert 30 == len(swallowed)
+    swallowed.clear()
+    assert list(range(100)) == values(faulty.records)
+    assert (100, 0) == (experiment.stats().backends["faulty"].delivered, experiment.stats().backends["faulty"].rejected)
 
 
 def test_rejections_of_one_cause_are_said_once(caplog):

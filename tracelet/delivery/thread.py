@@ -25,7 +25,8 @@ from tracelet.records import Record, RunInfo
 
 # Seconds between two checks of `durable_seq` while records are unconfirmed.
 _CONFIRM_EVERY = 1.0
-# Attempts after an unexpected exception. It may be an outage; later the batch is split to isolate a bad record.
+# Attempts with a batch after an unexpected exception. Then the batch is split, so that the records before a bad one are
+# written. No record is rejected for it: it may be an outage.
 _MAX_ATTEMPTS = 3
 
 Report = Callable[[str, Cursor, Sequence[Rejection]], None]
@@ -274,13 +275,10 @@ class Delivery(DeliveryHandle):
                     attempts = 0
                 case BackendUnavailable():
                     self._handle_unavailable(error)
-                case _ if attempts < _MAX_ATTEMPTS:
+                case _ if attempts < _MAX_ATTEMPTS or len(part) == 1:
                     self._handle_unavailable(error)
-                case _ if len(part) > 1:
-                    size = len(part) // 2
                 case _:
-                    rejections.append(self._reject(part[0], f"{type(error).__name__}: {error}"))
-                    accepted_count, attempts = 1, 0
+                    size = len(part) // 2
             records_left = records_left[accepted_count:]
         return records_left
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-
+from tracelet.backends import exceptions
+from tracelet.backends.exceptions import REJECTED, verdict
 from tracelet.errors import BackendError, BackendUnavailable, RecordRejected
 
 _LOCKED = (
@@ -12,27 +12,23 @@ _LOCKED = (
 )
 
 
-class Translated:
+class Translated(exceptions.Translated):
     """Translate the errors of calls to Aim. The caller counts the written records of a batch in `written`."""
 
     def __init__(self, *, in_batch: bool = False) -> None:
+        super().__init__(self._translation)
         self._in_batch = in_batch
         self.written = 0
 
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def _translation(self, error: Exception) -> BackendError | None:
         if isinstance(error, BackendError):
             error.written = self.written
-        elif error is not None and isinstance(error, Exception):
-            reason = f"aim: {_reason(error)}"
-            if self._in_batch and isinstance(error, _record_errors()):
-                raise RecordRejected(reason, written=self.written) from error
-            if isinstance(error, _unavailable_errors()) or kind is Exception:
-                raise BackendUnavailable(reason, written=self.written) from error
+            return None
+        meaning = verdict(error, "aim", {})
+        if meaning is None:
+            return None
+        kind = RecordRejected if meaning == REJECTED and self._in_batch else BackendUnavailable
+        return kind(f"aim: {_reason(error)}", written=self.written)
 
 
 def _reason(error: Exception) -> str:
@@ -45,25 +41,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, MissingRunError):
         return f"{text} Remove `run_hash` to create a run"
     return text
-
-
-def _record_errors() -> tuple[type[Exception], ...]:
-    """Return the errors caused by a record, such as a missing file or a value that Aim cannot encode."""
-    return FileNotFoundError, TypeError, ValueError, OverflowError, KeyError
-
-
-def _unavailable_errors() -> tuple[type[Exception], ...]:
-    """Return the errors of an unavailable store.
-
-    A remote client also raises a bare `Exception` if the server could not lock the run.
-    """
-    import aimrocks.errors as rocks  # type: ignore[import-untyped]
-    from filelock import Timeout
-    from requests import RequestException
-    from sqlalchemy.exc import SQLAlchemyError
-    from websockets.exceptions import WebSocketException
-
-    storage = (rocks.RocksIOError, rocks.Corruption, rocks.Incomplete, rocks.InvalidArgument, rocks.NotFound)
-    wire = (RequestException, WebSocketException, Timeout)
-    # RuntimeError: the repository has another version, or the run is locked or missing.
-    return (*storage, *wire, SQLAlchemyError, OSError, RuntimeError, ImportError, ValueError)

@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Mapping
 
-from tracelet.backends.clearml.http_sessions import login_error
-from tracelet.errors import BackendUnavailable, RecordRejected
+from tracelet.backends.exceptions import REJECTED, Translated, Verdict, verdict
+from tracelet.errors import BackendError, BackendUnavailable, RecordRejected
 from tracelet.redaction import redacted_url
 
+_REJECTION_CODES = (400, 413, 422)
+_TABLE: Mapping[str, Verdict] = {
+    # ClearML checks a request against its schema before it sends it.
+    "clearml.backend_interface.base.ValidationError": REJECTED,
+    "clearml.backend_api.session.jsonmodels.errors.ValidationError": REJECTED,
+    "clearml.backend_api.session.jsonmodels.errors.FieldNotSupported": REJECTED,
+}
 
-@contextlib.contextmanager
-def translated(*, record: bool = False) -> Iterator[None]:
+
+def translated(*, record: bool = False) -> Translated:
     """Translate the exceptions of a `with` block. `record`: the block writes one record, which may be invalid."""
-    from clearml.backend_interface.session import SendError
-    from clearml.errors import UsageError
-    from requests import RequestException
 
-    try:
-        yield
-    except SendError as error:
-        code = error.result.meta.result_code
-        if record and code in (400, 413, 422):
-            raise RecordRejected(f"clearml: the server rejected the record: {error.result.meta.result_msg}") from error
-        raise BackendUnavailable(f"clearml: {redacted_url(str(error.result.meta.result_msg))}") from error
-    except (RequestException, UsageError, login_error()) as error:
-        raise BackendUnavailable(f"clearml: {redacted_url(str(error))}") from error
-    except FileNotFoundError as error:
-        raise (RecordRejected if record else BackendUnavailable)(f"clearml: {error}") from error
-    except OSError as error:
-        raise BackendUnavailable(f"clearml: {os.strerror(error.errno) if error.errno else error}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise (RecordRejected if record else BackendUnavailable)(f"clearml: {error}") from error
+    def translate(error: Exception) -> BackendError | None:
+        meaning = None if isinstance(error, BackendError) else verdict(error, "clearml", _TABLE)
+        if meaning is None:
+            return None
+        result = getattr(getattr(error, "result", None), "meta", None)  # of a SendError
+        if result is not None:
+            if record and result.result_code in _REJECTION_CODES:
+                return RecordRejected(f"clearml: the server rejected the record: {result.result_msg}")
+            return BackendUnavailable(f"clearml: {redacted_url(str(result.result_msg))}")
+        if meaning == REJECTED and record:
+            return RecordRejected(f"clearml: {error}")
+        number = getattr(error, "errno", None)
+        return BackendUnavailable(f"clearml: {os.strerror(number) if number else redacted_url(str(error))}")
+
+    return Translated(translate)

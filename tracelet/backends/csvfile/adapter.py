@@ -5,9 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,8 @@ from tracelet.backends.csvfile.commit_log import CommitLog, claim, replace
 from tracelet.backends.csvfile.file_names import FileNames, copy, safe_path
 from tracelet.backends.csvfile.pivot import write_wide
 from tracelet.backends.csvfile.rows import read_lines, read_rows, write_table
-from tracelet.errors import BackendUnavailable, RecordRejected
+from tracelet.backends.exceptions import REJECTED, UNAVAILABLE, Translated, Verdict, verdict
+from tracelet.errors import BackendError, BackendUnavailable, RecordRejected
 from tracelet.filesystem import create, make_private
 from tracelet.records import (
     Alert,
@@ -48,6 +47,7 @@ from tracelet.records import (
     shown_step,
 )
 
+_ERRORS: Mapping[str, Verdict] = {"_csv.Error": UNAVAILABLE, "builtins.FileNotFoundError": UNAVAILABLE}
 _SCALARS, _MEDIA, _ARTIFACTS, _ALERTS = "scalars.csv", "media.csv", "artifacts.jsonl", "alerts.jsonl"
 _RUN, _PARAMS, _SUMMARY = "run.json", "config.json", "summary.json"
 _LINES: dict[type[Record], str] = {Text: "texts.jsonl", Histogram: "histograms.jsonl", PRCurve: "pr_curves.jsonl"}
@@ -130,6 +130,7 @@ class CsvBackend(Backend):
     def write(self, batch: Batch) -> None:
         with _translated():
             log = self._consistent_log()
+        with _translated(records=True):
             self._is_consistent = False
             merged: dict[str, dict[str, Any]] = {}
             for record in batch:
@@ -302,12 +303,18 @@ class CsvBackend(Backend):
         replace(self.folder / name, text.encode("utf-8", "backslashreplace") + b"\n")
 
 
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except (OSError, sqlite3.Error, csv.Error) as error:
-        raise BackendUnavailable(f"csv: {error}") from error
+def _translated(*, records: bool = False) -> Translated:
+    """Raise only the two errors of a backend. `records`: one of the records being written may be invalid."""
+
+    def translate(error: Exception) -> BackendError | None:
+        meaning = None if isinstance(error, BackendError) else verdict(error, "sqlite3", _ERRORS)
+        if meaning is None:
+            return None
+        if meaning == REJECTED and records:
+            return RecordRejected(f"csv: {error}", whole=True)
+        return BackendUnavailable(f"csv: {error}")
+
+    return Translated(translate)
 
 
 def _write_line(log: CommitLog, name: str, line: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from tracelet.backends.base import Batch
-from tracelet.backends.mlflow.errors import Rejected, translated
+from tracelet.backends.mlflow.errors import Rejected, converting, translated
 from tracelet.backends.mlflow.params import LENGTHS, PARAMS_FILE, Parameters
 from tracelet.backends.mlflow.requests import Access
 from tracelet.backends.mlflow.run import Target, run_tags
@@ -101,9 +101,9 @@ class _BatchRequest:
         self._first_file: int | None = None
 
     def run(self, batch: Batch) -> None:
-        rejected = self._sort(batch)
-        self._add_summary()
         try:
+            rejected = self._sort(batch)
+            self._add_summary()
             self._send_tags()
             try:
                 self._send_points()
@@ -127,10 +127,12 @@ class _BatchRequest:
                 self._add_point(index, record)
                 continue
             try:
-                self._mark_file(index)
-                self._sort_other(index, record)
-            except (OSError, ValueError, KeyError, TypeError, SyntaxError) as error:
-                return RecordRejected(f"mlflow: {error}", written=index)
+                with converting():
+                    self._mark_file(index)
+                    self._sort_other(index, record)
+            except RecordRejected as error:
+                error.written = index
+                return error
         return None
 
     def _sort_other(self, index: int, record: Record) -> None:

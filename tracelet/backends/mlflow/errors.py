@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from tracelet.backends.exceptions import REJECTED, UNAVAILABLE, Translated, Verdict, verdict
 from tracelet.backends.http import THROTTLED, retry_after_seconds
-from tracelet.errors import BackendUnavailable, RecordRejected
+from tracelet.errors import BackendError, BackendUnavailable, RecordRejected
 from tracelet.redaction import redacted_url
 
-# Exceptions of artifact stores, used only if their modules are loaded.
-_ARTIFACT_STORE_ERRORS = (
-    ("botocore.exceptions", "BotoCoreError"),
-    ("botocore.exceptions", "ClientError"),
-    ("boto3.exceptions", "Boto3Error"),
-    ("azure.core.exceptions", "AzureError"),
-    ("google.api_core.exceptions", "GoogleAPIError"),
-    ("google.auth.exceptions", "GoogleAuthError"),
-    ("paramiko.ssh_exception", "SSHException"),
-)
+# A staged file of a request is a copy, so a missing one proves nothing against the record.
+_REQUESTS: Mapping[str, Verdict] = {"builtins.FileNotFoundError": UNAVAILABLE}
 _REJECTION_STATUSES = (400, 413, 422)
 _AUTH_STATUSES = (401, 403)
 _DELETED = "must be in the 'active' state"
@@ -36,37 +27,37 @@ def _unknown() -> None:
     return None
 
 
-@contextlib.contextmanager
 def translated(
     secrets: Sequence[str] = (), *, rejections: bool = False, retry_after: RetryAfter = _unknown
-) -> Iterator[None]:
+) -> Translated:
     """Raise only the errors of a backend, without `secrets` in their text.
 
     `rejections`: raise `Rejected` if the server rejects the request; otherwise that is an outage too. `retry_after`:
     called for the seconds to pause if the server throttles and the error does not contain them.
     """
-    try:
-        yield
-    except (BackendUnavailable, RecordRejected):
-        raise
-    except _error_classes() as error:
+
+    def translate(error: Exception) -> Exception | None:
+        meaning = None if isinstance(error, BackendError) else verdict(error, "mlflow", _REQUESTS)
+        if meaning is None:
+            return None
         text = _text(error, secrets)
-        if rejections and _status(error) in _REJECTION_STATUSES and _DELETED not in text:
-            raise Rejected(text) from error
-        pause = _retry_after(error, retry_after)
-        raise BackendUnavailable(f"mlflow: {_advice(error)}{text}", retry_after=pause) from error
+        if rejections and (_status(error) in _REJECTION_STATUSES or meaning == REJECTED) and _DELETED not in text:
+            return Rejected(text)
+        return BackendUnavailable(f"mlflow: {_advice(error)}{text}", retry_after=_retry_after(error, retry_after))
+
+    return Translated(translate)
 
 
-def _error_classes() -> tuple[type[Exception], ...]:
-    """Return MLflow's exceptions and those of its libraries.
+def converting() -> Translated:
+    """Raise only the errors of a backend while a record is converted and its files are staged."""
 
-    OSError includes all of requests. ImportError means a missing database driver.
-    """
-    from mlflow.exceptions import MlflowException
+    def translate(error: Exception) -> BackendError | None:
+        meaning = None if isinstance(error, BackendError) else verdict(error, "mlflow", {})
+        if meaning is None:
+            return None
+        return (RecordRejected if meaning == REJECTED else BackendUnavailable)(f"mlflow: {error}")
 
-    stores = ((sys.modules[module], name) for module, name in _ARTIFACT_STORE_ERRORS if module in sys.modules)
-    databases = [sys.modules["sqlalchemy.exc"].SQLAlchemyError] if "sqlalchemy.exc" in sys.modules else []
-    return (MlflowException, OSError, ImportError, *databases, *(getattr(module, name) for module, name in stores))
+    return Translated(translate)
 
 
 def _status(error: Exception) -> int:

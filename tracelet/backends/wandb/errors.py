@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
-from collections.abc import Iterator
+import os
+from collections.abc import Mapping
 from typing import Any
 
-from tracelet.errors import BackendUnavailable, RecordRejected
+from tracelet.backends.exceptions import REJECTED, Translated, Verdict, verdict
+from tracelet.errors import BackendError, BackendUnavailable, RecordRejected
 from tracelet.redaction import redacted_url
 
 NOT_INSTALLED = 'not installed: pip install "tracelet[wandb]"'
+
+_TABLE: Mapping[str, Verdict] = {
+    "wandb.errors.errors.Error": REJECTED,  # raised itself for an invalid name or value; not its other subclasses
+    "wandb.errors.errors.UsageError": REJECTED,
+    "wandb.errors.errors.UnsupportedError": REJECTED,
+    "wandb.sdk.lib.config_util.ConfigError": REJECTED,
+    "wandb.sdk.mailbox.mailbox_handle.ServerResponseError": REJECTED,  # by wandb's service
+}
 
 
 def import_wandb() -> Any:
@@ -23,15 +31,22 @@ def import_wandb() -> Any:
 
 
 def dead_service() -> tuple[type[Exception], ...]:
-    """Return the exceptions that wandb raises if its service process has died."""
+    """Return the exceptions that wandb raises if its service process has died, or the program has torn it down."""
+    from wandb.sdk.lib.asyncio_manager import AlreadyJoinedError, RunCancelledError
     from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
 
-    return ConnectionError, HandleAbandonedError, MailboxClosedError
+    return ConnectionError, HandleAbandonedError, MailboxClosedError, AlreadyJoinedError, RunCancelledError
+
+
+def is_torn_down(wandb: Any, run: Any) -> bool:
+    """Check if the program has called `wandb.teardown` since this process started `run`."""
+    library = getattr(run, "_wl", None)  # None: the run is disabled
+    return library is not None and library._pid == os.getpid() and library is not wandb.sdk.wandb_setup.singleton()
 
 
 def end_service(wandb: Any) -> None:
     """Kill wandb's service process and its retries. Its exit hook then has nothing to wait for."""
-    connection = wandb.setup()._connection
+    connection = wandb.sdk.wandb_setup.singleton()._connection
     process = None if connection is None else connection._proc
     if process is not None:
         connection._cleanup()
@@ -39,35 +54,25 @@ def end_service(wandb: Any) -> None:
         process._process.wait()
 
 
-@contextlib.contextmanager
-def translated(*, written: int | None = None) -> Iterator[None]:
+def translated(*, written: int | None = None) -> Translated:
     """Raise only the two errors of a backend.
 
     `written`: the records of the batch that are written. If it is set, a single record can be rejected.
     """
-    import wandb
 
-    try:
-        yield
-    except (BackendUnavailable, RecordRejected) as error:
-        error.written = written or 0
-        raise
-    except (*dead_service(), wandb.errors.CommError, TimeoutError) as error:
-        raise BackendUnavailable(f"wandb: {_text(error)}", written=written or 0) from error
-    except (wandb.Error, TypeError, ValueError, OSError, *_service_errors()) as error:
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if written is None or full:
-            raise BackendUnavailable(f"wandb: {_text(error)}", written=written or 0) from error
-        raise RecordRejected(f"wandb: {error}", written=written) from error
+    def translate(error: Exception) -> BackendError | None:
+        if isinstance(error, BackendError):
+            error.written = written or 0
+            return None
+        meaning = verdict(error, "wandb", _TABLE)
+        if meaning is None:
+            return None
+        if meaning == REJECTED and written is not None:
+            return RecordRejected(f"wandb: {error}", written=written)
+        return BackendUnavailable(f"wandb: {_text(error)}", written=written or 0)
+
+    return Translated(translate)
 
 
 def _text(error: Exception) -> str:
     return redacted_url(str(error) or type(error).__name__)
-
-
-def _service_errors() -> tuple[type[Exception], ...]:
-    """Return the exception for a rejection by wandb's service; empty if wandb is older than 0.31."""
-    from wandb.sdk.mailbox import mailbox_handle
-
-    rejection = getattr(mailbox_handle, "ServerResponseError", None)
-    return () if rejection is None else (rejection,)
