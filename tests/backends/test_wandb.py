@@ -22,12 +22,15 @@ import msgspec
 import pytest
 import wandb
 from backends import wandb_store as store
-from programs import run_program
+from programs import run_program, the_run
 from support import TESTS
+from wandb.sdk.lib.module import unset_globals
 
 from tracelet.backends.base import Batch
 from tracelet.backends.wandb import WandbBackend, WandbConfig
+from tracelet.backends.wandb.connect import active_run
 from tracelet.errors import BackendUnavailable, RecordRejected
+from tracelet.journal.store import JournalReader
 from tracelet.records import (
     Artifact,
     Audio,
@@ -99,9 +102,11 @@ def surroundings(folder: Path, monkeypatch: pytest.MonkeyPatch, environment: dic
         monkeypatch.setenv(name, value)
     wandb.teardown()
     yield folder
-    if wandb.run is not None:
-        wandb.finish()
+    run = active_run(wandb)
+    if run is not None:
+        run.finish()
     wandb.teardown()
+    unset_globals()
 
 
 def info(folder: Path, **more: Any) -> RunInfo:
@@ -561,6 +566,80 @@ def test_a_run_finished_by_the_program_goes_on(backend: WandbBackend, folder: Pa
     assert [0, 1] == [run.exit_code for run in ours]
     assert [1] == [row["own"] for row in ours[0].rows if "own" in row]
     assert [[]] == [run.rows for run in found if run.id == "second"]
+
+
+@pytest.mark.parametrize("begins", [False, True], ids=["ends", "begins_another"])
+@pytest.mark.parametrize("owner", ["tracelet", "program"])
+def test_a_program_that_tears_wandb_down_loses_nothing(folder: Path, owner: str, begins: bool) -> None:
+    """After `wandb.teardown()` the rest goes to the same run id, and a new run of the program stays its own."""
+    if owner == "program":
+        wandb.init(id="run1")
+    backend = WandbBackend()
+    backend.open(info(folder))
+    give(backend, *[scalar("loss", at, at) for at in range(50)])
+    wandb.teardown()
+    second = wandb.init(id="second") if begins else None
+    give(backend, *[scalar("loss", at, at) for at in range(50, 60)], Params({"lr": 0.5}, WALL))
+    last = give(backend, scalar("loss", 60, 60))
+    backend.flush()
+    assert last == backend.durable_seq()
+    if second is not None:
+        assert (second, False) == (wandb.run, second is backend.native)
+        second.log({"own": 1})
+        assert not second._is_finished
+    backend.close("finished", 0)
+    if second is not None:
+        second.finish()
+    wandb.teardown()
+    found = store.runs(folder)
+
+    ours = [run for run in found if run.id == "run1"]
+    assert [(at, at, WALL) for at in range(61)] == [point for run in ours for point in run.series("loss")]
+    assert [[1]] * begins == [[row["own"] for row in run.rows] for run in found if run.id == "second"]
+
+
+def test_a_run_that_wandb_forgot_is_not_used(folder: Path) -> None:
+    """`wandb.run` stays set after `wandb.teardown()`, but a run of tracelet gets a run of its own."""
+    old = wandb.init(id="old")
+    wandb.teardown()
+    backend = WandbBackend()
+    backend.open(info(folder))
+    give(backend, scalar("loss", 1, 1))
+    backend.close("finished", 0)
+
+    assert old is not backend.native
+    assert ["run1"] == [run.id for run in store.runs(folder) if run.series("loss")]
+
+
+@pytest.mark.parametrize(
+    "end", ["teardown()", "setup()._connection._proc._process.kill()"], ids=["torn_down", "killed"]
+)
+def test_a_program_may_end_after_wandb_has_ended(end: str) -> None:
+    """The run goes on in another service, and the program ends without stopping it: all arrives before wandb's hook."""
+    program = run_program(
+        f"""
+        import wandb, tracelet
+
+        experiment = tracelet.start_logging(backend="wandb")
+        for step in range(100):
+            experiment.log_metric("loss", step, step)
+        assert experiment.flush(30)
+        wandb.{end}
+        experiment.log_params({{"lr": 0.5}})
+        experiment.flush(3)  # a killed service may have received it
+        for step in range(100, 200):
+            experiment.log_metric("loss", step, step)
+        """
+    )
+    assert 0 == program.returncode, program.err
+    assert "Traceback" not in program.err
+    assert 1 == program.err.count("the service process died") + (end == "teardown()"), program.err
+    with JournalReader(the_run()) as reader:
+        cursor = reader.cursors()["wandb"]
+    assert (201, 0) == (cursor.delivered, cursor.rejected)
+    runs = store.runs(Path(os.environ["WANDB_DIR"]))
+    assert 2 == len(runs)
+    assert list(range(200)) == [value for run in runs for _, value, _ in run.series("loss")]
 
 
 def test_a_run_begun_by_the_program_is_used_and_not_ended(folder: Path) -> None:

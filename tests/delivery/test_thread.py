@@ -261,6 +261,28 @@ def test_an_outage_that_nobody_knows_rejects_no_record(swallowed, monkeypatch):
     assert (100, 0) == (experiment.stats().backends["faulty"].delivered, experiment.stats().backends["faulty"].rejected)
 
 
+class Reopening(MemoryBackend):
+    """Replaces its run object while it writes, as a vendor's that has died."""
+
+    name = "reopening"
+    native = "first"
+
+    def write(self, batch):
+        super().write(batch)
+        self.native = f"run {len(self.records)}"
+
+
+def test_a_run_that_a_backend_reopens_is_still_ended_before_the_vendor(monkeypatch):
+    """A vendor's exit hook that came with the new run object is behind ours again."""
+    registered = []
+    monkeypatch.setattr("tracelet.experiment.exit.ExitHandler.register_last", lambda self: registered.append(1))
+    experiment = tracelet.start_logging(backend=Reopening())
+    before = len(registered)
+    log(experiment, 1)
+    assert experiment.flush(30)
+    assert len(registered) > before
+
+
 def test_rejections_of_one_cause_are_said_once(caplog):
     """A hundred refused records are one line on the screen, and a hundred in the journal."""
     experiment = tracelet.start_logging(backend=Strict("single", limit=-1))

@@ -79,6 +79,7 @@ class Delivery(DeliveryHandle):
         self._backoff = Backoff()
         # The first ends a pause between two attempts, the second a pause for training.
         self._stop_retry_pause, self._stop_pause = threading.Event(), threading.Event()
+        self._native: object = None
         self._is_closed = False
         self._thread = threading.Thread(target=self._main, name=f"tracelet-{self.name}", daemon=True)
 
@@ -138,6 +139,7 @@ class Delivery(DeliveryHandle):
                     break
                 else:
                     self._advance_cursor(flush=self._flush_to > self.position)
+                    self._follow_native()
                     self._wake.wait(_CONFIRM_EVERY if self._unconfirmed else None)
             self._close(source)
 
@@ -154,8 +156,6 @@ class Delivery(DeliveryHandle):
         while not self._try_align(source):
             if self._is_past_deadline():
                 return False
-        self._on_open()
-        self.url = self._guard.call(getattr, self.backend, "url")
         self._set_recovered()
         return True
 
@@ -349,8 +349,17 @@ class Delivery(DeliveryHandle):
         self._set_state(f"waiting: {reason}")
         self._pause(self._backoff.next_pause(getattr(error, "retry_after", None)))
 
+    def _follow_native(self) -> None:
+        """Repeat the steps after `open` if the backend has reopened its run: the vendor may have a new exit hook."""
+        native = self._guard.call(getattr, self.backend, "native")
+        if not self.was_open or native is not self._native:
+            self._native = native
+            self._on_open()
+            self.url = self._guard.call(getattr, self.backend, "url")
+
     def _set_recovered(self) -> None:
         self._backoff.reset()
+        self._follow_native()
         offline_reason = self._guard.call(getattr, self.backend, "offline_reason")
         if offline_reason:
             self._guard.log_once(

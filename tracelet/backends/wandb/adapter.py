@@ -15,9 +15,9 @@ from typing import Any, ClassVar
 
 from tracelet.backends.base import AdoptedArtifact, Backend, Batch, Probe, Status
 from tracelet.backends.wandb.config import PERSISTENT_KEYS, WandbConfig
-from tracelet.backends.wandb.connect import FLUSH_INTERVAL, Connection, exit_hooks_restorer
+from tracelet.backends.wandb.connect import FLUSH_INTERVAL, Connection, active_run, exit_hooks_restorer
 from tracelet.backends.wandb.durability import AlreadyWritten, Durability, Fingerprint, Pending
-from tracelet.backends.wandb.errors import dead_service, end_service, import_wandb, translated
+from tracelet.backends.wandb.errors import dead_service, end_service, import_wandb, is_torn_down, translated
 from tracelet.backends.wandb.offline_files import NAME, Note, Recording, active_files
 from tracelet.backends.wandb.probe import adopt, native_capture, probe, warn_of_native_capture
 from tracelet.backends.wandb.row_buffer import ROW_SPAN, OpenRows
@@ -81,7 +81,7 @@ class WandbBackend(Backend):
         with contextlib.ExitStack() as undo, translated():
             undo.callback(exit_hooks_restorer())
             self._register_exit(undo)
-            active = wandb.run or wandb.sdk.wandb_setup.singleton().most_recent_active_run
+            active = active_run(wandb)
             native = active or connection.start(run)
             self._register_exit(undo)
             self._owned = active is None
@@ -118,8 +118,9 @@ class WandbBackend(Backend):
             end_service(self._wandb)
 
     def _reopen(self) -> None:
-        """Resume the run if the program finished it, or if wandb's service process died."""
-        old, finished, written = self._opened.native, self._opened.finished, self._opened.written
+        """Resume the run if the program finished it or tore wandb down, or if wandb's service process died."""
+        old, written = self._opened.native, self._opened.written
+        finished = self._opened.finished or is_torn_down(self._wandb, old)
         assert self._connection is not None
         with translated():
             if finished:
@@ -135,6 +136,7 @@ class WandbBackend(Backend):
                 with contextlib.suppress(BackendUnavailable):
                     self._confirm_upload(self._recording)
             run = self._connection.resume(old, finished=finished)
+            self._register_exit(self._undo)  # wandb may have started another service
             self._recording = self._connection.record(run, owned=True)
             self._claim(self._undo)
             self._run, self._owned = self._open_run(run, written, shared=not finished), True

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tracelet.backends.wandb.config import WandbConfig
-from tracelet.backends.wandb.errors import dead_service, end_service, translated
+from tracelet.backends.wandb.errors import dead_service, end_service, is_torn_down, translated
 from tracelet.backends.wandb.offline_files import Note, Recording
 from tracelet.backends.wandb.offline_upload import Uploader
 from tracelet.backends.wandb.server import OFFLINE_MODES, Server, server_of
@@ -177,6 +177,14 @@ class Connection:
             note.recordings.append(recording)
         self._save()
         return recording
+
+
+def active_run(wandb: Any) -> Any:
+    """Return the program's active run; None if it has none. `wandb.run` stays set after `wandb.teardown`."""
+    run = wandb.run
+    if run is not None and not is_torn_down(wandb, run):
+        return run
+    return wandb.sdk.wandb_setup.singleton().most_recent_active_run
 
 
 def _has_no_main_file() -> bool:
