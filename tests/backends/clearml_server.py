@@ -41,6 +41,8 @@ class ClearmlServer:
         self.calls: Counter[str] = Counter()
         self.faults: list[Callable[[str], Answer | None]] = []
         self.refuse: Callable[[dict[str, Any]], bool] = lambda event: False
+        self.drips = False
+        """Send a byte of each answer every 0.2 s."""
         self.port = 0
         self._http: Listener | None = None
         self._released = threading.Event()
@@ -251,7 +253,12 @@ class _Handler(Handler):
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(payload)))
             self.end_headers()
-            self.wfile.write(payload)
+            if not self.server_state.drips:
+                self.wfile.write(payload)
+                return
+            for byte in payload:
+                self.wfile.write(bytes([byte]))
+                self.server_state._released.wait(0.2)
 
     def log_message(self, *_: Any) -> None:
         return

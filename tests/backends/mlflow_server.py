@@ -77,6 +77,9 @@ class Proxy:
         self.watch: Callable[[], Any] = lambda: None
         self.seen: list[tuple[str, str, dict[str, str], int]] = []
         self.watched: list[Any] = []
+        self.drips = ""
+        """The part of each answer, `headers` or `body`, that is sent a byte every 0.2 s until `recovered` is set."""
+        self.recovered = threading.Event()
         proxy, (host, port) = self, target.removeprefix("http://").split(":")
 
         class Handler(BaseHTTPRequestHandler):
@@ -87,11 +90,22 @@ class Proxy:
                 proxy.seen.append((self.command, self.path, dict(self.headers), len(body)))
                 proxy.watched.append(proxy.watch())
                 status, data = proxy.refuse(self.command, self.path, body) or self._fetch(body)
-                self.send_response(status)
+                if proxy.drips == "headers":
+                    self._drip(f"HTTP/1.1 {status} OK\r\nX-Filler: {'a' * 1000}\r\n".encode())
+                else:
+                    self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
-                self.wfile.write(data)
+                if proxy.drips == "body":
+                    self._drip(data)
+                else:
+                    self.wfile.write(data)
+
+            def _drip(self, data: bytes) -> None:
+                for byte in data:
+                    self.wfile.write(bytes([byte]))
+                    proxy.recovered.wait(0.2)
 
             def _fetch(self, body: bytes) -> tuple[int, bytes]:
                 connection = http.client.HTTPConnection(host, int(port), timeout=30)
@@ -116,6 +130,7 @@ class Proxy:
         self._thread.start()
 
     def close(self) -> None:
+        self.recovered.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(10)
@@ -137,3 +152,27 @@ def silent() -> Iterator[str]:
         listener.bind(("127.0.0.1", 0))
         listener.listen(16)
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@contextlib.contextmanager
+def dripping(head: bytes) -> Iterator[str]:
+    """Yield the address of a server that sends `head` at once and then a byte every 0.1 s, for ever."""
+    ended = threading.Event()
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(head)
+                while not ended.wait(0.1):
+                    connection.sendall(b"a")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            ended.set()
+            thread.join(10)

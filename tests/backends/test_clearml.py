@@ -890,6 +890,27 @@ def test_a_server_that_hangs_in_the_middle(
     assert "failed" == server.the_task()["status"]
 
 
+def test_a_server_that_answers_a_byte_at_a_time(
+    tmp_path: Path, server: ClearmlServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each byte restarts ClearML's own timeout; a request and an upload end all the same, and are sent again."""
+    for module in ("http_sessions", "uploads"):
+        monkeypatch.setattr(f"tracelet.backends.clearml.{module}._ANSWER", 0.5)
+        monkeypatch.setattr(f"tracelet.backends.clearml.{module}._CONNECT", 1.0)
+    backend = opened(tmp_path)
+    server.drips = True
+    for record in (scalar("loss", 1.0, 1), Text("note", "x", 1, WALL_TIME)):
+        began = time.monotonic()
+        with pytest.raises(BackendUnavailable, match="not complete"):
+            backend.write(Batch([record], 1))
+        assert time.monotonic() - began < 8
+    server.drips = False
+    deliver(backend, points(3))
+    backend.close("finished", 0)
+
+    assert [(at, at / 4) for at in range(3)] == [point for point in series(told(server)) if point != (1, 1.0)]
+
+
 def test_a_dead_server_at_the_end_is_told_in_time(tmp_path: Path, server: ClearmlServer) -> None:
     before = facts_of_the_process()
     backend = opened(tmp_path)

@@ -132,6 +132,47 @@ def test_a_server_that_falls_silent(before: Proxy, server: Server, tmp_path: Pat
     assert [(1, 1, WALL)] == held(server, tmp_path).series("loss")
 
 
+@pytest.mark.parametrize("part", ["headers", "body"])
+def test_a_server_that_answers_a_byte_at_a_time(part: str, before: Proxy, server: Server, tmp_path: Path) -> None:
+    """Each byte restarts MLflow's own timeout. A request ends after twice `timeout`; later the batch is there once."""
+    backend = opened(tmp_path, before.url, timeout=1)
+    before.drips = part
+    before.refuse = lambda method, path, body: (200, b" " * 1000 + b"{}")
+    begun = time.monotonic()
+    for call in (lambda: give(backend, scalar("loss", 1, 1)), lambda: backend.close("finished", 0)):
+        with pytest.raises(BackendUnavailable, match="not complete"):
+            call()
+    assert time.monotonic() - begun < 8
+    before.drips, before.refuse = "", lambda method, path, body: None
+    before.recovered.set()
+    give(backend, scalar("loss", 1, 1))
+    backend.close("finished", 0)
+
+    assert [(1, 1, WALL)] == held(server, tmp_path).series("loss")
+
+
+def test_an_abandoned_start_creates_no_second_run(before: Proxy, server: Server, tmp_path: Path) -> None:
+    """An answer that arrives after its request was abandoned has no effect: the next attempt makes the only run."""
+    backend = configured(tmp_path, before.url, timeout=1)
+    fetched = before.refuse
+
+    def drip_search(method: str, path: str, body: bytes) -> None:
+        before.drips = "headers" if path.endswith("/runs/search") else ""
+
+    before.refuse = drip_search
+    with pytest.raises(BackendUnavailable, match="not complete"):
+        backend.open(info(tmp_path))
+    before.refuse, before.drips = fetched, ""
+    backend.open(info(tmp_path))
+    before.recovered.set()
+    (abandoned,) = backend._access._abandoned
+    assert abandoned.wait(10)
+    give(backend, scalar("loss", 1, 1))
+    backend.close("finished", 0)
+
+    assert [(1, 1, WALL)] == held(server, tmp_path).series("loss")
+
+
 def test_nobody_there_at_the_start(server: Server, tmp_path: Path) -> None:
     """The program goes on at once, the records wait, and come to the server when it is there."""
     begun = time.monotonic()

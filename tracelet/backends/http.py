@@ -6,6 +6,8 @@ import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from tracelet.backends.call import call_within
+
 THROTTLED = (429, 503)
 """Status codes that come with a Retry-After header."""
 
@@ -34,20 +36,27 @@ def request(
 ) -> Response:
     """Send a GET request, or a POST if there is `data`, and return the response, whatever its status code.
 
-    `timeout` seconds apply to each operation on the socket. `insecure` accepts any certificate. The body of an error
-    response is never read.
+    `timeout` seconds apply to each operation on the socket, and twice as many to the whole request. `insecure` accepts
+    any certificate. The body of an error response is never read.
 
     Raises:
-        OSError: no answer within `timeout`; `NotHttp` if the answer is no HTTP.
+        OSError: no answer in time; `NotHttp` if the answer is no HTTP.
         ValueError: `url` is no URL.
     """
+    arguments = url, timeout, data, headers or {}, insecure, read_body
+    return call_within(2 * timeout, "http-request", lambda: _request(*arguments))
+
+
+def _request(
+    url: str, timeout: float, data: bytes | None, headers: Mapping[str, str], insecure: bool, read_body: bool
+) -> Response:
     import http.client  # here: an HTTP client takes as long to import as a whole backend
     import ssl
     import urllib.error
     import urllib.request
 
     context = ssl._create_unverified_context() if insecure else None
-    message = urllib.request.Request(url, data, dict(headers or {}))
+    message = urllib.request.Request(url, data, dict(headers))
     try:
         with urllib.request.urlopen(message, timeout=timeout, context=context) as answer:
             return Response(answer.status, answer.reason, None, answer.read() if read_body else b"")

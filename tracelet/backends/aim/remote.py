@@ -8,13 +8,13 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
-import threading
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from tracelet.backends.aim.config import without_user
+from tracelet.backends.call import Call
 from tracelet.backends.http import THROTTLED, NotHttp, Response, request
 from tracelet.errors import BackendUnavailable
 
@@ -57,24 +57,6 @@ def _request_status(address: str) -> Response:
         return request(f"https://{address}/status/", _PROBE_TIMEOUT, insecure=True)
 
 
-class _CallResult:
-    """The result of a call on another thread."""
-
-    value: Any = None
-    error: BaseException | None = None
-
-    def __init__(self) -> None:
-        self.is_ready = threading.Event()
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
-        self.error = error
-        self.is_ready.set()
-        return True
-
-
 def call_within(seconds: float, name: str, call: Callable[[], T]) -> T:
     """Return the result of a call to a server.
 
@@ -84,21 +66,12 @@ def call_within(seconds: float, name: str, call: Callable[[], T]) -> T:
     Raises:
         BackendUnavailable: the call takes longer than `seconds`, or the response is invalid.
     """
-    result = _CallResult()
-
-    def run() -> None:
-        with result:
-            result.value = call()
-
-    threading.Thread(target=run, name="aim-call", daemon=True).start()
-    if not result.is_ready.wait(seconds):
+    result = Call(call, "aim-call")
+    if not result.wait(seconds):
         raise BackendUnavailable(f"aim: the server did not answer within {seconds:g} s ({name})")
     if isinstance(result.error, _INVALID_RESPONSE):
         raise BackendUnavailable(f"aim: the server's response is invalid: {result.error!r}") from result.error
-    if result.error is not None:
-        raise result.error
-    value: T = result.value
-    return value
+    return result.result()
 
 
 class RemoteClient:

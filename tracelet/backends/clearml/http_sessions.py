@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from tracelet.backends.call import call_within
 from tracelet.backends.clearml.environment import Server
 from tracelet.proxy import Proxy
 
@@ -108,7 +109,9 @@ def fail_fast_session(
     def _once(request: Callable[..., Any]) -> Callable[..., Any]:
         def once(*args: Any, **options: Any) -> Any:
             try:
-                response = request(*args, **options)
+                response = call_within(_CONNECT + 2 * _ANSWER, "clearml-call", lambda: request(*args, **options))
+            except TimeoutError as error:
+                raise exceptions.ReadTimeout(str(error)) from error
             except retried_for_ever as error:
                 raise exceptions.ConnectionError(str(error)) from error
             on_response(response)

@@ -10,6 +10,7 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from tracelet.backends.call import call_within
 from tracelet.backends.http import THROTTLED, retry_after_seconds
 from tracelet.errors import BackendUnavailable, RecordRejected
 
@@ -76,9 +77,10 @@ class Uploads:
             if self._failed is not None:  # ClearML retries at once
                 raise self._failed
             size = int(request.headers.get("Content-Length") or 0)
-            options["timeout"] = (_CONNECT, _ANSWER + size / _MIN_RATE)
+            limit = _ANSWER + size / _MIN_RATE
+            options["timeout"] = (_CONNECT, limit)
             try:
-                response = send(request, **options)
+                response = call_within(_CONNECT + 2 * limit, "clearml-call", lambda: send(request, **options))
             except (RequestException, OSError) as error:
                 self._failed = BackendUnavailable(f"clearml: the upload to the file server failed: {error}")
                 raise self._failed from error

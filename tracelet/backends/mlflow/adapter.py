@@ -100,12 +100,14 @@ class MlflowBackend(Backend):
         with contextlib.ExitStack() as undo, translated(self._secrets, retry_after=self._access.retry_after):
             self._access.open()
             undo.callback(self._access.close)
-            with self._access.fail_fast():
-                self._target = connect(self._store, run, self.config)
-                self._writer = BatchWriter(self._target, self._access, self._secrets)
+            self._target, self._writer = self._access.call(lambda: self._connect(run))
             undo.pop_all()
         # A different run than before needs all records. Records that it already has change nothing.
         self._written = None if self._target.known else 0
+
+    def _connect(self, run: RunInfo) -> tuple[Target, BatchWriter]:
+        target = connect(self._store, run, self.config)
+        return target, BatchWriter(target, self._access, self._secrets)
 
     def write(self, batch: Batch) -> None:
         """Write the records. If a point or file is written again, MLflow stores no second copy."""
@@ -134,8 +136,9 @@ class MlflowBackend(Backend):
         if self._target is None:
             return
         self.detach()
-        with translated(self._secrets), self._access.fail_fast():
-            self._target.end(status, self.run_ended)
+        target = self._target
+        with translated(self._secrets):
+            self._access.call(lambda: target.end(status, self.run_ended))
         self._target = self._writer = None
         self._access.close()
 

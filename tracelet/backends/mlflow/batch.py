@@ -6,10 +6,9 @@ in the store does not change.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -231,8 +230,7 @@ class _BatchRequest:
         new = params.new(self._params)
         rejected = self._log_params(new)
         if rejected:
-            with self._calls():
-                params.refresh()
+            self._call(params.refresh)
             for limit in LENGTHS[1:]:
                 long = {key: param_text(new[key], limit) for key in rejected if len(new[key]) > limit}
                 remaining = self._log_params({key: text for key, text in long.items() if key not in params.shown})
@@ -253,9 +251,8 @@ class _BatchRequest:
 
     def _stage_summary(self) -> None:
         if self._summary:
-            with self._calls():
-                exact = self._writer.summary.update({name: value for name, (_, value, _) in self._summary.items()})
-            self._stage.json(SUMMARY_FILE, exact)
+            values = {name: value for name, (_, value, _) in self._summary.items()}
+            self._stage.json(SUMMARY_FILE, self._call(lambda: self._writer.summary.update(values)))
 
     def _send_files(self) -> None:
         if self._inexact:
@@ -263,8 +260,9 @@ class _BatchRequest:
             self._stage.lines(f"tracelet/scalar/{name}.jsonl", self._inexact)
         if not self._stage.is_empty:
             try:
-                with self._calls(size=self._stage.largest, rejections=True):
-                    self._writer._target.client.log_artifacts(self._writer._target.id, str(self._stage.folder))
+                target, folder = self._writer._target, str(self._stage.folder)
+                size = self._stage.largest
+                self._call(lambda: target.client.log_artifacts(target.id, folder), size=size, rejections=True)
             except Rejected as error:
                 raise RecordRejected(f"mlflow: {error}", whole=True) from error
         self._first_file = None
@@ -303,18 +301,13 @@ class _BatchRequest:
 
     def _log(self, kind: str, items: Sequence[Any]) -> None:
         entities = [item.metric for item in items] if kind == "metrics" else list(items)
-        with self._calls(rejections=True):
-            self._writer._target.client.log_batch(self._writer._target.id, synchronous=True, **{kind: entities})
+        target = self._writer._target
+        self._call(lambda: target.client.log_batch(target.id, synchronous=True, **{kind: entities}), rejections=True)
 
-    @contextlib.contextmanager
-    def _calls(self, *, size: int = 0, rejections: bool = False) -> Iterator[None]:
-        writer = self._writer
-        access = writer._access
-        with (
-            translated(writer._secrets, rejections=rejections, retry_after=access.retry_after),
-            access.fail_fast(size),
-        ):
-            yield
+    def _call(self, function: Callable[[], T], *, size: int = 0, rejections: bool = False) -> T:
+        access = self._writer._access
+        with translated(self._writer._secrets, rejections=rejections, retry_after=access.retry_after):
+            return access.call(function, size)
 
 
 def _entity_size(entity: Any) -> int:

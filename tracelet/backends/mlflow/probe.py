@@ -41,8 +41,7 @@ def _request_experiment(uri: str, access: Access) -> None:
 
     access.open()
     try:
-        with access.fail_fast():
-            MlflowClient(uri).search_experiments(max_results=1)
+        access.call(lambda: MlflowClient(uri).search_experiments(max_results=1))
     finally:
         access.close()
 

@@ -10,17 +10,25 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import threading
-from collections.abc import Iterator, Mapping
-from typing import Any
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from tracelet.backends import environment
+from tracelet.backends.call import Call
 from tracelet.backends.mlflow.config import MlflowConfig
 from tracelet.backends.mlflow.store import ping
 from tracelet.errors import BackendUnavailable
 
+T = TypeVar("T")
+
 _AUTH = "MLFLOW_TRACKING_AUTH"
+_RETRIES, _REQUEST_TIMEOUT = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"
+_POLL = 0.5
+_MAX_ABANDONED = 3
 _QUIET = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 
 
@@ -34,6 +42,7 @@ class Access:
         self._name = f"tracelet-{id(self)}"
         self._calling = threading.local()
         self._undo = contextlib.ExitStack()
+        self._abandoned: list[Call[Any]] = []
 
     @property
     def is_http(self) -> bool:
@@ -69,6 +78,37 @@ class Access:
                 self._calling.window.open()
             yield
 
+    def call(self, function: Callable[[], T], size: int = 0) -> T:
+        """Return the result of requests without retries. `size`: the bytes of the largest upload.
+
+        MLflow's timeout starts again with each byte of an answer. So the requests have their own thread, and one that
+        takes twice the timeout is abandoned.
+
+        Raises:
+            BackendUnavailable: a request takes too long.
+        """
+        request = _Request()
+
+        def requests() -> T:
+            self._calling.request = request
+            with self.fail_fast(size):
+                return function()
+
+        # If the user set a number of retries, only the user knows how long a request may take.
+        if not self.is_http or environment.original(_RETRIES) is not None:
+            return requests()
+        self._abandoned = [call for call in self._abandoned if not call.has_ended]
+        if len(self._abandoned) >= _MAX_ABANDONED:
+            raise BackendUnavailable("mlflow: the server has not completed earlier answers")
+        limit = 2 * self._request_timeout(size)
+        call = Call(requests, "mlflow-call")
+        while not call.wait(min(_POLL, limit)):
+            if request.age() >= limit:
+                request.is_abandoned = True
+                self._abandoned.append(call)
+                raise BackendUnavailable(f"mlflow: the server's answer is not complete after {limit:g} s")
+        return call.result()
+
     def retry_after(self) -> float | None:
         """Return the seconds to pause if the server throttles; else None."""
         try:
@@ -78,10 +118,15 @@ class Access:
         return None
 
     def _variables(self, size: int) -> dict[str, str]:
-        timeout = max(1, round(self._timeout + size / 1e6))  # assumes at least a megabyte per second
-        limits = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(timeout)}
+        limits = {_RETRIES: "0", _REQUEST_TIMEOUT: str(self._request_timeout(size))}
         unset = {name: value for name, value in limits.items() if environment.original(name) is None}
         return unset | {_AUTH: self._name}
+
+    def _request_timeout(self, size: int) -> int:
+        set_by_user = environment.original(_REQUEST_TIMEOUT)
+        if set_by_user is not None and set_by_user.isdigit():
+            return int(set_by_user)
+        return max(1, round(self._timeout + size / 1e6))  # assumes at least a megabyte per second
 
     def _leave(self) -> None:
         self._calling.window.close()
@@ -92,7 +137,9 @@ class Access:
         window = getattr(self._calling, "window", None)
         if window is not None:
             window.close()
-            request.register_hook("response", lambda response, *args, **kwargs: window.open())
+            current: _Request = getattr(self._calling, "request", None) or _Request()
+            current.begin()
+            request.register_hook("response", functools.partial(_read_answer, current, window))
         if self._headers and self._is_ours(request.url):
             request.headers.update(self._headers)
             return request
@@ -114,6 +161,33 @@ class _Provider:
 
     def get_auth(self) -> Access:
         return self._access
+
+
+class _Request:
+    """The request in progress on a thread. If abandoned, the thread sends no other: it might create a second run."""
+
+    is_abandoned = False
+    _began: float | None = None
+
+    def begin(self) -> None:
+        if self.is_abandoned:
+            raise BackendUnavailable("mlflow: this request was abandoned")
+        self._began = time.monotonic()
+
+    def end(self) -> None:
+        self._began = None
+
+    def age(self) -> float:
+        """Return its seconds so far; 0 if there is none."""
+        began = self._began
+        return 0.0 if began is None else time.monotonic() - began
+
+
+def _read_answer(request: _Request, window: _Window, response: Any, *args: Any, **kwargs: Any) -> None:
+    """Read the whole answer. MLflow reads the environment again before the next request."""
+    _ = response.content
+    request.end()
+    window.open()
 
 
 class _Window:
