@@ -13,7 +13,7 @@ from programs import csv_values, run_program, the_run
 import tracelet
 from tracelet.backends.memory import MemoryBackend
 from tracelet.errors import BackendUnavailable
-from tracelet.journal import store as journal
+from tracelet.journal import lock
 from tracelet.journal import writer as journal_writer
 from tracelet.journal.store import is_live
 from tracelet.records import Image, Scalar
@@ -189,7 +189,7 @@ def test_a_file_system_without_locks(monkeypatch):
     def refuse(*_):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(journal.fcntl, "flock", refuse)
+    monkeypatch.setattr(lock.fcntl, "flock", refuse)
     memory = MemoryBackend()
     experiment = tracelet.start_logging(backend=memory)
     for step in range(100):

@@ -148,9 +148,9 @@ def test_what_goes_wrong_there_is_told_here(tmp_path, caplog, values):
         tracelet.experiment.experiment.logger.removeHandler(caplog.handler)
     assert [1.0] == values()[:1]
     stats = exp.stats()
-    assert 1 == stats.backends["talking"].rejected
+    assert 1 == stats.backends["talking"].pending  # an unknown error may be an outage: nothing is rejected for it
     assert "error in Talking.write: ValueError" in stats.causes
-    assert "talking rejected a record: ValueError: the token is ***" in caplog.text
+    assert "ValueError: the token is ***" in caplog.text
     for path in exp.folder.rglob("*"):
         if path.is_file():
             assert token.encode() not in path.read_bytes()
