@@ -34,7 +34,7 @@ no_fork = new_lock()
 
 
 def after_in_child(function: Callable[[], None]) -> None:
-    """Call `function` in each forked child, which has the locks of `new_lock` and Python's import locks again."""
+    """Call `function` in each forked child, after its locks are released."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=function)
 
@@ -84,9 +84,9 @@ def _release_locks() -> None:
 
 
 def _release_imports() -> None:
-    """Let the child import modules that other threads were importing, after a timeout or since the last check.
+    """Let a child import the modules that other threads were importing: it runs their code again, from the start.
 
-    It would wait for ever for such a module. Now it runs the module's code again, from the start.
+    Without this it would wait for ever. There are such modules after a timeout, or if an import began after the check.
     """
     locks: dict[str, Any] = getattr(importlib._bootstrap, "_module_locks", {})
     for name, reference in list(locks.items()):
