@@ -137,14 +137,14 @@ def test_a_recording_of_wandb_is_not_called_delivered(call, finished_run, monkey
     """While wandb is set offline, its server has nothing: said by the sync that records, by a later one, and by gc."""
     finished_run({"loss": [1.0, 2.0]}, backend=None, run_id="one")
 
-    first = call("sync", "one", "--backend", "wandb")
+    first = call("sync", "one", "--backend", "wandb", width=1000)  # the path of the recording in one line
 
     recording = "one: wandb: the offline recording in "
-    (line, where) = [line for line in first.stdout.splitlines() if line.startswith("one: ")]  # wandb prints as well
+    (line, where) = first.stdout.splitlines()
     assert (0, "one: wandb: 2 recorded offline (2 new)") == (first.exit_code, line)
     assert where.startswith(recording)
     assert where.endswith(" is not uploaded")
-    assert ["one: up to date", where] == call("sync", "one").stdout.splitlines()
+    assert ["one: up to date", where] == call("sync", "one", width=1000).stdout.splitlines()
     assert "2 delivered (recorded offline, not uploaded yet)" in call("show", "one").stdout
     assert "wandb has an offline recording to upload" in call("gc", "--dry-run").stdout
     (folder,) = [run["offline_stores"] for run in json.loads(call("sync", "one", "--json").stdout)["runs"]]
