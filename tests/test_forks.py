@@ -169,3 +169,62 @@ def test_a_fork_inside_an_import_does_not_wait_for_a_thread_that_waits_for_it():
     tracelet.start_logging(backend=Vendor(), wait=False)
     import forking
     """)
+
+
+def test_a_child_can_open_a_database_beside_the_threads_that_read_and_write_the_journal():
+    """SQLite's own locks are never held at a fork."""
+    run(
+        """
+    import sqlite3
+    from tracelet.journal.store import JournalReader
+
+    experiment = tracelet.start_logging()
+    experiment.flush()
+    is_over = False
+
+    def read():
+        while not is_over:
+            with JournalReader(experiment.folder) as reader:
+                reader.last()
+
+    def write():
+        while not is_over:
+            experiment.log_metric("loss", 1.0)
+            time.sleep(0.0001)
+
+    def open_database():
+        with sqlite3.connect("child.db") as database:
+            database.execute("CREATE TABLE IF NOT EXISTS numbers (number)")
+
+    for target in (read, read, write):
+        threading.Thread(target=target).start()
+    results = [ends_well(open_database) for _ in range(100)]
+    is_over = True
+    assert all(results), results
+    """
+    )
+
+
+def test_a_call_that_hangs_delays_forks_once():
+    """For about a second: a disk that hangs does not hold up the program."""
+    run(
+        """
+    is_over = threading.Event()
+
+    def hang():
+        with forks.delayed():
+            is_over.wait(60)
+
+    thread = threading.Thread(target=hang)
+    thread.start()
+    durations = []
+    for _ in range(5):
+        began = time.monotonic()
+        assert ends_well(lambda: forks.delayed().__enter__())
+        durations.append(time.monotonic() - began)
+    is_over.set()
+    thread.join()
+    assert 0.9 < durations[0] and sum(durations) < 10, durations
+    assert not forks._delaying
+    """
+    )

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
 # Maximum seconds that forks wait for one import. A vendor's package takes 1 to 10 s.
 _IMPORT_TIMEOUT = 30.0
+# Maximum seconds that a fork waits for calls in `delayed()`. They take milliseconds, unless a disk hangs.
+_CALL_TIMEOUT = 1.0
 _POLL_SECONDS = 0.005
+_CALL_POLL_SECONDS = 0.0002
 _IMPORT_SYSTEM = "<frozen importlib._bootstrap>"
 _PACKAGE = os.path.join(os.path.dirname(__file__), "")
 
@@ -33,6 +37,31 @@ no_fork = new_lock()
 """No fork happens while another thread holds this lock. Hold it for a moment only, and import nothing meanwhile."""
 
 
+# `delayed()` begins under this lock. A fork takes it first, then `no_fork`, so that calls in progress can end.
+_entry = new_lock()
+# The threads in `delayed()`. A list: threads add and remove themselves without a lock.
+_delaying: list[int] = []
+_is_stuck = False
+
+
+@contextlib.contextmanager
+def delayed() -> Iterator[None]:
+    """Let forks wait for this block: a child must not inherit the locks of a C library in the middle of a call.
+
+    SQLite locks its memory and its list of open files during each call, and a child could never open a database.
+    Waiting ends after 1 s, so keep slow work of other kinds out of the block.
+    """
+    global _is_stuck
+    thread = threading.get_ident()
+    with contextlib.nullcontext() if thread in _delaying else _entry:
+        _delaying.append(thread)
+    try:
+        yield
+    finally:
+        _delaying.remove(thread)
+        _is_stuck = False
+
+
 def after_in_child(function: Callable[[], None]) -> None:
     """Call `function` in each forked child, after its locks are released."""
     if hasattr(os, "register_at_fork"):
@@ -43,7 +72,19 @@ def _before_fork() -> None:
     try:
         _wait_for_imports()
     finally:
-        no_fork.acquire()
+        _entry.acquire()
+        try:
+            _wait_for_calls()
+        finally:
+            no_fork.acquire()
+
+
+def _wait_for_calls() -> None:
+    global _is_stuck
+    timeout_at = time.monotonic() + _CALL_TIMEOUT
+    while not _is_stuck and any(thread != threading.get_ident() for thread in _delaying.copy()):
+        _is_stuck = time.monotonic() >= timeout_at  # later forks do not wait again for the same call
+        time.sleep(_CALL_POLL_SECONDS)
 
 
 def _wait_for_imports() -> None:
@@ -77,7 +118,13 @@ def _imports_for_tracelet(frame: FrameType | None) -> bool:
     return False
 
 
+def _after_in_parent() -> None:
+    no_fork.release()
+    _entry.release()
+
+
 def _release_locks() -> None:
+    _delaying[:] = [thread for thread in _delaying if thread == threading.get_ident()]
     for lock in list(_locks):
         lock._at_fork_reinit()
     _release_imports()
@@ -97,4 +144,4 @@ def _release_imports() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=no_fork.release, after_in_child=_release_locks)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_in_parent, after_in_child=_release_locks)

@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from tracelet import forks
 from tracelet.errors import JournalError
 from tracelet.filesystem import make_private, on_network
 from tracelet.journal.lock import is_locked, lock_run
@@ -47,7 +48,7 @@ class Journal:
 
     def __init__(self, folder: Path, lock: int | None = None) -> None:
         self.path = folder / FILE_NAME
-        with _translated("open", self.path), contextlib.ExitStack() as stack:
+        with _using_sqlite("open", self.path), contextlib.ExitStack() as stack:
             make_private(folder)
             self.lock = stack.enter_context(lock_run(folder, lock))
             """The descriptor of the run's lock, which a child process can inherit."""
@@ -73,7 +74,7 @@ class Journal:
         """Commit `records` as one batch and return the last sequence number."""
         data = _encode(records)
         last = self.last + len(records)
-        with _translated("write", self.path):
+        with _using_sqlite("write", self.path):
             # One statement in autocommit mode: sqlite3 releases the GIL at every call, and beside a busy Python loop
             # each return costs a switch interval.
             self._db.execute("INSERT INTO batches VALUES (?, ?, ?, ?)", (self.last + 1, last, zlib.crc32(data), data))
@@ -82,7 +83,7 @@ class Journal:
 
     def skip_to(self, last: int) -> None:
         """Mark the numbers up to `last` as empty: their records were delivered but never stored here."""
-        with _translated("write", self.path):
+        with _using_sqlite("write", self.path):
             self._db.execute("INSERT INTO batches VALUES (?, ?, ?, ?)", (self.last + 1, last, 0, b""))
         self.last = last
 
@@ -97,7 +98,7 @@ class Journal:
                 os.close(descriptor)
 
     def put_cursor(self, backend: str, cursor: Cursor, rejections: Sequence[Rejection] = ()) -> None:
-        with _translated("write", self.path):
+        with _using_sqlite("write", self.path):
             for rejection in rejections:
                 self._db.execute(
                     "INSERT OR REPLACE INTO rejections VALUES (?, ?, ?, ?)",
@@ -127,14 +128,14 @@ class Journal:
         return None
 
     def close(self) -> None:
-        with _translated("close", self.path), self._stack:
+        with _using_sqlite("close", self.path), self._stack:
             # Merge into one file that can be copied and read from read-only folders. Fails if a reader has it open.
             with contextlib.suppress(sqlite3.OperationalError):
                 self._db.execute("PRAGMA busy_timeout=0")
                 self._db.execute("PRAGMA journal_mode=DELETE")
 
     def _put(self, key: str, value: Any) -> None:
-        with _translated("write", self.path):
+        with _using_sqlite("write", self.path):
             self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, _encode(value)))
 
 
@@ -148,7 +149,7 @@ class JournalReader:
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.path = Path(folder) / FILE_NAME
         self._is_checked = False
-        with _translated("open", self.path):
+        with _using_sqlite("open", self.path):
             if not self.path.is_file():  # opening a named pipe would wait for its writer
                 raise JournalError(f"cannot open {self.path}: no such file. Pass a run's folder, got {str(folder)!r}")
             self._db = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, timeout=10.0)
@@ -160,10 +161,11 @@ class JournalReader:
         self.close()
 
     def close(self) -> None:
-        self._db.close()
+        with forks.delayed():
+            self._db.close()
 
     def _select(self, statement: str, *values: Any) -> list[Any]:
-        with _translated("read", self.path):
+        with _using_sqlite("read", self.path):
             if not self._is_checked:
                 check_tables(self._db)
                 self._is_checked = True
@@ -284,6 +286,12 @@ def is_journal(folder: Path) -> bool:
     except JournalError:
         return False
     return True
+
+
+@contextlib.contextmanager
+def _using_sqlite(verb: str, path: Path) -> Iterator[None]:
+    with _translated(verb, path), forks.delayed():
+        yield
 
 
 @contextlib.contextmanager

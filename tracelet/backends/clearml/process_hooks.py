@@ -134,6 +134,25 @@ def report_by_thread(clearml: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def one_edit_lock(clearml: Any) -> Iterator[None]:
+    """Create a new task's lock before its monitor starts: two threads could create one each, and wait for ever."""
+    name = "_dev_mode_setup_worker"  # Task.init calls it before it starts the monitor
+    original = vars(clearml.Task)[name]
+
+    @functools.wraps(original)
+    def setup(task: Any) -> Any:
+        result = original(task)
+        task._edit_lock  # noqa: B018 - a property, which creates the lock
+        return result
+
+    setattr(clearml.Task, name, setup)
+    try:
+        yield
+    finally:
+        setattr(clearml.Task, name, original)
+
+
+@contextlib.contextmanager
 def reduced_output(clearml: Any) -> Iterator[None]:
     """Suppress ClearML's prints from this thread and its resource monitor, and archives beyond `ZIP_LIMIT`."""
     thread_id, original_print = threading.get_ident(), builtins.print
