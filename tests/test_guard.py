@@ -55,6 +55,55 @@ def test_the_programs_own_end_is_not_held():
         Guard().call(Trouble().leave)
 
 
+def test_an_exit_on_our_own_thread_is_held(caplog):
+    """There SystemExit would only end the thread, without a word."""
+    guard = Guard()
+    assert None is guard.isolate(Trouble().leave)
+    assert {"error in Trouble.leave: SystemExit": 1} == guard.counts()
+    assert "raise SystemExit(3)" in caplog.text
+
+
+@pytest.mark.parametrize("error", [RuntimeError("broken handler"), SystemExit(3)])
+@pytest.mark.parametrize("place", ["handler", "filter"])
+def test_a_broken_log_handler_costs_nothing(error, place):
+    """The program's own handlers and filters run inside our log calls, on our threads as well."""
+
+    def broken(record):
+        raise error
+
+    logger, handler = logging.getLogger("tracelet"), logging.Handler()
+    handler.emit = broken
+    hooks = {"handler": (logger.addHandler, logger.removeHandler), "filter": (logger.addFilter, logger.removeFilter)}
+    hook, undo = hooks[place]
+    hook(handler if place == "handler" else broken)
+    guard = Guard()
+    try:
+        thread = threading.Thread(target=lambda: (guard.log_once("cause", "tracelet: %s", 1), guard.count("after")))
+        thread.start()
+        thread.join(30)
+    finally:
+        undo(handler if place == "handler" else broken)
+    assert {"after": 1} == guard.counts()
+
+
+def test_an_error_that_cannot_be_printed_is_held(swallowed, caplog):
+    """An exception of a vendor may raise in its own `__str__`."""
+
+    class Mute(Exception):
+        def __str__(self):
+            raise ValueError("no text")
+
+    def fail():
+        raise Mute
+
+    guard = Guard()
+    assert None is guard.call(fail)
+    guard.log_once("cause", "tracelet: %s", Mute())
+    assert 1 == sum(guard.counts().values())
+    assert "tracelet: <Mute>" == caplog.records[-1].getMessage()
+    swallowed.clear()
+
+
 def test_a_cause_is_said_once(caplog):
     guard = Guard()
     for number in range(5):

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from backends.faults import Faulty, Gate, assert_balanced, raises, values
-from programs import run_program
+from programs import csv_values, journal_values, run_program, the_run
 from support import BUSY, our_threads
 
 import tracelet
@@ -188,3 +188,55 @@ def test_time_zones_do_not_move_points(zone):
     """
     ended = run_program(source, TZ=zone)
     assert 0 == ended.returncode, ended.err
+
+
+@pytest.mark.parametrize(
+    "emit", ["raise RuntimeError('broken')", "threading.current_thread() is threading.main_thread() or sys.exit(3)"]
+)
+def test_a_broken_log_handler_does_not_reach_our_threads(emit):
+    """The program's own log handler raises at each of our lines: no record is lost, and no exception is raised."""
+    source = f"""
+        import logging, sys, threading, tracelet
+
+        class Unusable(tracelet.Backend):
+            name = "unusable"
+            def open(self, run): raise ValueError("a reason to log on the delivery thread")
+            def write(self, batch): pass
+
+        class Broken(logging.Handler):
+            def emit(self, record):
+                {emit}
+
+        logging.getLogger().addHandler(Broken())
+        logging.getLogger("tracelet").setLevel(logging.DEBUG)
+        experiment = tracelet.start_logging(backend=["csv", Unusable()], flush_timeout=2, connect_timeout=0.5)
+        experiment.log_text("\\udcff is no text", "x")  # a reason to log on the journal thread
+        for step in range(3000):
+            experiment.log_metric("loss", step, step)
+        print("trained")
+    """
+    ended = run_program(source)
+    assert (0, "trained\n") == (ended.returncode, ended.out), ended.err
+    assert list(range(3000)) == journal_values(the_run()) == csv_values(the_run())
+
+
+def test_log_lines_follow_the_programs_stderr():
+    """A test runner replaces sys.stderr and closes its own afterwards: each line goes to the stream of its moment."""
+    source = """
+        import contextlib, io, sys, tracelet
+
+        with contextlib.redirect_stderr(io.StringIO()) as first:
+            experiment = tracelet.start_logging(backend="csv", run_id="one")
+            lines = first.getvalue()
+        first.close()
+        assert "new run one" in lines, lines
+        with contextlib.redirect_stderr(io.StringIO()) as second:
+            experiment.stop()
+        assert "run one finished" in second.getvalue(), second.getvalue()
+        sys.stderr.close()
+        tracelet.start_logging(run_id="two").stop()
+        sys.stderr = None
+        tracelet.start_logging(run_id="three").stop()
+    """
+    ended = run_program(source)
+    assert (0, "") == (ended.returncode, ended.err)

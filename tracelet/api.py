@@ -19,12 +19,11 @@ from tracelet.backends.base import Backend
 from tracelet.capture.values import to_plain
 from tracelet.errors import ConfigurationError, RunNotFound
 from tracelet.experiment.experiment import Experiment, secrets_in_use
+from tracelet.guard import logger
 from tracelet.journal.store import JournalReader
 from tracelet.records import RunInfo
 from tracelet.runs.folders import check_run_id, find_run, new_run_id, run_folder
 from tracelet.settings import DeliveryMode, Events, Mode, Settings, Source
-
-logger = logging.getLogger("tracelet")
 
 SHARED_KEYS = ("tags", "notes", "group")
 """Keys of `config` that belong to the run, not to a backend."""
@@ -314,18 +313,27 @@ def _run_info(settings: Settings, run_id: str | None, resume: bool | None) -> Ru
         notes=to_plain(settings.notes),
         group=to_plain(settings.group),
         created=time.time(),
-        program=next(iter(sys.argv), None),
+        program=str(sys.argv[0]) if sys.argv else None,
     )
 
 
 def _ensure_visible() -> None:
     """Log to stderr if the program did not configure logging, like Python's warnings."""
-    if not logger.handlers and not logging.getLogger().handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        logger.addHandler(handler)
-        if logger.level == logging.NOTSET:  # do not change the program's own level
-            logger.setLevel(logging.INFO)
-        logger.propagate = False
-    elif logger.level == logging.NOTSET and logger.getEffectiveLevel() > logging.WARNING:
-        logger.setLevel(logging.WARNING)  # show warnings even if the program logs errors only
+    ours = logging.getLogger("tracelet")
+    if not ours.handlers and not logging.getLogger().handlers:
+        ours.addHandler(_StderrHandler())
+        if ours.level == logging.NOTSET:  # do not change the program's own level
+            ours.setLevel(logging.INFO)
+        ours.propagate = False
+    elif ours.level == logging.NOTSET and ours.getEffectiveLevel() > logging.WARNING:
+        ours.setLevel(logging.WARNING)  # show warnings even if the program logs errors only
+
+
+class _StderrHandler(logging.Handler):
+    """Print messages to the current `sys.stderr`: test runners and notebooks replace it, and close the earlier one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        stream = sys.stderr
+        if stream is not None and not getattr(stream, "closed", False):
+            stream.write(f"{record.getMessage()}\n")
+            stream.flush()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import logging
 import re
+import threading
 import traceback
 from collections import Counter, deque
 from collections.abc import Callable
@@ -16,9 +17,10 @@ from typing import Any, TypeVar
 
 from tracelet.errors import BackendError
 
-logger = logging.getLogger("tracelet")
-
 T = TypeVar("T")
+
+_MAX_SHOWN = 200
+"""Characters of a value in an error message."""
 
 
 # Parts of an error text that differ at each attempt: addresses of objects, digests, names of temporary files, and
@@ -38,12 +40,65 @@ def _unchanged(text: str) -> str:
     return text
 
 
-def translated(function: Callable[[], T], to_error: Callable[[Exception], Exception]) -> T:
-    """Call `function`, which runs third-party code, and convert any exception with `to_error`."""
+def translated(
+    function: Callable[[], T], to_error: Callable[[Exception], Exception], *, keep: tuple[type[Exception], ...] = ()
+) -> T:
+    """Call `function`, which runs third-party code, and convert any exception but those in `keep` with `to_error`."""
     try:
         return function()
+    except keep:
+        raise
     except Exception as error:
         raise to_error(error) from error
+
+
+def attempted(function: Callable[[], T], fallback: Callable[[], T], *, keep: tuple[type[Exception], ...] = ()) -> T:
+    """Return `function()`, which runs third-party code. If it raises, return `fallback()`; raise those in `keep`."""
+    try:
+        return function()
+    except keep:
+        raise
+    except Exception:
+        return fallback()
+
+
+def shown(value: object) -> str:
+    """Return the start of a value's `repr` for an error message, or its type if `repr` raises."""
+    return attempted(lambda: repr(value), lambda: f"<{type(value).__name__}>")[:_MAX_SHOWN]
+
+
+def described(error: BaseException) -> str:
+    """Return the type and the text of an exception, whose `__str__` may raise."""
+    return f"{type(error).__name__}: {_text(error)}"
+
+
+def _text(value: object) -> str:
+    return attempted(lambda: str(value), lambda: f"<{type(value).__name__}>")
+
+
+def _ends_program(error: BaseException) -> bool:
+    """Return True for Ctrl-C and `sys.exit` on the main thread. On another thread they would only end the thread."""
+    return not isinstance(error, Exception) and threading.current_thread() is threading.main_thread()
+
+
+class GuardedLogger:
+    """Log to the logger `tracelet`. The program's own handlers and filters may raise; the caller does not notice."""
+
+    def log(self, level: int, message: str, *args: object) -> None:
+        try:
+            logging.getLogger("tracelet").log(level, message, *args)
+        except BaseException as error:
+            if _ends_program(error):
+                raise
+
+    def info(self, message: str, *args: object) -> None:
+        self.log(logging.INFO, message, *args)
+
+    def warning(self, message: str, *args: object) -> None:
+        self.log(logging.WARNING, message, *args)
+
+
+logger = GuardedLogger()
 
 
 class Guard:
@@ -61,10 +116,18 @@ class Guard:
         try:
             return function(*args)
         except BackendError as error:  # a documented failure, not a defect: logged, not counted
-            name = getattr(function, "__qualname__", repr(function))
+            name = getattr(function, "__qualname__", type(function).__name__)
             self.log_once(f"{name} {error}", "tracelet: %s: %s", name, error)
             return None
         except Exception as error:
+            self.swallowed(error, function)
+            return None
+
+    def isolate(self, function: Callable[..., T], *args: Any) -> T | None:
+        """Do as `call` on a tracelet thread, and also stop SystemExit, which would end the thread without a word."""
+        try:
+            return self.call(function, *args)
+        except BaseException as error:
             self.swallowed(error, function)
             return None
 
@@ -100,12 +163,13 @@ class Guard:
 
     def swallowed(self, error: BaseException, function: Callable[..., Any]) -> None:
         """Count an error that `function` raised, and log it with its traceback once per cause."""
-        name = getattr(function, "__qualname__", repr(function))
+        name = getattr(function, "__qualname__", type(function).__name__)
         cause = f"error in {name}: {type(error).__name__}"
         self.count(cause)
-        trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        trace = "".join(attempted(lambda: traceback.format_exception(type(error), error, error.__traceback__), list))
         self.log_once(cause, "tracelet: %s: %s (training is not affected; reported once)\n%s", cause, error, trace)
-        observer(error)
+        if isinstance(error, Exception):  # SystemExit comes from a vendor or the program, never from tracelet
+            observer(error)
 
     def count(self, cause: str) -> None:
         """Add one to the count of `cause`. Takes no lock."""
@@ -118,7 +182,8 @@ class Guard:
         cause = _CHANGING.sub("*", cause)
         if cause not in self._logged:
             self._logged.add(cause)
-            logger.log(level, "%s", self.hide(message % args if args else message))
+            plain = tuple(value if isinstance(value, int | float) else _text(value) for value in args)
+            logger.log(level, "%s", self.hide(message % plain if plain else message))
 
     def counts(self) -> dict[str, int]:
         """Return the count of each cause."""

@@ -279,14 +279,12 @@ class Orchestrator:
         while not self._closing.is_set():
             self._queue.wake.wait(_COMMIT_EVERY)
             self._queue.wake.clear()
-            self.guard.call(self._commit)
+            self.guard.isolate(self._commit)
             if time.monotonic() - beat > _BEAT_EVERY:
                 beat = time.monotonic()
-                self._beat()
-        self.guard.call(self._commit)
-        self._queue.close()
-        self.guard.call(self._writer.close)
-        self._report_lost()
+                self.guard.isolate(self._beat)
+        for step in (self._commit, self._queue.close, self._writer.close, self._report_lost):
+            self.guard.isolate(step)
         self._ended.set()
 
     def _beat(self) -> None:

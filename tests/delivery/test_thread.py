@@ -42,6 +42,43 @@ def warnings(caplog, part):
     return [record for record in caplog.records if part in record.getMessage()]
 
 
+@pytest.mark.parametrize("hook", ["open", "write", "close"])
+def test_a_backend_that_calls_exit_is_named(hook, caplog):
+    """A vendor that calls sys.exit ends its own delivery, with its traceback; its records stay pending."""
+
+    def leave(call):
+        raise SystemExit(5)
+
+    good = MemoryBackend()
+    experiment = tracelet.start_logging(backend=[good, Faulty(**{hook: leave})])
+    log(experiment, 10)
+    experiment.flush(1)
+    experiment.stop(timeout=10)
+    assert list(range(10)) == values(good.records)
+    assert_balanced(experiment.stats())
+    assert "SystemExit: 5" in "".join(record.getMessage() for record in caplog.records)
+    assert "stopped after an error" in experiment.stats().backends["faulty"].state
+
+
+def test_an_error_without_text_does_not_end_the_delivery(swallowed):
+    """The message of a vendor's exception may raise as well."""
+
+    class Mute(Exception):
+        def __str__(self):
+            raise ValueError("no text")
+
+    def fail(call):
+        if call == 1:
+            raise Mute
+
+    faulty = Faulty(write=fail)
+    experiment = tracelet.start_logging(backend=faulty)
+    log(experiment, 10)
+    assert experiment.flush(30)
+    assert list(range(10)) == values(faulty.records)
+    swallowed.clear()
+
+
 class Slow(MemoryBackend):
     """Takes 5 ms a record, and puts it into a store that others see too."""
 

@@ -17,7 +17,7 @@ from tracelet.delivery.cursor import Span, advance, replay, sum_spans
 from tracelet.delivery.status import DeliveryHandle
 from tracelet.delivery.throttle import Throttle
 from tracelet.errors import BackendError, BackendUnavailable, JournalError, RecordRejected
-from tracelet.guard import Guard
+from tracelet.guard import Guard, described
 from tracelet.journal.overflow import OverflowBuffer, RecordSource
 from tracelet.journal.spool import Files
 from tracelet.journal.tables import Cursor, Rejection, StoredBatch
@@ -28,6 +28,7 @@ _CONFIRM_EVERY = 1.0
 # Attempts with a batch after an unexpected exception. Then the batch is split, so that the records before a bad one are
 # written. No record is rejected for it: it may be an outage.
 _MAX_ATTEMPTS = 3
+_STOPPED = "delivery stopped after an error; resume the run to retry"
 
 Report = Callable[[str, Cursor, Sequence[Rejection]], None]
 
@@ -113,19 +114,20 @@ class Delivery(DeliveryHandle):
         if self._may_start is not None:
             self._may_start.wait()
         try:
-            self._guard.call(self._run)
-        finally:
-            if self._is_closed:
+            if not self._guard.isolate(self._run):  # it raised, perhaps since a vendor called sys.exit
+                self._trouble = _STOPPED
+                self._set_state(f"waiting: {_STOPPED}")
+            elif self._is_closed:
                 self._set_state("closed")
-            elif self._finish is None:
-                self._set_state("waiting: delivery stopped after an error; resume the run to retry")
+        finally:
             self._ended.set()
 
-    def _run(self) -> None:
+    def _run(self) -> bool:
+        """Deliver until `finish`, and return True."""
         with RecordSource(self._folder, self._overflow) as source, self._files:
             while not self._open(source):
                 if self._finish is not None:
-                    return
+                    return True
             while not self._is_past_deadline():
                 self._wake.clear()
                 # Check `finish` before reading the journal, so that records committed before it are still read.
@@ -142,6 +144,7 @@ class Delivery(DeliveryHandle):
                     self._follow_native()
                     self._wake.wait(_CONFIRM_EVERY if self._unconfirmed else None)
             self._close(source)
+        return True
 
     def _is_past_deadline(self) -> bool:
         """Return True if `finish` was called and its deadline has passed."""
@@ -335,9 +338,7 @@ class Delivery(DeliveryHandle):
         self._is_closed = error is None
 
     def _handle_unavailable(self, error: Exception) -> None:
-        reason = self._guard.hide(
-            error.reason if isinstance(error, BackendError) else f"{type(error).__name__}: {error}"
-        )
+        reason = self._guard.hide(error.reason if isinstance(error, BackendError) else described(error))
         self._guard.log_once(
             f"unavailable {self.name} {reason}",
             "tracelet: %s is unavailable: %s. Records are stored in %s and will be retried",

@@ -105,7 +105,7 @@ class CollectorThread:
     # The collector thread.
 
     def _main(self) -> None:
-        self._guard.call(self._collect)
+        self._guard.isolate(self._collect)
 
     def _collect(self) -> None:
         if not self._wait_for_records():

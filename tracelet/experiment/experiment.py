@@ -20,20 +20,18 @@ from tracelet.capture import values as snapshot
 from tracelet.capture.series import SeriesNames
 from tracelet.capture.tensorboard.interceptor import SummaryWriterInterceptor
 from tracelet.delivery.status import DeliveryStats
-from tracelet.errors import JournalError, TraceletError, UnknownBackend
+from tracelet.errors import ArtifactError, JournalError, TraceletError, UnknownBackend
 from tracelet.experiment.artifacts import to_record
 from tracelet.experiment.collecting import CollectorThread
 from tracelet.experiment.exit import KILLED_BY_INT, ExitHandler
 from tracelet.experiment.log_methods import LogMethods
 from tracelet.experiment.native import NativeRuns
-from tracelet.guard import Guard
+from tracelet.guard import Guard, described, logger, shown, translated
 from tracelet.journal.spool import Spool
 from tracelet.orchestrator import Orchestrator
 from tracelet.records import Record, RunInfo
 from tracelet.redaction import Secrets, passwords_in_url
 from tracelet.settings import Settings, finite
-
-logger = logging.getLogger("tracelet")
 
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
@@ -225,7 +223,11 @@ class Experiment(LogMethods, NativeRuns):
             self._orchestrator.log_forked()
             return
         try:
-            record, vendor = to_record(artifact, artifact_path, self._spool)
+            record, vendor = translated(
+                lambda: to_record(artifact, artifact_path, self._spool),
+                lambda error: ArtifactError(f"log_artifact cannot read its argument: {described(error)}"),
+                keep=(TraceletError, OSError),
+            )
         except JournalError as error:  # a full disk must not raise in the program
             self._orchestrator.drop(f"an artifact, since {error}")
             return
@@ -282,7 +284,7 @@ class Experiment(LogMethods, NativeRuns):
 
     def _name(self, tag: str) -> str:
         if not isinstance(tag, str):
-            raise TraceletError(f"a name must be a str, got {tag!r}")
+            raise TraceletError(f"a name must be a str, got {shown(tag)}")
         if not tag:
             raise TraceletError("a name must not be empty")
         return self._series.explicit(tag if tag.isascii() else snapshot.to_plain(tag))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import re
 from collections.abc import Iterator
@@ -11,8 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from tracelet.errors import ConfigurationError
-
-logger = logging.getLogger("tracelet")
+from tracelet.guard import logger
 
 _TRAINING = ("train", "training")
 _EVALUATION = (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,9 +15,8 @@ from tracelet.backends.base import Status
 from tracelet.capture import values as snapshot
 from tracelet.errors import TraceletError
 from tracelet.experiment import Experiment
+from tracelet.guard import logger
 from tracelet.records import RunInfo
-
-logger = logging.getLogger("tracelet")
 
 
 class HookRun:

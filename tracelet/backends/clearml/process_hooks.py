@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tracelet.backends.environment import set_variable
-
-_logger = logging.getLogger("tracelet")
+from tracelet.guard import logger
 
 _MASTER_NAMES = ("CLEARML_PROC_MASTER_ID", "TRAINS_PROC_MASTER_ID")
 _PARSER_METHODS = ("parse_args", "parse_known_args", "add_subparsers", "_get_value")
@@ -270,7 +269,7 @@ class SharedTask:
             return original(*args, **options)
         names = ("project_name", "task_name", "task_type")
         wanted = dict(zip(names, args, strict=False)) | {name: options[name] for name in names if name in options}
-        _logger.info("clearml: Task.init(%s) returns the task of this run, %s", _format(wanted), self._task.id)
+        logger.info("clearml: Task.init(%s) returns the task of this run, %s", _format(wanted), self._task.id)
         tags = options.get("tags", args[3] if len(args) > 3 else None)
         if tags:
             self._task.add_tags(tags)

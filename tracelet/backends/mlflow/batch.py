@@ -7,7 +7,6 @@ in the store does not change.
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,9 +34,8 @@ from tracelet.backends.mlflow.values import (
     weight,
 )
 from tracelet.errors import BackendUnavailable, RecordRejected
+from tracelet.guard import logger
 from tracelet.records import Alert, Params, Record, Scalar, Summary, Tags, shown_step
-
-_logger = logging.getLogger("tracelet")
 
 T = TypeVar("T")
 
@@ -211,7 +209,7 @@ class _BatchRequest:
             self._log_chunk("tags", chunk, self._tag_rejected)
 
     def _tag_rejected(self, tag: Any, reason: str) -> None:
-        _logger.warning("mlflow: the server rejected the run tag %r: %s", tag.key, reason)
+        logger.warning("mlflow: the server rejected the run tag %r: %s", tag.key, reason)
 
     def _send_points(self) -> None:
         while self._points:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
 from tracelet.backends.mlflow.run import Target
 from tracelet.backends.mlflow.summary import read_artifact_json
 from tracelet.backends.mlflow.values import PARAM_TAG, key_of, param_tag, param_text
-
-_logger = logging.getLogger("tracelet")
+from tracelet.guard import logger
 
 PARAMS_FILE = "tracelet/params.json"
 LENGTHS = (6000, 500, 250)
@@ -58,7 +56,7 @@ class Parameters:
     def _warn(self, tag: str) -> None:
         if not self._warned:
             self._warned = True
-            _logger.warning(
+            logger.warning(
                 "mlflow: a parameter keeps its first value; the new one is in the run tag %r, and all values are in "
                 "the artifact %s",
                 tag,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import logging
 import math
 import os
 import time
@@ -26,10 +25,9 @@ from tracelet.backends.wandb.server import secrets, wants_offline
 from tracelet.backends.wandb.transaction_log import row_count
 from tracelet.backends.wandb.values import run_tag
 from tracelet.errors import BackendUnavailable
+from tracelet.guard import logger
 from tracelet.records import Record, RunInfo, Scalar, Tags, shown_step
 from tracelet.redaction import passwords_in_url
-
-_logger = logging.getLogger("tracelet")
 
 _FLUSH_TIMEOUT = 3.0
 _READ_INTERVAL = 1.0
@@ -129,7 +127,7 @@ class WandbBackend(Backend):
             self._durability.start_file()
             self._opened.close()
             if not finished:
-                _logger.warning("wandb: the service process died; resuming run %s in a new one", old.id)
+                logger.warning("wandb: the service process died; resuming run %s in a new one", old.id)
                 with contextlib.suppress(*dead_service()):
                     self._wandb.teardown()
             elif self._recording is not None and self._recording.online:

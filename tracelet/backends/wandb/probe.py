@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
 import os
 import sys
 from typing import Any
@@ -15,9 +14,8 @@ from tracelet.backends.wandb.config import WandbConfig
 from tracelet.backends.wandb.errors import NOT_INSTALLED, import_wandb
 from tracelet.backends.wandb.server import OFFLINE_MODES, NotSignedIn, server_of
 from tracelet.errors import BackendUnavailable
+from tracelet.guard import logger
 from tracelet.redaction import redacted_url
-
-_logger = logging.getLogger("tracelet")
 
 _TIMEOUT = 3.0
 _NATIVE_CAPTURE = "WANDB_SYNC_TENSORBOARD"
@@ -58,7 +56,7 @@ def warn_of_native_capture(wandb: Any) -> bool:
     """Log a warning and return True if the program has enabled wandb's own capture. Only the program can disable it."""
     if not getattr(wandb, "patched", {}).get("tensorboard"):
         return False
-    _logger.warning(
+    logger.warning(
         "tracelet: wandb also captures TensorBoard, so this run receives each point twice. "
         "Remove sync_tensorboard=True and wandb.tensorboard.patch()"
     )

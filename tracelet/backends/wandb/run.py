@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import re
 import shutil
@@ -41,6 +40,7 @@ from tracelet.backends.wandb.values import (
     run_tag,
     strict,
 )
+from tracelet.guard import logger
 from tracelet.records import (
     Alert,
     Artifact,
@@ -67,8 +67,6 @@ from tracelet.records import (
     kind,
     shown_step,
 )
-
-_logger = logging.getLogger("tracelet")
 
 # Errors with which the server rejects an artifact. Any other error is an outage.
 _REJECTED = re.compile(r": input: |returned error 4(?!01|03|08|29)\d\d")
@@ -354,5 +352,5 @@ def is_uploaded(artifact: Any) -> bool:
     error = artifact._save_handle.wait_or(timeout=0).response.log_artifact_response.error_message
     rejected = _REJECTED.search(error)
     if rejected:
-        _logger.warning("wandb: the server rejected artifact %s: %s", artifact.name, error)
+        logger.warning("wandb: the server rejected artifact %s: %s", artifact.name, error)
     return not error or bool(rejected)
