@@ -211,3 +211,88 @@ def test_names_are_the_same_in_the_csv(experiment):
         assert [("train/loss", "3", "0.5"), ("lr", "3", "0.1")] == [
             (row["tag"], row["step"], row["value"]) for row in csv.DictReader(file)
         ]
+
+
+# Hostile values.
+
+
+class Boom(Exception):
+    """An error that no list of expected errors contains."""
+
+
+class Hostile:
+    """Each of its methods raises."""
+
+    def __getattr__(self, name):
+        raise Boom(name)
+
+    def __str__(self):
+        raise Boom("str")
+
+    __repr__ = __str__
+
+    def __float__(self):
+        raise Boom("float")
+
+    def __array__(self, *_):
+        raise Boom("array")
+
+
+class HostileMapping(dict):
+    def items(self):
+        raise Boom("items")
+
+
+class HostileClass:
+    @property
+    def __class__(self):
+        raise Boom("class")
+
+
+@pytest.mark.parametrize(
+    "make", [Hostile, lambda: HostileMapping(a=1), HostileClass, lambda: {Hostile(): 1}, lambda: [{Hostile()}]]
+)
+def test_a_hostile_value_costs_only_itself(make, experiment, records):
+    """A value whose methods raise becomes some text; the parameters beside it stay."""
+    experiment.log_params({"before": 1, "hostile": make(), "after": 2})
+    (record,) = records()
+    assert (1, 2) == (record.values["before"], record.values["after"])
+
+
+@pytest.mark.parametrize(
+    ("call", "part"),
+    [
+        (lambda run: run.log_metric("loss", Hostile()), "metric 'loss' must be a number, got <Hostile>: Boom"),
+        (lambda run: run.log_metric("loss", 10**5000), "metric 'loss' must be a number, got <int>"),
+        (lambda run: run.log_metric("loss", 1, 10**5000), "step must fit into 64 bits"),
+        (lambda run: run.log_metric("loss", 1, Hostile()), "step must be a whole number, got <Hostile>"),
+        (lambda run: run.log_metric("loss", 1, wall_time="now"), "wall_time must be a number, got 'now'"),
+        (lambda run: run.log_metric(Hostile(), 1), "a name must be a str, got <Hostile>"),
+        (lambda run: run.log_params(Hostile()), "must be a dict, dataclass or Namespace, got Hostile"),
+        (lambda run: run.add_tags(Hostile()), "a tag must be a non-empty str"),
+        (lambda run: run.log_image("image", np.zeros((3, 0, 4))), "an image must have at least one pixel"),
+        (lambda run: run.log_image("image", Hostile()), "log_image cannot encode its argument: Boom"),
+        (lambda run: run.log_figure("figure", Hostile()), "log_image cannot encode its argument: Boom"),
+        (lambda run: run.log_video("video", np.zeros((2, 3, 4, 4)), fps=0), "fps must be a positive number, got 0"),
+        (lambda run: run.log_video("video", np.zeros((2, 3, 4, 4)), fps=math.nan), "fps must be a positive number"),
+        (lambda run: run.log_video("video", np.zeros((0, 3, 4, 4))), "a video must have at least one frame"),
+        (lambda run: run.log_audio("audio", [0.5], sample_rate=0), "sample_rate must be"),
+        (lambda run: run.log_audio("audio", Hostile()), "log_audio cannot encode its argument: Boom"),
+        (lambda run: run.log_histogram("histogram", Hostile()), "log_histogram cannot encode its argument: Boom"),
+        (lambda run: run.log_table("table", Hostile(), columns=["a"]), "log_table cannot encode its argument: Boom"),
+        (lambda run: run.log_artifact(Hostile(), "a.bin"), "log_artifact cannot read its argument: Boom"),
+    ],
+)
+def test_what_cannot_be_logged_is_said_on_its_line(call, part, experiment, records):
+    """A TraceletError with the reason, whatever the value raises; later records are not affected."""
+    with pytest.raises(tracelet.TraceletError) as raised:
+        call(experiment)
+    assert part in str(raised.value)
+    experiment.log_params({"after": 1})
+    assert [Params] == [type(record) for record in records()]
+
+
+def test_a_huge_whole_number_is_a_parameter(experiment, records):
+    """Python refuses to print more than 4,300 digits in decimal."""
+    experiment.log_params({"modulus": 10**5000})
+    assert hex(10**5000) == records()[0].values["modulus"]

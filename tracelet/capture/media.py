@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -97,11 +98,15 @@ def gif(video: Any, fps: float, dataformats: str = "NTCHW") -> tuple[bytes, int,
     import numpy as np
     from PIL import Image
 
+    if not 0 < fps < math.inf:
+        raise TraceletError(f"fps must be a positive number, got {fps}")
     array = np.asarray(_to_host(video))
     if array.ndim == 5:
         array = _tiled(array.transpose([dataformats.upper().index(axis) for axis in "NTCHW"]))
     if array.ndim != 4 or array.shape[1] not in _CHANNELS:
         raise TraceletError(f"a video must have the shape [T, C, H, W] with C from 1 to 4, got {array.shape}")
+    if array.size == 0:
+        raise TraceletError(f"a video must have at least one frame of one pixel, got {array.shape}")
     frames = [Image.fromarray(_pixels(frame, "CHW")).convert("RGB") for frame in array]
     out = io.BytesIO()
     frames[0].save(
@@ -116,6 +121,8 @@ def wav(samples: Any, sample_rate: int) -> bytes:
 
     import numpy as np
 
+    if not 1 <= sample_rate < 1 << 32:
+        raise TraceletError(f"sample_rate must be a number of samples per second, got {sample_rate}")
     array = np.asarray(_to_host(samples))
     if array.ndim == 1:
         array = array[:, None]
@@ -208,6 +215,8 @@ def _pixels(image: Any, dataformats: str) -> Any:
             )
         if array.shape[2] == 1:
             array = array[:, :, 0]
+    if array.size == 0:
+        raise TraceletError(f"an image must have at least one pixel, got shape {shape}")
     if array.dtype != np.uint8:
         array = (np.nan_to_num(array.astype(float)) * 255.0).clip(0, 255).astype(np.uint8)
     return np.ascontiguousarray(array)

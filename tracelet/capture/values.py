@@ -6,28 +6,35 @@ import enum
 import os
 import sys
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from tracelet.errors import TraceletError
+from tracelet.guard import attempted, described, shown, translated
 
 _INT64 = 2**63
-_CONVERSION_ERRORS = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
-"""Raised by a value's own methods if it cannot be converted."""
+_SCALARS = frozenset((type(None), bool, float, int, str))
 
 
 def to_plain(value: Any) -> Any:
     """Convert a value to str, int, float, bool, None, or lists and dicts of these; any other type to its `str`.
 
     An int beyond 64 bits becomes its decimal text, a 0-d array or tensor its number. A value inside itself becomes
-    "...".
+    "...", and one whose own methods raise the name of its class.
 
     Raises:
         TraceletError: the value is nested deeper than Python's recursion limit.
     """
     try:
-        return _to_plain(value, ())
+        return _item(value, ())
     except RecursionError as error:
         raise TraceletError(f"this {type(value).__name__} is nested too deeply") from error
+
+
+def _item(value: Any, parents: tuple[int, ...]) -> Any:
+    if type(value) in _SCALARS:
+        return _to_plain(value, parents)
+    return attempted(partial(_to_plain, value, parents), partial(to_text, value), keep=(RecursionError,))
 
 
 def _to_plain(value: Any, parents: tuple[int, ...]) -> Any:
@@ -46,33 +53,35 @@ def _to_plain(value: Any, parents: tuple[int, ...]) -> Any:
         case os.PathLike():
             return _to_plain(os.fspath(value), parents)
         case type():  # its methods are for its instances
-            return _to_str(value)
+            return to_text(value)
     if id(value) in parents:
         return "..."
     within = (*parents, id(value))
     match value:
         case Mapping():
-            return {_to_str(key): _to_plain(item, within) for key, item in value.items()}
+            return {to_text(key): _item(item, within) for key, item in value.items()}
         case list() | tuple():
-            return [_to_plain(item, within) for item in value]
+            return [_item(item, within) for item in value]
         case set() | frozenset():
-            return sorted((_to_plain(item, within) for item in value), key=repr)
+            return sorted((_item(item, within) for item in value), key=repr)
     # Detected without importing dataclasses and argparse, which would slow down every start.
     if hasattr(value, "__dataclass_fields__"):
         fields = value.__dataclass_fields__
-        return {name: _to_plain(getattr(value, name), within) for name in fields if hasattr(value, name)}
+        return {name: _item(getattr(value, name), within) for name in fields if hasattr(value, name)}
     if "argparse" in sys.modules and isinstance(value, sys.modules["argparse"].Namespace):
         return _to_plain(vars(value), within)
     # numpy, torch, jax: any type that converts itself to a list or a number
     for method in ("tolist", "item"):
-        try:
-            convert = getattr(value, method, None)
-            converted = convert() if callable(convert) else value
-        except _CONVERSION_ERRORS:  # torch raises for a sparse tensor, or one without values
-            continue
+        # torch raises for a sparse tensor, or one without values
+        converted = attempted(partial(_called, value, method), lambda: value, keep=(RecursionError,))
         if converted is not value:
             return _to_plain(converted, within)
-    return _to_str(value)
+    return to_text(value)
+
+
+def _called(value: Any, method: str) -> Any:
+    convert = getattr(value, method, None)
+    return convert() if callable(convert) else value
 
 
 def params(values: Any) -> dict[str, Any]:
@@ -107,14 +116,10 @@ def integer_step(step: Any) -> int | None:
         return step
     if isinstance(step, str | bytes):
         raise TraceletError(f"step must be a whole number, got the text {step!r}. Pass int(step)")
-    item = getattr(step, "item", None)
-    try:
-        number = item() if callable(item) else step
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise TraceletError(f"step must be a whole number, got {step!r}: {error}") from error
+    number = translated(partial(_called, step, "item"), partial(_step_error, step))
     whole = cut_step(number)
     if isinstance(number, float) and number != whole:
-        raise TraceletError(f"step must be a whole number, got {number!r}. Pass int(step) or round(step)")
+        raise TraceletError(f"step must be a whole number, got {shown(number)}. Pass int(step) or round(step)")
     return whole
 
 
@@ -126,13 +131,14 @@ def cut_step(step: Any) -> int | None:
     """
     if step is None:
         return None
-    try:
-        whole = int(step)
-    except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # torch raises RuntimeError
-        raise TraceletError(f"step must be a whole number, got {step!r}: {error}") from error
+    whole = step if type(step) is int else translated(partial(int, step), partial(_step_error, step))
     if not -_INT64 <= whole < _INT64:
-        raise TraceletError(f"step must fit into 64 bits, got {whole}")
+        raise TraceletError(f"step must fit into 64 bits, got {shown(whole)}")
     return whole
+
+
+def _step_error(step: Any, error: Exception) -> TraceletError:
+    return TraceletError(f"step must be a whole number, got {shown(step)}: {described(error)}")
 
 
 def _flatten(prefix: str, values: Mapping[str, Any], flat: dict[str, Any]) -> None:
@@ -144,12 +150,9 @@ def _flatten(prefix: str, values: Mapping[str, Any], flat: dict[str, Any]) -> No
             flat[name] = value
 
 
-def _to_str(value: Any) -> str:
+def to_text(value: Any) -> str:
     """Return the `str` of a value, or the name of its class if `str` raises."""
-    try:
-        return _escaped(str(value))
-    except _CONVERSION_ERRORS:
-        return type(value).__name__
+    return attempted(lambda: _escaped(str(value)), lambda: type(value).__name__)
 
 
 def _digits(whole: int) -> str:

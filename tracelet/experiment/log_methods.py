@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from functools import partial
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 
@@ -13,11 +14,12 @@ from tracelet.capture import values as snapshot
 from tracelet.capture.watch import Watched, Watching
 from tracelet.errors import ConfigurationError, TraceletError
 from tracelet.experiment.summary import Summaries
-from tracelet.guard import Guard
+from tracelet.guard import Guard, described, shown, translated
 from tracelet.records import Alert, Audio, Image, Params, Record, Scalar, Table, Tags, Text, Video
 
 Level: TypeAlias = Literal["info", "warning", "error"]
 _LEVELS = ("info", "warning", "error")
+T = TypeVar("T")
 
 
 class LogMethods:
@@ -81,7 +83,7 @@ class LogMethods:
             return
         for tag in tags:
             if not isinstance(tag, str) or not tag.strip():
-                raise TraceletError(f"a tag must be a non-empty str, as in add_tags('a', 'b'), got {tag!r}")
+                raise TraceletError(f"a tag must be a non-empty str, as in add_tags('a', 'b'), got {shown(tag)}")
         self._submit(Tags(tuple(dict.fromkeys(snapshot.to_plain(tag) for tag in tags)), time.time()))
 
     def alert(self, title: str, text: str = "", level: Level = "info") -> None:
@@ -93,10 +95,11 @@ class LogMethods:
         if not self._running:
             return
         if level not in _LEVELS:
-            raise ConfigurationError(f"alert: level must be one of {', '.join(map(repr, _LEVELS))}, got {level!r}")
-        if not str(title).strip():
+            raise ConfigurationError(f"alert: level must be one of {', '.join(map(repr, _LEVELS))}, got {shown(level)}")
+        title = snapshot.to_text(title)
+        if not title.strip():
             raise ConfigurationError("alert: title must not be empty")
-        self._submit(Alert(snapshot.to_plain(str(title)), snapshot.to_plain(str(text)), level, time.time()))
+        self._submit(Alert(title, snapshot.to_text(text), level, time.time()))
 
     def log_image(self, tag: str, image: Any, step: int | None = None, *, dataformats: str = "CHW") -> None:
         """Log an image: an array or tensor, a PIL image or a matplotlib figure.
@@ -104,7 +107,7 @@ class LogMethods:
         Arrays are uint8, or floats in [0, 1]. `dataformats` is CHW, HWC or HW.
         """
         if self._running:
-            data, width, height = media.png(image, dataformats)
+            data, width, height = _encoded("log_image", media.png, image, dataformats)
             self._submit(Image(self._name(tag), data, "png", width, height, snapshot.integer_step(step), time.time()))
 
     def log_figure(self, tag: str, figure: Any, step: int | None = None) -> None:
@@ -114,25 +117,25 @@ class LogMethods:
     def log_video(self, tag: str, video: Any, step: int | None = None, *, fps: float = 4) -> None:
         """Log video frames [T, C, H, W], uint8 or floats in [0, 1], as an animated GIF."""
         if self._running:
-            data, width, height = media.gif(video, fps)
+            data, width, height = _encoded("log_video", media.gif, video, fps)
             self._submit(Video(self._name(tag), data, "gif", width, height, snapshot.integer_step(step), time.time()))
 
     def log_audio(self, tag: str, samples: Any, step: int | None = None, *, sample_rate: int = 44100) -> None:
         """Log audio samples [L] or [L, channels], floats in [-1, 1] or int16, as 16-bit WAV. `sample_rate` is in Hz."""
         if self._running:
-            data = media.wav(samples, sample_rate)
+            data = _encoded("log_audio", media.wav, samples, sample_rate)
             int_step = snapshot.integer_step(step)
             self._submit(Audio(self._name(tag), data, "wav", float(sample_rate), int_step, time.time()))
 
     def log_text(self, tag: str, text: str, step: int | None = None) -> None:
         """Log a text. Backends that support Markdown render it."""
         if self._running:
-            self._submit(Text(self._name(tag), snapshot.to_plain(str(text)), snapshot.integer_step(step), time.time()))
+            self._submit(Text(self._name(tag), snapshot.to_text(text), snapshot.integer_step(step), time.time()))
 
     def log_table(self, tag: str, data: Any, step: int | None = None, *, columns: Sequence[str] | None = None) -> None:
         """Log a table: a pandas DataFrame, or rows with the names of their `columns`."""
         if self._running:
-            payload = media.table(columns, data)
+            payload = _encoded("log_table", media.table, columns, data)
             self._submit(Table(self._name(tag), payload, snapshot.integer_step(step), time.time()))
 
     def log_histogram(
@@ -146,7 +149,7 @@ class LogMethods:
     ) -> None:
         """Log a histogram of `values` (any shape) in `bins` equal buckets, or numpy's `(counts, edges)` unchanged."""
         if self._running:
-            record = media.histogram(values, bins, np_histogram)
+            record = _encoded("log_histogram", media.histogram, values, bins, np_histogram)
             int_step = snapshot.integer_step(step)
             self._submit(msgspec.structs.replace(record, tag=self._name(tag), step=int_step, wall_time=time.time()))
 
@@ -187,12 +190,27 @@ class LogMethods:
     def _submit_scalar(self, name: str, value: Any, step: int | None, wall_time: float) -> None:
         if not self._running:
             return
-        try:
-            number = snapshot.number(value)
-        except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # torch raises RuntimeError
-            raise TraceletError(f"metric {name!r} must be a number, got {value!r}: {error}") from error
-        self._submit(Scalar(self._name(name), number, step, wall_time))
+        if type(value) is not float:
+            value = translated(
+                partial(snapshot.number, value), lambda error: _number_error(f"metric {shown(name)}", value, error)
+            )
+        self._submit(Scalar(self._name(name), value, step, wall_time))
 
 
 def _clock(wall_time: float | None) -> float:
-    return time.time() if wall_time is None else float(wall_time)
+    if wall_time is None:
+        return time.time()
+    return translated(partial(float, wall_time), partial(_number_error, "wall_time", wall_time))
+
+
+def _number_error(name: str, value: Any, error: Exception) -> TraceletError:
+    return TraceletError(f"{name} must be a number, got {shown(value)}: {described(error)}")
+
+
+def _encoded(method: str, encode: Callable[..., T], *args: Any) -> T:
+    """Return `encode(*args)`, or raise a `TraceletError`: the arguments are of any type, and so are their errors."""
+    return translated(
+        partial(encode, *args),
+        lambda error: TraceletError(f"{method} cannot encode its argument: {described(error)}"),
+        keep=(TraceletError, ImportError),
+    )

@@ -8,6 +8,7 @@ from typing import Any
 
 from tracelet.capture import values as snapshot
 from tracelet.errors import TraceletError
+from tracelet.guard import shown
 from tracelet.records import Record, Summary
 
 
@@ -36,10 +37,10 @@ class Summaries(Mapping[str, Any]):
         try:
             new_values = dict(values, **more)
         except (TypeError, ValueError) as error:
-            raise TraceletError(f"summary.update: values must be a dict of metrics, got {values!r}") from error
+            raise TraceletError(f"summary.update: values must be a dict of metrics, got {shown(values)}") from error
         invalid = next((name for name in new_values if not isinstance(name, str)), None)
         if invalid is not None:
-            raise TraceletError(f"summary: a name must be a str, got {invalid!r}")
+            raise TraceletError(f"summary: a name must be a str, got {shown(invalid)}")
         flat_values = snapshot.params(new_values)
         if flat_values:
             self._values |= flat_values
