@@ -184,6 +184,11 @@ def origins(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     return origin | _variables(environ)
 
 
+def import_path() -> list[str]:
+    """Return the entries of `sys.path` that Python uses: it ignores those that are not str, such as a `Path`."""
+    return [str.__str__(entry) for entry in sys.path if isinstance(entry, str)]
+
+
 def environment_without(names: Collection[str]) -> dict[str, str]:
     """Return this process's environment without the variables `names`, for a child process."""
     return {name: value for name, value in os.environ.items() if name not in names}

@@ -400,3 +400,14 @@ def test_several_threads_ask_at_once():
         one.join()
     assert [True] * 8 == held
     assert 400 == exp.stats().backends["csv"].delivered
+
+
+def test_foreign_entries_of_the_path_do_not_stop_the_process(tmp_path, monkeypatch):
+    """Python ignores a Path in sys.path, and programs put one into sys.argv as well."""
+    monkeypatch.setattr(sys, "path", [tmp_path, *sys.path, 3])
+    monkeypatch.setattr(sys, "argv", [tmp_path / "train.py", 1])
+    experiment = tracelet.start_logging(backend="csv", delivery="process")
+    experiment.log_metric("loss", 1.0, 0)
+    assert experiment.flush(DEADLINE)
+    experiment.stop()
+    assert [(0, 1.0)] == points(experiment.folder)

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, TypeVar
 import msgspec
 
 from tracelet.capture.tensorboard.foreign_patches import OtherPatch
+from tracelet.settings import import_path
 
 IMPORT = 30.0
 """Seconds for the import of a package, which is slow on a cold file server."""
@@ -65,7 +66,7 @@ def ask(question: Question, kind: type[A], seconds: float) -> A:
     """Return the answer of a new process, or a failed answer with the reason. Then end the process."""
     try:
         started = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM.format(path=sys.path)],
+            [sys.executable, "-c", _PROGRAM.format(path=import_path())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import socket
 import subprocess
@@ -30,13 +29,11 @@ from tracelet.delivery.process.messages import (
 )
 from tracelet.delivery.status import DeliveryHandle
 from tracelet.errors import ConfigurationError, NativeUnavailable
-from tracelet.guard import Guard
+from tracelet.guard import Guard, logger
 from tracelet.journal.tables import Cursor, Rejection
 from tracelet.records import RunInfo
 from tracelet.redaction import Secrets
-from tracelet.settings import environment_without
-
-_logger = logging.getLogger("tracelet")
+from tracelet.settings import environment_without, import_path
 
 LOG_NAME = "delivery.log"
 """The file beside the journal with the vendors' output of the delivery process."""
@@ -184,7 +181,7 @@ class Worker:
 
         parent_socket, child_socket = socket.socketpair()
         lock = self._lock
-        command = _PROGRAM.format(path=sys.path, channel=child_socket.fileno(), lock=lock)
+        command = _PROGRAM.format(path=import_path(), channel=child_socket.fileno(), lock=lock)
         with parent_socket, child_socket, self._log() as log:
             process = subprocess.Popen(
                 [sys.executable, "-c", command],
@@ -213,7 +210,7 @@ class Worker:
             start_seq=start_seq,
             secrets=self._secrets.values(),
             program=os.getpid(),
-            argv=sys.argv,
+            argv=[str(argument) for argument in sys.argv],
         )
 
     def _log(self) -> contextlib.AbstractContextManager[IO[bytes] | int]:
@@ -293,7 +290,7 @@ class Worker:
                 if has_moved or update.rejections:
                     self._report(update.name, update.cursor, update.rejections)
             case LogLine(level=level, text=text):
-                _logger.log(level, "%s", text)
+                logger.log(level, "%s", text)
             case Losses(cause=cause, count=count):
                 for _ in range(count):
                     self._guard.count(cause)
