@@ -164,8 +164,7 @@ class Orchestrator:
     @property
     def is_unchanged(self) -> bool:
         """True if the run was resumed and has no new record yet."""
-        with self._queue.lock:
-            return self._info.resumed and self._queue.counts()[0] == self._start_seq
+        return self._info.resumed and self._queue.counts()[0] == self._start_seq
 
     def _stored_cursors(self) -> dict[str, Cursor]:
         if not self._info.resumed:
@@ -250,13 +249,13 @@ class Orchestrator:
 
     def stats(self) -> tuple[int, dict[str, DeliveryStats], dict[str, int], int]:
         """Return the number of submitted records, the delivery stats, the causes of loss, and the calls that waited."""
-        queue = self._queue
-        with queue.lock:
-            submitted, dropped, waited = queue.counts()
-            deliveries = {
-                name: delivery.stats(submitted, dropped + self._count_lost(delivery))
-                for name, delivery in self._deliveries.items()
-            }
+        # The cursors first: each record that they count is submitted.
+        cursors = {name: delivery.cursor for name, delivery in self._deliveries.items()}
+        submitted, dropped, waited = self._queue.counts()
+        deliveries = {
+            name: delivery.stats(cursors[name], submitted, dropped + self._count_lost(delivery))
+            for name, delivery in self._deliveries.items()
+        }
         return submitted, deliveries, self.guard.counts(), waited
 
     def _count_lost(self, delivery: DeliveryHandle) -> int:

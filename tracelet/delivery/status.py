@@ -106,8 +106,7 @@ class DeliveryHandle:
         """True if the backend was closed or abandoned."""
         return self._ended.is_set()
 
-    def stats(self, submitted: int, dropped: int) -> DeliveryStats:
-        cursor = self.cursor
+    def stats(self, cursor: Cursor, submitted: int, dropped: int) -> DeliveryStats:
         processed = cursor.delivered + cursor.rejected + cursor.filtered
         return DeliveryStats(
             delivered=cursor.delivered,

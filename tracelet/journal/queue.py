@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,14 +58,14 @@ class RecordQueue:
         self._folder, self._guard = folder, guard
         self.wake = threading.Event()
         """Wakes the journal thread when set."""
-        self.lock = forks.new_lock()
-        """Keeps the queue and its counters consistent. `submit` never takes this lock."""
         self.consumer: threading.Thread | None = None
         self.pending: list[Record] = []
         """Records taken from the queue that are not in the journal yet."""
         self._queue: deque[Record | _Barrier] = deque()
         # Records taken from the queue, and those of them that could not be stored.
         self._taken, self._discarded = start_seq, 0
+        # Odd while the journal thread changes these: a lock would be held by a thread that a signal interrupts.
+        self._version = 0
         self._max_records, self._max_bytes = max(queue_bytes // _RECORD_BYTES, 1), queue_bytes
         self._large: deque[int] = deque()
         self._queue_timeout = queue_timeout
@@ -102,14 +103,32 @@ class RecordQueue:
     def drop(self, cause: str) -> None:
         """Count a submitted record that is lost."""
         self._drops.append(cause)
+        self._log_drop(cause)
+
+    def _log_drop(self, cause: str) -> None:
         self._guard.count(f"dropped: {cause}")
         self._guard.log_once(cause, "tracelet: records are dropped: %s (%s); training continues", cause, self._folder)
 
     def counts(self) -> tuple[int, int, int]:
-        """Return the number of submitted records, dropped records, and calls that waited. Needs `lock`."""
-        dropped = len(self._drops)
-        queued = sum(not isinstance(item, _Barrier) for item in list(self._queue))
-        return self._taken - self._discarded + queued + dropped, dropped, len(self._waited)
+        """Return the number of submitted records, dropped records, and calls that waited."""
+        while True:
+            version = self._version
+            dropped = len(self._drops)
+            queued = len(self._queue)
+            if self._barriers:  # check after `len`: each is registered before it enters the queue
+                queued = sum(not isinstance(item, _Barrier) for item in list(self._queue))
+            submitted = self._taken - self._discarded + queued + dropped
+            if (version == self._version and version % 2 == 0) or threading.current_thread() is self.consumer:
+                return submitted, dropped, len(self._waited)
+            time.sleep(0)
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[None]:
+        self._version += 1
+        try:
+            yield
+        finally:
+            self._version += 1
 
     @property
     def large_bytes(self) -> int:
@@ -125,6 +144,7 @@ class RecordQueue:
         """Discard later records: this process is a forked child."""
         self._queue = _ClosedQueue(self.log_forked)
         self._large = deque(maxlen=0)
+        self._version = 0  # the parent's thread may have been changing the counts
 
     def log_forked(self) -> None:
         """Log once that this process, a forked child, records nothing."""
@@ -164,7 +184,7 @@ class RecordQueue:
         the interpreter, busy as well.
         """
         pending, queue = self.pending, self._queue
-        with self.lock:
+        with self._changing():
             # Count before checking the barriers: each barrier is registered before it enters the queue.
             count = min(_BATCH_RECORDS - len(pending), len(queue))
             if not self._barriers:  # the usual case in one step: each step here slows a busy training loop
@@ -190,9 +210,10 @@ class RecordQueue:
 
     def discard_first(self, cause: str) -> None:
         """Drop the first record of `pending`: it can never be stored."""
-        with self.lock:
+        with self._changing():
             self._discarded += 1
-            self.drop(cause)
+            self._drops.append(cause)
+        self._log_drop(cause)
         self.remove_first(1)
 
     @property
@@ -211,15 +232,17 @@ class RecordQueue:
     def close(self) -> None:
         """Drop and count the records that are not in the journal, and all later ones."""
         self._closed.set()
-        with self.lock:
+        with self._changing():
             queue, self._queue = self._queue, _ClosedQueue(lambda: self.drop("the run had ended"))
             queued = list(queue)
             discarded = [*self.pending, *(item for item in queued if not isinstance(item, _Barrier))]
             self._taken += len(discarded) - len(self.pending)
             self._discarded += len(discarded)
             self.pending.clear()
-            for _ in discarded:
-                self.drop("the run ended before the journal could be written")
+            cause = "the run ended before the journal could be written"
+            self._drops.extend([cause] * len(discarded))
+        for _ in discarded:
+            self._log_drop(cause)
         for barrier in (self._reached, *queued):
             if isinstance(barrier, _Barrier):
                 barrier.committed.set()
