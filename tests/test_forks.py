@@ -119,7 +119,7 @@ def test_an_import_of_the_program_itself_delays_no_fork():
     [
         ("from tracelet.api import _starting as lock", "tracelet.start_logging(run_id='child').stop()"),
         ("from tracelet.backends.environment import _lock as lock", "tracelet.backends.environment.override('A', 'b')"),
-        ("lock = tracelet.start_logging()._orchestrator._queue.lock", "tracelet.api._active.stats()"),
+        ("lock = tracelet.start_logging()._orchestrator._queue._changing()", "tracelet.api._active.stats()"),
         ("lock = forks.no_fork", "tracelet.start_logging(run_id='child').stop()"),
     ],
 )

@@ -176,6 +176,11 @@ def _entry_points() -> Iterable[EntryPoint]:
     return entry_points(group=ENTRY_POINTS)
 
 
+def vendor_packages() -> frozenset[str]:
+    """Return the packages of the built-in backends' vendors."""
+    return frozenset(entry.package for entry in _BUILTIN.values() if entry.package is not None)
+
+
 def vendor_of(obj: Any) -> str | None:
     """Return the built-in backend whose vendor defines the type of an object; None if there is none."""
     package = type(obj).__module__.partition(".")[0]

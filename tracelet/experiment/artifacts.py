@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import os
 import time
 from collections.abc import Iterator
@@ -15,10 +14,9 @@ import msgspec
 from tracelet.backends import backend_class, vendor_of
 from tracelet.capture.values import to_plain
 from tracelet.errors import ArtifactError, JournalError
+from tracelet.guard import logger
 from tracelet.journal.spool import Spool
 from tracelet.records import Artifact, File
-
-logger = logging.getLogger("tracelet")
 
 _MAX_LISTED = 5
 _FRAME_WRITERS = {".csv": "to_csv", ".tsv": "to_csv", ".json": "to_json", ".parquet": "to_parquet"}

@@ -1,4 +1,4 @@
-"""End the run when the host program ends, before any vendor's exit hook, with the right status and exit code."""
+"""End the run when the program ends: after its own exit callbacks, and before those of vendors."""
 
 from __future__ import annotations
 
@@ -9,46 +9,46 @@ import os
 import signal
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Callable
-from types import FrameType
 from typing import Any, NoReturn
 
 from tracelet.backends.base import Status
+from tracelet.experiment.exit_callbacks import ExitCallbacks
+from tracelet.experiment.sigterm import TermHandler
 
-EndCallback = Callable[[Status, int], None]
+EndCallback = Callable[[Status, int, float], None]
 
 KILLED_BY_TERM = 128 + int(signal.SIGTERM)
 KILLED_BY_INT = 128 + int(signal.SIGINT)
 
 
 class ExitHandler:
-    """Call `on_end(status, exit_code)` if the program ends without stopping its run.
+    """Call `on_end(status, exit_code, timeout)` if the program ends without stopping its run.
 
     From `watch` to `unwatch`: install an atexit callback, a wrapper of `sys.exit`, and a SIGTERM handler (main thread
-    only) that calls the previous handler.
+    only). The program's exit callbacks run before `on_end`, and after `flush(timeout)`: they may delete the run's
+    folder or end the process. Both together get `timeout` seconds.
     """
 
-    def __init__(self, on_end: EndCallback) -> None:
+    def __init__(self, on_end: EndCallback, flush: Callable[[float], object], timeout: float) -> None:
         self._on_end: EndCallback | None = on_end
+        self._flush, self._timeout = flush, timeout
         self._pid = os.getpid()
         self._exit_code = 0
-        self._got_sigterm = False
         self._original_exit: Any = None
         self._exit_wrapper: Any = None
-        self._previous_handler: Any = None
+        self._callbacks = ExitCallbacks()
+        self._sigterm = TermHandler(lambda: self._end("killed", KILLED_BY_TERM, timeout), timeout + 2)
         self._last_error = _last_error()
 
     def watch(self) -> None:
         _active_handlers.add(self)
+        self._callbacks.watch()
         atexit.register(self._at_exit)
         self._wrap_sys_exit()
-        if threading.current_thread() is threading.main_thread():
-            previous = signal.getsignal(signal.SIGTERM)
-            # None: C code installed the handler, and Python cannot restore it. SIG_IGN: the program ignores SIGTERM.
-            if previous is not None and previous != signal.SIG_IGN:
-                self._previous_handler = previous
-                signal.signal(signal.SIGTERM, self._on_sigterm)
+        self._sigterm.install()
 
     def register_last(self) -> None:
         """Register the exit callback again: callbacks run in reverse order, and a vendor may have added one."""
@@ -60,28 +60,39 @@ class ExitHandler:
         self._on_end = None
         _active_handlers.discard(self)
         atexit.unregister(self._at_exit)
+        self._callbacks.unwatch()
         if sys.exit is self._exit_wrapper:
             sys.exit = self._original_exit
-        if (
-            self._previous_handler is not None
-            and threading.current_thread() is threading.main_thread()
-            and signal.getsignal(signal.SIGTERM) == self._on_sigterm
-        ):
-            signal.signal(signal.SIGTERM, self._previous_handler)
+        self._sigterm.uninstall()
 
     def outcome(self) -> tuple[Status, int]:
         """Return the likely status and exit code of a program that is ending now."""
         error = _last_error()
-        if self._got_sigterm:
+        if self._sigterm.received:
             return "killed", KILLED_BY_TERM
         if error is not None and error is not self._last_error and not hasattr(sys, "ps1"):
             return ("killed", KILLED_BY_INT) if isinstance(error, KeyboardInterrupt) else ("failed", 1)
         return ("failed", self._exit_code) if self._exit_code else ("finished", 0)
 
     def _at_exit(self) -> None:
-        if self._on_end is not None and os.getpid() == self._pid:
-            with contextlib.suppress(KeyboardInterrupt):  # the user interrupts the wait: end now
-                self._on_end(*self.outcome())
+        if self._on_end is None or os.getpid() != self._pid:
+            return
+        outcome, timeout = self.outcome(), self._timeout
+        if self._callbacks.of_program(self._at_exit):
+            started = time.monotonic()
+            with contextlib.suppress(KeyboardInterrupt):  # the user interrupts the wait
+                self._flush(timeout / 2)
+            timeout -= time.monotonic() - started
+            with self._callbacks.run_before(self._at_exit):
+                self._end(*(self.outcome() if self._sigterm.received else outcome), timeout)
+        else:
+            self._end(*outcome, timeout)
+        self._sigterm.die_if_received()
+
+    def _end(self, status: Status, exit_code: int, timeout: float) -> None:
+        with contextlib.suppress(KeyboardInterrupt):  # as above: end now
+            if self._on_end is not None and os.getpid() == self._pid:
+                self._on_end(status, exit_code, timeout)
 
     def _wrap_sys_exit(self) -> None:
         # Exit callbacks do not get the exit code, and an uncaught SystemExit leaves no other trace.
@@ -94,18 +105,6 @@ class ExitHandler:
             original(status)
 
         sys.exit = self._exit_wrapper = exit
-
-    def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
-        self._got_sigterm = True
-        previous = self._previous_handler
-        if callable(previous):
-            # The program's own handler decides: it may save a checkpoint, keep logging, and end later or never.
-            previous(number, frame)
-            return
-        if self._on_end is not None and os.getpid() == self._pid:
-            self._on_end("killed", KILLED_BY_TERM)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGTERM)
 
 
 _active_handlers: weakref.WeakSet[ExitHandler] = weakref.WeakSet()

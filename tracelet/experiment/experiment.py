@@ -110,7 +110,7 @@ class Experiment(LogMethods, NativeRuns):
             series=self._series,
             secrets=secrets,
         )
-        self._exit_handler = ExitHandler(lambda status, code: self._end(status, code, settings.flush_timeout))
+        self._exit_handler = ExitHandler(self._end, self.flush, settings.flush_timeout)
         self._expected = [backend.name for backend in expected]
         configs = {backend.name: journal_config(backend, secrets) for backend in (*backends, *expected)}
         self._guard.call(addresses.remember, addresses.addresses_in(configs))

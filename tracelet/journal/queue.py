@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tracelet import forks
 from tracelet.guard import Guard
 from tracelet.journal.spool import payload_bytes
 from tracelet.records import Record, Scalar

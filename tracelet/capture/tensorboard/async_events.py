@@ -167,7 +167,7 @@ class _CallQueue:
         try:
             while (call := self._queue.get()) is not None and not self._ended:
                 try:
-                    self._guard.call(call.method, *call.args)
+                    self._guard.isolate(call.method, *call.args)
                 finally:
                     self._remove(call)
                     call.done.set()

@@ -1,0 +1,127 @@
+"""End a run on SIGTERM, without a lock that the interrupted code may hold."""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+# Code that holds locks which the end of a run needs.
+_LOCKING = frozenset(("tracelet", "logging", "threading", "importlib"))
+# Seconds between two attempts to find the main thread outside such code.
+_RESEND_EVERY = 0.005
+# Seconds of such attempts. Later the main thread waits somewhere, and a thread that waits holds no lock.
+_MAX_POSTPONE = 0.25
+
+
+class TermHandler:
+    """Handle SIGTERM from `install` to `uninstall`, if called on the main thread.
+
+    Call the program's own handler, if it has one: it may save a checkpoint, keep logging, and end later or never.
+    Otherwise call `end()` on a new thread, wait up to `timeout` seconds for it, and let the signal kill the process.
+    """
+
+    def __init__(self, end: Callable[[], None], timeout: float) -> None:
+        self._end, self._timeout = end, timeout
+        self._pid = os.getpid()
+        self._previous: Any = None
+        self.received = False
+        self._is_ending = self._is_waiting = False
+        self._ended = threading.Event()
+        self._postponed_since: float | None = None
+        self._deadline = 0.0
+        self._resent = False
+
+    def install(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            previous = signal.getsignal(signal.SIGTERM)
+            # None: C code installed the handler, and Python cannot restore it. SIG_IGN: the program ignores SIGTERM.
+            if previous is not None and previous != signal.SIG_IGN:
+                self._previous = previous
+                signal.signal(signal.SIGTERM, self._on_signal)
+
+    def uninstall(self) -> None:
+        if (
+            self._previous is not None
+            and not (self._is_ending and os.getpid() == self._pid)  # the process dies next
+            and threading.current_thread() is threading.main_thread()
+            and signal.getsignal(signal.SIGTERM) == self._on_signal
+        ):
+            signal.signal(signal.SIGTERM, self._previous)
+
+    def die_if_received(self) -> None:
+        """Let a received signal kill the process, unless the program has a handler of its own."""
+        if self._is_ending:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        was_resent, self._resent = self._resent, False
+        if self._is_waiting or (was_resent and self._postponed_since is None):
+            return
+        self.received = True
+        if callable(self._previous):
+            if not (_holds_locks(frame) and self._postpone(_MAX_POSTPONE)):
+                self._postponed_since = None
+                self._previous(number, frame)
+            return
+        if not self._is_ending:
+            self._is_ending = True
+            self._deadline = time.monotonic() + self._timeout
+            if not _started(self._end_run):
+                self._is_waiting = True  # for the exit of the interpreter, which has begun and ends the run
+                return
+        if not self._ended.is_set() and _holds_locks(frame) and self._postpone(self._timeout):
+            return
+        self._is_waiting = True
+        self._postponed_since = None
+        with contextlib.suppress(KeyboardInterrupt):  # the user interrupts the wait: end now
+            self._ended.wait(max(0.0, self._deadline - time.monotonic()))
+        self.die_if_received()
+
+    def _end_run(self) -> None:
+        try:
+            self._end()
+        finally:
+            self._ended.set()
+
+    def _postpone(self, seconds: float) -> bool:
+        """Send the signal again soon. Return False after `seconds`, or if the program's handler would get it."""
+        if signal.getsignal(signal.SIGTERM) != self._on_signal:
+            return False
+        if self._postponed_since is None:
+            self._postponed_since = time.monotonic()
+            return _started(self._resend)
+        return time.monotonic() - self._postponed_since < seconds
+
+    def _resend(self) -> None:
+        while True:
+            time.sleep(_RESEND_EVERY)
+            if self._postponed_since is None:
+                return
+            self._resent = True
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+
+
+def _started(function: Callable[[], None]) -> bool:
+    """Start a thread. `threading.Thread` takes a lock that the interrupted code may hold."""
+    try:
+        _thread.start_new_thread(function, ())
+    except RuntimeError:  # the interpreter exits
+        return False
+    return True
+
+
+def _holds_locks(frame: FrameType | None) -> bool:
+    """Return True if the interrupted code may hold a lock of tracelet, of a logger, of a thread or of an import."""
+    while frame is not None and frame.f_code is not TermHandler._on_signal.__code__:
+        if str(frame.f_globals.get("__name__")).partition(".")[0] in _LOCKING:
+            return True
+        frame = frame.f_back
+    return False
