@@ -17,7 +17,8 @@ from tracelet.errors import ConfigurationError, JournalError
 from tracelet.importer.folders import event_files, is_text, stamp
 from tracelet.importer.reader import Item, Reader, sample
 from tracelet.importer.series_names import FileSeriesNames, Role, Series
-from tracelet.journal.spool import Spool, payload_bytes
+from tracelet.journal.sizes import record_bytes
+from tracelet.journal.spool import Spool
 from tracelet.journal.store import FILE_NAME, Journal, JournalReader
 from tracelet.records import Record, RunInfo, RunRecord, Scalar
 from tracelet.runs.folders import run_folder
@@ -141,7 +142,7 @@ class _BatchWriter:
             self._commit()
         for record in item.records:
             if record.__class__ is not Scalar:
-                self._bytes += payload_bytes(record)
+                self._bytes += record_bytes(record)
                 record = self._spool.store(record)
             self._batch.append(record)
             if not isinstance(record, RunRecord):

@@ -8,19 +8,19 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 from tracelet.guard import Guard
-from tracelet.journal.spool import payload_bytes
+from tracelet.journal.sizes import RECORD_BYTES, record_bytes
 from tracelet.records import Record, Scalar
 
-# Records per journal batch: bounds the time of one commit.
+# Records and bytes per journal batch: they bound the time of one commit, and the memory of everyone who reads it.
 _BATCH_RECORDS = 4096
-# Assumed bytes of a record without a payload: measuring each one would slow `submit`.
-_RECORD_BYTES = 256
-# Payloads above this size in bytes are counted one by one; smaller ones count as `_RECORD_BYTES`.
-_LARGE_BYTES = 2048
+_BATCH_BYTES = 4 * 2**20
+# Bytes that one entry of `_held` stands for.
+_UNIT_BYTES = 1024
 # Seconds between two checks for room in a full queue.
 _POLL_SECONDS = 0.002
 
@@ -65,8 +65,12 @@ class RecordQueue:
         self._taken, self._discarded = start_seq, 0
         # Odd while the journal thread changes these: a lock would be held by a thread that a signal interrupts.
         self._version = 0
-        self._max_records, self._max_bytes = max(queue_bytes // _RECORD_BYTES, 1), queue_bytes
-        self._large: deque[int] = deque()
+        self._max_records, self._max_units = max(queue_bytes // RECORD_BYTES, 1), max(queue_bytes // _UNIT_BYTES, 1)
+        self._max_batch_units = min(_BATCH_BYTES // _UNIT_BYTES, self._max_units)
+        # One entry for each `_UNIT_BYTES` of the large records that are not in the journal yet: threads can add to its
+        # length, and compare it, without a lock.
+        self._held: deque[None] = deque()
+        self._pending_units = 0
         self._queue_timeout = queue_timeout
         self._full_since: float | None = None
         self._waited: deque[float] = deque()
@@ -84,11 +88,9 @@ class RecordQueue:
             self._queue.append(record)
 
     def _submit_payload(self, record: Record) -> None:
-        size = payload_bytes(record)
         if self._is_full() and not self._wait_for_room():
             return
-        if size > _LARGE_BYTES:
-            self._large.append(size)
+        self._held.extend(repeat(None, _units(record)))
         self._queue.append(record)
 
     def wait_committed(self, deadline: float) -> int | None:
@@ -131,8 +133,8 @@ class RecordQueue:
 
     @property
     def large_bytes(self) -> int:
-        """Bytes of the large payloads in the queue."""
-        return sum(self._large.copy())
+        """Bytes of the large records that are not in the journal yet."""
+        return len(self._held) * _UNIT_BYTES
 
     @property
     def is_forked(self) -> bool:
@@ -142,7 +144,7 @@ class RecordQueue:
     def detach(self) -> None:
         """Discard later records: this process is a forked child."""
         self._queue = _ClosedQueue(self.log_forked)
-        self._large = deque(maxlen=0)
+        self._held = deque(maxlen=0)
         self._version = 0  # the parent's thread may have been changing the counts
 
     def log_forked(self) -> None:
@@ -172,7 +174,7 @@ class RecordQueue:
         return True
 
     def _is_full(self) -> bool:
-        return len(self._queue) >= self._max_records or self.large_bytes >= self._max_bytes
+        return len(self._queue) >= self._max_records or len(self._held) >= self._max_units
 
     # The journal thread.
 
@@ -184,26 +186,33 @@ class RecordQueue:
         """
         pending, queue = self.pending, self._queue
         with self._changing():
-            # Count before checking the barriers: each barrier is registered before it enters the queue.
+            # Count before checking the barriers and the bytes: both are registered before they enter the queue.
             count = min(_BATCH_RECORDS - len(pending), len(queue))
-            if not self._barriers:  # the usual case in one step: each step here slows a busy training loop
+            if not (self._barriers or self._held):  # the usual case in one step: each step here slows a training loop
                 pending += [queue.popleft() for _ in range(count)]  # type: ignore[misc]
                 self._taken += count
-            while self._barriers and self._reached is None and len(pending) < _BATCH_RECORDS and queue:
+                return len(pending) == _BATCH_RECORDS
+            while (count or self._barriers) and queue and self._reached is None and not self._is_batch_full():
+                count -= count > 0
                 item = queue.popleft()
                 if isinstance(item, _Barrier):
                     self._reached = item
                 else:
                     pending.append(item)
                     self._taken += 1
-        return self._reached is not None or len(pending) == _BATCH_RECORDS
+                    self._pending_units += _units(item)
+        return self._reached is not None or self._is_batch_full()
+
+    def _is_batch_full(self) -> bool:
+        return len(self.pending) >= _BATCH_RECORDS or self._pending_units >= self._max_batch_units
 
     def remove_first(self, count: int) -> None:
         """Remove the first `count` records of `pending`: they are in the journal."""
-        if self._large:
-            for record in self.pending[:count]:
-                if record.__class__ is not Scalar and payload_bytes(record) > _LARGE_BYTES:
-                    self._large.popleft()
+        if self._pending_units:
+            units = sum(map(_units, self.pending[:count]))
+            self._pending_units -= units
+            for _ in range(min(units, len(self._held))):
+                self._held.popleft()
         del self.pending[:count]
         self._full_since = None
 
@@ -238,6 +247,7 @@ class RecordQueue:
             self._taken += len(discarded) - len(self.pending)
             self._discarded += len(discarded)
             self.pending.clear()
+            self._held = deque(maxlen=0)
             cause = "the run ended before the journal could be written"
             self._drops.extend([cause] * len(discarded))
         for _ in discarded:
@@ -245,3 +255,11 @@ class RecordQueue:
         for barrier in (self._reached, *queued):
             if isinstance(barrier, _Barrier):
                 barrier.committed.set()
+
+
+def _units(record: Record) -> int:
+    """Return the number of entries in `_held` for a record. A small one has none: `_max_records` bounds those."""
+    if record.__class__ is Scalar:
+        return 0
+    size = record_bytes(record)
+    return 0 if size <= 2 * RECORD_BYTES else -(-size // _UNIT_BYTES)

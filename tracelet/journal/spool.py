@@ -228,21 +228,6 @@ def _translated(folder: Path) -> Iterator[None]:
         raise JournalError(f"cannot write {folder}: {error.strerror or error}") from error
 
 
-def payload_bytes(record: Record) -> int:
-    """Return the approximate payload size of a record in memory, in bytes."""
-    data = getattr(record, "data", b"")
-    size = len(data) if isinstance(data, bytes) else 0
-    size += sum(len(part) for part in getattr(record, "parts", ()) if isinstance(part, bytes))
-    match kind(record):
-        case "text":
-            size += len(getattr(record, "text", ""))
-        case "histogram" | "pr_curve":
-            size += 10_000
-        case _:
-            pass
-    return size
-
-
 def _suffix(record: Record) -> str:
     file_format = getattr(record, "format", None)
     if file_format:

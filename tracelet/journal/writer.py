@@ -13,6 +13,7 @@ import msgspec
 from tracelet.errors import JournalError, RunInUse
 from tracelet.guard import Guard
 from tracelet.journal.overflow import OverflowBuffer
+from tracelet.journal.sizes import record_bytes
 from tracelet.journal.spool import Spool
 from tracelet.journal.store import Journal
 from tracelet.journal.tables import Cursor, Rejection
@@ -101,11 +102,11 @@ class JournalWriter:
             except JournalError as error:
                 self._log(error)
         records = [self._secrets.clean(record) for record in records]
-        size = len(_encode(records))
+        _encode(records)  # raises if it can never be stored
         self._make_room()
         if self.overflow.is_full:
             raise JournalError(f"cannot write {self._folder}: the disk is full, and so is the memory buffer")
-        self.overflow.add(self.last + 1, records, size)
+        self.overflow.add(self.last + 1, records, sum(map(record_bytes, records)))
         self.last += len(records)
 
     def _store(self, record: Record) -> Record:
