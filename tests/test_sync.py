@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import msgspec
 import pytest
-from backends.faults import assert_balanced, values
+from backends.faults import Faulty, Gate, assert_balanced, values
 from mlflow import MlflowClient
 from support import BUSY
 
@@ -24,6 +24,7 @@ from tracelet.errors import BackendUnavailable, UntrustedServer
 from tracelet.journal.store import Journal, JournalReader
 from tracelet.journal.tables import Cursor
 from tracelet.records import Artifact, File, Image, Mesh, RunInfo, Scalar
+from tracelet.runs.cleanup import blocking_reason
 from tracelet.runs.summary import summarise
 
 SERVER: dict = {}
@@ -465,3 +466,45 @@ def test_new_records_are_a_sign_of_life(killed_run):
         journal.beat()
     with JournalReader(folder) as reader:
         assert reader.ended() >= began
+
+
+# The end of a run.
+
+
+@pytest.mark.parametrize("delivery", ["thread", "process"])
+def test_an_end_that_failed_is_made_up_for(delivery, caplog):
+    """csv writes a file when it is closed. If that fails, the run is not complete, and a sync writes the file."""
+    experiment = tracelet.start_logging(backend="csv", delivery=delivery)
+    experiment.log_metric("loss", 1.0, 1)
+    assert experiment.flush(30)
+    table = experiment.folder / "csv" / "metrics.csv"
+    table.mkdir()
+    experiment.stop(timeout=5)
+    assert "csv did not confirm the end of the run. Run: tracelet sync" in caplog.text
+    assert (1, 0) == (experiment.stats().backends["csv"].delivered, experiment.stats().backends["csv"].pending)
+    assert ["csv"] == sync.waiting(experiment.folder)
+    assert "csv lacks the end of the run" in str(blocking_reason(summarise(experiment.folder)))
+
+    failed = sync.deliver(experiment.folder)
+    assert not failed.complete
+    table.rmdir()
+    assert sync.deliver(experiment.folder).complete
+    assert "step,loss\n1,1.0\n" == table.read_text()
+    assert [] == sync.waiting(experiment.folder)
+
+
+def test_an_end_that_took_too_long_is_made_up_for(monkeypatch):
+    """The same for a backend that is still closing when the time is over."""
+
+    class Mended(MemoryBackend):
+        name = "faulty"
+
+    gate = Gate()
+    monkeypatch.setitem(_registered, "faulty", Mended)
+    experiment = tracelet.start_logging(backend=Faulty(close=gate))
+    experiment.log_metric("loss", 1.0, 1)
+    experiment.stop(timeout=0.5)
+    gate.open()
+    assert ["faulty"] == sync.waiting(experiment.folder)
+    assert sync.deliver(experiment.folder).complete
+    assert [] == sync.waiting(experiment.folder)

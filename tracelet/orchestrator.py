@@ -227,8 +227,8 @@ class Orchestrator:
             for key, value in (("exit_code", exit_code), ("ended", ended), ("status", status)):
                 self.annotate(key, value)
             for name, delivery in self._deliveries.items():
-                is_pending = delivery.position < self._writer.last
-                self.annotate(f"trouble {name}", delivery.trouble if is_pending else None)
+                has_all = delivery.has_all(self._writer.last)
+                self.annotate(f"trouble {name}", None if has_all else delivery.trouble)
             self._closing.set()
             self._queue.wake.set()
             self._ended.wait(max(1.0, deadline - time.monotonic()))

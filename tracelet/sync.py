@@ -41,8 +41,9 @@ _POLL_EVERY = 0.1
 # Bytes and seconds; a sync submits no records, so the queue stays small.
 _QUEUE_BYTES = 2**20
 _QUEUE_TIMEOUT = 30.0
-# Seconds for backends to close.
+# Seconds for backends to close; the second if they have all records: csv sorts its table then.
 _STOP_TIMEOUT = 60.0
+_CLOSE_TIMEOUT = 300.0
 # Seconds for a vendor to upload its offline recording.
 _UPLOAD_TIMEOUT = 600.0
 # Seconds for a backend to connect: one that fails at first usually keeps failing.
@@ -82,14 +83,18 @@ class Synced(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def waiting(folder: Path) -> list[str]:
-    """Return the backends with pending records or offline recordings of the run in `folder`.
+    """Return the backends that lack records or the end of the run in `folder`, or have an offline recording.
 
     Raises:
         JournalError: there is no readable journal.
     """
     with JournalReader(folder) as reader:
-        last, cursors = reader.last(), reader.cursors()
-    return [name for name, cursor in cursors.items() if cursor.position < last or pending_upload(name, folder)]
+        last, cursors, facts = reader.last(), reader.cursors(), reader.facts()
+    return [
+        name
+        for name, cursor in cursors.items()
+        if cursor.position < last or facts.get(f"trouble {name}") or pending_upload(name, folder)
+    ]
 
 
 def deliver(
@@ -147,7 +152,7 @@ def deliver(
         incomplete = [
             backend
             for backend in targets
-            if before.get(backend.name, Cursor()).position < last
+            if (before.get(backend.name, Cursor()).position < last or facts.get(f"trouble {backend.name}"))
             and not (backend.name in reasons and backend.offline_seq(folder) >= last)
         ]
         try:
@@ -156,9 +161,10 @@ def deliver(
                 delivery.request_flush(last)
             _wait(orchestrator, last, patience, tell)
         finally:  # also when Ctrl-C ends the wait: store the cursors
-            orchestrator.stop("finished", 0, _STOP_TIMEOUT)
+            delivered = all(delivery.position >= last for delivery in orchestrator.deliveries.values())
+            orchestrator.stop("finished", 0, _CLOSE_TIMEOUT if delivered else _STOP_TIMEOUT)
     for name, delivery in orchestrator.deliveries.items():
-        if delivery.position < last:
+        if not delivery.has_all(last):
             reasons.setdefault(name, delivery.trouble or "timed out before everything was delivered")
     with JournalReader(folder) as reader:
         after = reader.cursors()

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tracemalloc
+import time
 
 import pytest
 from backends import csv_store
@@ -270,7 +271,8 @@ def test_memory_does_not_grow_with_the_rows(tmp_path):
 def test_the_wide_form_leaves_nothing_beside_it(tmp_path):
     """The files that it sorts in are gone, also those of a process that was killed at it."""
     folder = written(tmp_path, scalars(("a", 0, 1.0)))
-    (folder / ".metrics.csv.db").write_bytes(b"half")
+    for name in (".metrics.csv.db", ".metrics.csv.new"):
+        (folder / name).write_bytes(b"half")
     write_wide(folder / "scalars.csv", folder / "metrics.csv")
     assert {"scalars.csv", "metrics.csv"} == set(contents(folder))
 
@@ -309,6 +311,22 @@ backend.open(run_info(tmp_path))
 records = story(tmp_path)
 deliver(backend, records, size=4)
 """
+def test_a_table_of_empty_cells_is_not_written(tmp_path, caplog):
+    """Its size is bounded by the number of points: with a tag and a step for each point, it would be their square."""
+    few = [Scalar(f"m{number}", 0.5, number, 1e9) for number in range(100)]
+    folder = written(tmp_path, few)
+    assert 100 + 1 == len(rows(folder / "metrics.csv"))
+
+    backend = opened(tmp_path)
+    deliver(backend, [Scalar(f"n{number}", 0.5, number, 1e9) for number in range(10_000)], after=100)
+    began = time.process_time()
+    backend.close("finished", 0)
+    assert time.process_time() - began < 10
+    assert {"scalars.csv"} == set(contents(folder))
+    assert 10_100 + 1 == len(rows(folder / "scalars.csv"))
+    assert f"Read {folder / 'scalars.csv'}" in caplog.text
+
+
 
 STORY = """
 from tracelet.records import Artifact, Params, Scalar, Table, Text

@@ -113,15 +113,17 @@ def _facts(out: Console, report: RunReport) -> None:
 
 def _advise(out: Console, summary: RunSummary) -> None:
     """Print why records are pending, and the command that delivers them unless the run is active."""
-    incomplete = [state for state in summary.backends if state.pending or state.pending_upload]
+    has_ended = summary.status != "running"
+    incomplete = [
+        state for state in summary.backends if state.pending or state.pending_upload or (state.trouble and has_ended)
+    ]
     for state in incomplete:
         if state.trouble:
-            out.print(
-                cell(f"  {state.name} has pending records: {state.trouble.removeprefix(f'{state.name}: ')}", "yellow")
-            )
+            lacking = "has pending records" if state.pending or state.pending_upload else "lacks the end of the run"
+            out.print(cell(f"  {state.name} {lacking}: {state.trouble.removeprefix(f'{state.name}: ')}", "yellow"))
         if state.pending_upload:
             out.print(cell(f"  {state.name} has an offline recording to upload: {state.pending_upload}", "yellow"))
-    if incomplete and summary.status != "running":
+    if incomplete and has_ended:
         out.print(cell("  Pending records are stored in the journal. Run:"))
         # On one line, so that it can be copied.
         out.print(cell(f"  tracelet sync {shlex.quote(str(summary.folder.absolute()))}"), soft_wrap=True)

@@ -106,6 +106,10 @@ class DeliveryHandle:
         """True if the backend was closed or abandoned."""
         return self._ended.is_set()
 
+    def has_all(self, last: int) -> bool:
+        """Return True if the backend has every record up to `last`, and was closed: some write files then."""
+        return self.position >= last and self._state == "closed"
+
     def stats(self, cursor: Cursor, submitted: int, dropped: int) -> DeliveryStats:
         processed = cursor.delivered + cursor.rejected + cursor.filtered
         return DeliveryStats(

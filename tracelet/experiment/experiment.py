@@ -370,8 +370,10 @@ class Experiment(LogMethods, NativeRuns):
             backends = self._final.backends.values()
             pending = max((stats.pending for stats in backends), default=self._final.submitted)
             logger.warning(
-                "tracelet: %s records are not delivered yet; they are stored in the journal. Run: tracelet sync %s",
-                pending or "some",
+                "tracelet: %s. Run: tracelet sync %s",
+                f"{pending} records are not delivered yet; they are stored in the journal"
+                if pending
+                else f"{', '.join(undelivered)} did not confirm the end of the run",
                 shlex.quote(str(self.folder)),
             )
 

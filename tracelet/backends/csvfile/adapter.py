@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -47,8 +48,11 @@ from tracelet.records import (
     shown_step,
 )
 
+_logger = logging.getLogger("tracelet")
+
 _ERRORS: Mapping[str, Verdict] = {"_csv.Error": UNAVAILABLE, "builtins.FileNotFoundError": UNAVAILABLE}
-_SCALARS, _MEDIA, _ARTIFACTS, _ALERTS = "scalars.csv", "media.csv", "artifacts.jsonl", "alerts.jsonl"
+_SCALARS, _METRICS, _MEDIA = "scalars.csv", "metrics.csv", "media.csv"
+_ARTIFACTS, _ALERTS = "artifacts.jsonl", "alerts.jsonl"
 _RUN, _PARAMS, _SUMMARY = "run.json", "config.json", "summary.json"
 _LINES: dict[type[Record], str] = {Text: "texts.jsonl", Histogram: "histograms.jsonl", PRCurve: "pr_curves.jsonl"}
 _FILES = {
@@ -164,8 +168,12 @@ class CsvBackend(Backend):
             log.sync()
             log.close()
             self._write_json(_RUN, self._run | {"status": status, "exit_code": exit_code})
-            if (self.folder / _SCALARS).exists():
-                write_wide(self.folder / _SCALARS, self.folder / "metrics.csv")
+            if (self.folder / _SCALARS).exists() and not write_wide(self.folder / _SCALARS, self.folder / _METRICS):
+                _logger.warning(
+                    "tracelet: csv: metrics.csv is not written: many tags have different steps, so that almost all of "
+                    "its cells would be empty. Read %s",
+                    self.folder / _SCALARS,
+                )
         self._written, self._log = self.durable_seq(), None
 
     @property

@@ -7,9 +7,13 @@ import csv
 import os
 import sqlite3
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from tracelet.filesystem import create
+
+# Cells that a table may have, and those for each of its points: many tags at different steps are mostly empty cells.
+_MAX_CELLS, _MAX_CELLS_PER_POINT = 10_000_000, 100
 
 # The k-th point of a tag at a step belongs to the k-th row of that step.
 _POINTS = """
@@ -19,33 +23,39 @@ ORDER BY step, nth
 """
 
 
-def write_wide(scalars: Path, metrics: Path) -> None:
+def write_wide(scalars: Path, metrics: Path) -> bool:
     """Read `scalars` (tag, step, wall_time, value), and replace `metrics`: step, then one column per tag.
 
-    Columns are in order of the first point of their tag.
+    Columns are in order of the first point of their tag. If almost all cells would be empty, remove `metrics` and
+    return False.
 
     Raises:
         OSError, sqlite3.Error: the disk is full or cannot be read.
     """
-    sorter = metrics.with_name(f".{metrics.name}.db")
-    draft = metrics.with_name(f".{metrics.name}.new")
+    sorter, draft = metrics.with_name(f".{metrics.name}.db"), metrics.with_name(f".{metrics.name}.new")
     sorter.unlink(missing_ok=True)  # left by a killed process
     columns: dict[str, int] = {}
     try:
         with contextlib.closing(sqlite3.connect(sorter, isolation_level=None)) as db:
-            _load(db, scalars, columns)
+            max_cells = _MAX_CELLS + _MAX_CELLS_PER_POINT * _load(db, scalars, columns)
             with create(draft, "w", encoding="utf-8", newline="") as file:
                 out = csv.writer(file)
                 # A tag named "step" must not replace the steps.
                 out.writerow(["step", *("step~2" if tag == "step" else tag for tag in columns)])
-                out.writerows(_rows(db, len(columns)))
+                rows = _rows(db, len(columns))
+                out.writerows(islice(rows, max_cells // (len(columns) + 1)))
+                if next(rows, None) is not None:
+                    metrics.unlink(missing_ok=True)  # an earlier process had fewer points
+                    return False
         os.replace(draft, metrics)
+        return True
     finally:
         sorter.unlink(missing_ok=True)
         draft.unlink(missing_ok=True)
 
 
-def _load(db: sqlite3.Connection, scalars: Path, columns: dict[str, int]) -> None:
+def _load(db: sqlite3.Connection, scalars: Path, columns: dict[str, int]) -> int:
+    """Load the points, add their tags to `columns`, and return their number."""
     db.executescript(
         "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA temp_store=FILE; PRAGMA cache_size=-2000;"
         "CREATE TABLE points (step, tag INTEGER, value TEXT);"
@@ -54,8 +64,9 @@ def _load(db: sqlite3.Connection, scalars: Path, columns: dict[str, int]) -> Non
         rows = csv.reader(file)
         next(rows, None)
         db.execute("BEGIN")
-        db.executemany("INSERT INTO points VALUES (?, ?, ?)", _points(rows, columns))
+        count = db.executemany("INSERT INTO points VALUES (?, ?, ?)", _points(rows, columns)).rowcount
         db.execute("COMMIT")
+    return count
 
 
 def _points(rows: Iterator[list[str]], columns: dict[str, int]) -> Iterator[tuple[int | str, int, str]]:

@@ -243,7 +243,7 @@ class Process:
         self._wait_for_deliveries(writer)
         for name, delivery in self._deliveries.items():
             writer.set_cursor(name, delivery.cursor, [])
-            writer.annotate(f"trouble {name}", delivery.trouble if delivery.position < writer.last else None)
+            writer.annotate(f"trouble {name}", None if delivery.has_all(writer.last) else delivery.trouble)
         for key, value in (("exit_code", exit_code), ("ended", ended), ("status", status)):
             writer.annotate(key, value)
         writer.close()
