@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import time
 
@@ -11,12 +12,14 @@ from backends.faults import Faulty, Gate, assert_balanced, journalled, raises, v
 from programs import csv_values, run_program, the_run
 
 import tracelet
+from tracelet import sync
+from tracelet.backends import _registered
 from tracelet.backends.memory import MemoryBackend
-from tracelet.errors import BackendUnavailable
+from tracelet.errors import BackendUnavailable, RunInUse
 from tracelet.journal import lock
 from tracelet.journal import writer as journal_writer
-from tracelet.journal.store import is_live
-from tracelet.records import Image, Scalar
+from tracelet.journal.store import Journal, is_live
+from tracelet.records import Image, RunInfo, Scalar
 
 
 @pytest.fixture
@@ -24,6 +27,13 @@ def gate():
     gate = Gate()
     yield gate
     gate.open()
+
+
+def until(reached, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.005)
 
 
 # Clocks.
@@ -198,6 +208,88 @@ def test_a_file_system_without_locks(monkeypatch):
     assert is_live(experiment.folder)
     experiment.stop()
     assert list(range(100)) == values(memory.records) == values(journalled(experiment.folder))
+
+
+# Folders that are deleted.
+
+
+def delete(folder):
+    shutil.rmtree(folder.parent.parent)
+
+
+def delete_the_journal(folder):
+    for path in folder.glob("journal.*"):
+        path.unlink()
+
+
+@pytest.mark.parametrize("delivery", ["thread", "process"])
+@pytest.mark.parametrize("deleted", [delete, delete_the_journal])
+def test_a_folder_that_is_deleted_costs_no_record(deleted, delivery, monkeypatch, caplog):
+    """As by `git clean`: the journal is restored with all records, said once; csv has the whole run, and what a backend
+    lacks can be delivered later, as the last line says."""
+    monkeypatch.setattr(Absent, "is_absent", True)
+    monkeypatch.setitem(_registered, "absent", Absent)
+    backends = "csv,absent" if delivery == "thread" else "csv"
+    experiment = tracelet.start_logging(backend=backends, delivery=delivery, connect_timeout=0.5, run_id="held")
+    for step in range(100):
+        experiment.log_metric("loss", step, step)
+    assert experiment.flush(30)
+    deleted(experiment.folder)
+    for step in range(100, 200):
+        experiment.log_metric("loss", step, step)
+    until(lambda: (experiment.folder / "journal.db").exists())
+    with pytest.raises(RunInUse):
+        Journal(experiment.folder)
+    for step in range(200, 300):
+        experiment.log_metric("loss", step, step)
+    assert experiment.flush(30)
+    experiment.stop(timeout=5)
+
+    assert list(range(300)) == values(journalled(experiment.folder)) == csv_values(experiment.folder, "loss")
+    stats = experiment.stats()
+    assert_balanced(stats)
+    assert (300, 300, {}) == (stats.submitted, stats.backends["csv"].delivered, stats.causes)
+    assert 1 == sum("was deleted or moved while its run is active" in line.getMessage() for line in caplog.records)
+    if delivery == "thread":
+        assert "300 records are not delivered yet; they are stored in the journal" in caplog.text
+        Absent.is_absent = False
+        assert sync.deliver(experiment.folder, ["absent"]).complete
+
+
+class Absent(MemoryBackend):
+    """A backend whose server does not answer."""
+
+    name = "absent"
+    is_absent = True
+
+    def open(self, run):
+        if self.is_absent:
+            raise BackendUnavailable("absent: no answer")
+
+
+def test_a_folder_that_another_run_took_is_left_to_it(tmp_path, gate, caplog):
+    """Deleted and begun anew by another process: its journal stays its own, and the end counts what is lost here."""
+    reached = Faulty()
+    experiment = tracelet.start_logging(backend=[reached, Absent()], connect_timeout=0.5)
+    experiment.log_metric("loss", 0, 0)
+    assert experiment.flush(30)
+    other = Journal(tmp_path / "other")
+    other.put_info(RunInfo(run_id="r", project=None, name=None, folder="/x", created=1.5))
+    other.append([Scalar("other", 1.0, 1, 1.0)])
+    experiment.folder.rename(tmp_path / "away")
+    (tmp_path / "other").rename(experiment.folder)
+    for step in range(1, 100):
+        experiment.log_metric("loss", step, step)
+    experiment.stop(timeout=5)
+    stats = experiment.stats()
+    assert_balanced(stats)
+    assert list(range(100)) == values(reached.records)
+    assert (100, 0) == (stats.backends["absent"].dropped, stats.backends["absent"].pending)
+    assert "100 records are lost: the journal was deleted" in caplog.text
+    assert "stored in the journal" not in caplog.text.partition("records are lost")[2]
+    other.append([Scalar("other", 2.0, 2, 1.0)])
+    assert [1.0, 2.0] == values(journalled(experiment.folder))
+    other.close()
 
 
 # The bound of memory.

@@ -20,7 +20,7 @@ from tracelet.capture.values import to_plain
 from tracelet.errors import ConfigurationError, RunNotFound
 from tracelet.experiment.experiment import Experiment, secrets_in_use
 from tracelet.guard import logger
-from tracelet.journal.store import JournalReader
+from tracelet.journal.store import JournalReader, is_empty
 from tracelet.records import RunInfo
 from tracelet.runs.folders import check_run_id, find_run, new_run_id, run_folder
 from tracelet.settings import DeliveryMode, Events, Mode, Settings, Source
@@ -293,22 +293,21 @@ def _run_info(settings: Settings, run_id: str | None, resume: bool | None) -> Ru
         ) from None
     if resume and run_id is None:
         raise ConfigurationError("resume=True needs the run_id of an existing run")
-    if run_id is not None:
-        folder = base / "*" / check_run_id(run_id)
-        if any(base.glob(f"*/{folder.name}/journal.db")):
-            folder_found = find_run(base, run_id)
+    new, folder = run_id or new_run_id(), None
+    if run_id is not None and any(base.glob(f"*/{check_run_id(run_id)}/journal.db")):
+        folder = find_run(base, run_id)
+        if not is_empty(folder):
             if resume is False:
-                raise ConfigurationError(f"run_id {run_id!r} exists in {folder_found}; resume=False needs a new run_id")
-            with JournalReader(folder_found) as reader:
-                return msgspec.structs.replace(reader.info(), folder=str(folder_found), resumed=True)
-    if resume:
+                raise ConfigurationError(f"run_id {run_id!r} exists in {folder}; resume=False needs a new run_id")
+            with JournalReader(folder) as reader:
+                return msgspec.structs.replace(reader.info(), folder=str(folder), resumed=True)
+    elif resume:
         raise RunNotFound(f"resume=True, but there is no run {run_id!r} under {base}. Run: tracelet runs")
-    new = run_id or new_run_id()
     return RunInfo(
         run_id=new,
         project=to_plain(settings.project),
         name=to_plain(settings.exp_name),
-        folder=str(run_folder(base, settings.project, new)),
+        folder=str(folder or run_folder(base, settings.project, new)),
         tags=tuple(to_plain(settings.tags)),
         notes=to_plain(settings.notes),
         group=to_plain(settings.group),

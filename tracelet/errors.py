@@ -63,12 +63,15 @@ class BackendError(TraceletError):
 class BackendUnavailable(BackendError):
     """The vendor is temporarily unavailable. The same batch is retried later.
 
-    `retry_after` is the minimum delay in seconds, if the vendor's server sent one (HTTP 429, 503).
+    `retry_after` is the minimum delay in seconds, if the vendor's server sent one (HTTP 429, 503). With `reopen`,
+    `open` is called again first: the store lost records, and `durable_seq` returns the last that it has.
     """
 
-    def __init__(self, reason: str, *, written: int = 0, retry_after: float | None = None) -> None:
+    def __init__(
+        self, reason: str, *, written: int = 0, retry_after: float | None = None, reopen: bool = False
+    ) -> None:
         super().__init__(reason, written=written)
-        self.retry_after = retry_after
+        self.retry_after, self.reopen = retry_after, reopen
 
 
 class RecordRejected(BackendError):

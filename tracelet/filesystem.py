@@ -51,11 +51,13 @@ def replacing(path: Path, mode: str = "wb", **options: Any) -> Iterator[IO[Any]]
             draft.unlink()
 
 
-def make_private(folder: Path) -> None:
+def make_private(folder: Path, *, parents: bool = True) -> None:
     """Create a folder and its missing parents for this user alone, whatever the umask. Do nothing if it exists."""
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
     except FileNotFoundError:
+        if not parents:
+            raise
         make_private(folder.parent)
         folder.mkdir(mode=0o700, exist_ok=True)
 

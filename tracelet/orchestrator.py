@@ -15,6 +15,7 @@ from tracelet import forks
 from tracelet.backends.base import Backend, Status
 from tracelet.delivery.status import DeliveryHandle, DeliveryStats
 from tracelet.delivery.thread import Delivery
+from tracelet.errors import JournalError
 from tracelet.guard import Guard
 from tracelet.journal.queue import RecordQueue
 from tracelet.journal.store import JournalReader
@@ -236,7 +237,9 @@ class Orchestrator:
 
     def _previous_end(self, now: float) -> tuple[Status, int, float]:
         """Return how a run ended that was resumed only to deliver. A run without an end was killed."""
-        with JournalReader(self._folder) as reader:
+        facts: dict[str, Any] = {}
+        ended: float | None = None
+        with contextlib.suppress(JournalError), JournalReader(self._folder) as reader:  # it may have been deleted
             facts, ended = reader.facts(), reader.ended()
         ended = now if ended is None else ended
         match facts.get("status"):
@@ -260,7 +263,7 @@ class Orchestrator:
 
     def _count_lost(self, delivery: DeliveryHandle) -> int:
         """Return the number of records that neither the disk nor this backend has, once the run has ended."""
-        return self._writer.overflow.count_after(delivery.position) if self._ended.is_set() else 0
+        return self._writer.count_lost(delivery.position)[0] if self._ended.is_set() else 0
 
     def detach(self) -> None:
         """Discard later records: this process is a forked child without the parent's threads."""
@@ -291,18 +294,12 @@ class Orchestrator:
             self._writer.beat()
 
     def _report_lost(self) -> None:
-        overflow = self._writer.overflow
-        behind = [overflow.count_after(delivery.position) for delivery in self._deliveries.values()]
-        lost = max(behind) if behind else len(overflow)
+        positions = [delivery.position for delivery in self._deliveries.values()]
+        lost, reason = self._writer.count_lost(min(positions, default=0))
         for _ in range(lost):
-            self.guard.count("dropped: the disk was not writable until the end")
+            self.guard.count(f"dropped: {reason}")
         if lost:
-            self.guard.log_once(
-                "lost at the end",
-                "tracelet: %d records are lost: %s was not writable until the end",
-                lost,
-                self._folder,
-            )
+            self.guard.log_once("lost at the end", "tracelet: %d records are lost: %s (%s)", lost, reason, self._folder)
 
     def _commit(self) -> None:
         """Write the queue to the journal. On a full disk keep the records and retry at the next turn."""

@@ -3,11 +3,12 @@
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
-import tracemalloc
 import time
+import tracemalloc
 
 import pytest
 from backends import csv_store
@@ -229,6 +230,39 @@ def test_two_processes_with_one_chosen_folder_keep_apart(tmp_path):
         assert [str(float(rank))] == [row[3] for row in rows(backend.folder / "scalars.csv")[1:]]
 
 
+def test_a_folder_that_is_deleted_is_noticed(tmp_path):
+    """No row goes to a deleted file: the backend holds nothing, and opened again, it takes the whole run."""
+    backend = opened(tmp_path)
+    records = scalars(*(("a", step, float(step)) for step in range(20)))
+    deliver(backend, records[:10])
+    shutil.rmtree(backend.folder)
+    with pytest.raises(BackendUnavailable, match="was deleted") as caught:
+        backend.write(Batch(records[10:], 20))
+    assert (True, 0, False) == (caught.value.reopen, backend.durable_seq(), backend.folder.exists())
+    backend.open(run_info(tmp_path))
+    assert 0 == backend.durable_seq()
+    deliver(backend, records)
+    backend.close("finished", 0)
+    assert [str(step) for step in range(20)] == [row[1] for row in rows(backend.folder / "scalars.csv")[1:]]
+
+
+def test_a_folder_that_another_process_made_again_is_left_to_it(tmp_path):
+    """Two processes that both believe to own the run do not write one file."""
+    first, run = opened(tmp_path), run_info(tmp_path)
+    deliver(first, scalars(("a", 0, 1.0)))
+    shutil.rmtree(tmp_path / "run")
+    with pytest.raises(BackendUnavailable, match="No such file"):  # until the journal is in place again
+        first.open(run)
+    (tmp_path / "run").mkdir()
+    second = opened(tmp_path)
+    deliver(second, scalars(("b", 0, 2.0)))
+    for write in (lambda: first.open(run), lambda: first.write(Batch(scalars(("a", 1, 1.0)), 2))):
+        with pytest.raises(BackendUnavailable, match=r"another process writes|was deleted"):
+            write()
+    second.close("finished", 0)
+    assert ["b"] == [row[0] for row in rows(second.folder / "scalars.csv")[1:]]
+
+
 def test_the_folder_is_private(tmp_path):
     """Only the user can look into it."""
     assert 0o700 == written(tmp_path, scalars(("a", 0, 1.0))).stat().st_mode & 0o777
@@ -277,6 +311,22 @@ def test_the_wide_form_leaves_nothing_beside_it(tmp_path):
     assert {"scalars.csv", "metrics.csv"} == set(contents(folder))
 
 
+def test_a_table_of_empty_cells_is_not_written(tmp_path, caplog):
+    """Its size is bounded by the number of points: with a tag and a step for each point, it would be their square."""
+    few = [Scalar(f"m{number}", 0.5, number, 1e9) for number in range(100)]
+    folder = written(tmp_path, few)
+    assert 100 + 1 == len(rows(folder / "metrics.csv"))
+
+    backend = opened(tmp_path)
+    deliver(backend, [Scalar(f"n{number}", 0.5, number, 1e9) for number in range(10_000)], after=100)
+    began = time.process_time()
+    backend.close("finished", 0)
+    assert time.process_time() - began < 10
+    assert {"scalars.csv"} == set(contents(folder))
+    assert 10_100 + 1 == len(rows(folder / "scalars.csv"))
+    assert f"Read {folder / 'scalars.csv'}" in caplog.text
+
+
 # Kill and full disk.
 
 PROGRAM = """
@@ -311,22 +361,6 @@ backend.open(run_info(tmp_path))
 records = story(tmp_path)
 deliver(backend, records, size=4)
 """
-def test_a_table_of_empty_cells_is_not_written(tmp_path, caplog):
-    """Its size is bounded by the number of points: with a tag and a step for each point, it would be their square."""
-    few = [Scalar(f"m{number}", 0.5, number, 1e9) for number in range(100)]
-    folder = written(tmp_path, few)
-    assert 100 + 1 == len(rows(folder / "metrics.csv"))
-
-    backend = opened(tmp_path)
-    deliver(backend, [Scalar(f"n{number}", 0.5, number, 1e9) for number in range(10_000)], after=100)
-    began = time.process_time()
-    backend.close("finished", 0)
-    assert time.process_time() - began < 10
-    assert {"scalars.csv"} == set(contents(folder))
-    assert 10_100 + 1 == len(rows(folder / "scalars.csv"))
-    assert f"Read {folder / 'scalars.csv'}" in caplog.text
-
-
 
 STORY = """
 from tracelet.records import Artifact, Params, Scalar, Table, Text

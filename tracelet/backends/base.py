@@ -54,9 +54,9 @@ class Probe(msgspec.Struct, frozen=True):
 class Backend:
     """Base class of every backend. A subclass must define `name`, `open` and `write`.
 
-    The backend's delivery thread calls all methods except `attach` and `detach`. It calls `open` again after
-    `BackendUnavailable`. Files arrive as `records.File` with `path` set. They must not be changed, and they exist as
-    long as the run's folder does.
+    The backend's delivery thread calls all methods except `attach` and `detach`. It calls `open` again if `open` raised
+    `BackendUnavailable`, or if `write` did with `reopen`. Files arrive as `records.File` with `path` set. They must not
+    be changed, and they exist as long as the run's folder does.
 
     A method may raise only `BackendUnavailable` and `RecordRejected`; see `tracelet.errors`.
     """

@@ -81,7 +81,7 @@ class Delivery(DeliveryHandle):
         # The first ends a pause between two attempts, the second a pause for training.
         self._stop_retry_pause, self._stop_pause = threading.Event(), threading.Event()
         self._native: object = None
-        self._is_closed = False
+        self._is_open = self._is_closed = False
         self._thread = threading.Thread(target=self._main, name=f"tracelet-{self.name}", daemon=True)
 
     def start(self) -> None:
@@ -129,6 +129,8 @@ class Delivery(DeliveryHandle):
                 if self._finish is not None:
                     return True
             while not self._is_past_deadline():
+                if not (self._is_open or self._open(source)):
+                    continue
                 self._wake.clear()
                 # Check `finish` before reading the journal, so that records committed before it are still read.
                 finishing = self._finish is not None
@@ -160,6 +162,7 @@ class Delivery(DeliveryHandle):
             if self._is_past_deadline():
                 return False
         self._set_recovered()
+        self._is_open = True
         return True
 
     def _try_align(self, source: RecordSource) -> bool:
@@ -276,8 +279,11 @@ class Delivery(DeliveryHandle):
                     rejections.append(self._reject(part[accepted_count], reason))
                     accepted_count += 1
                     attempts = 0
-                case BackendUnavailable():
+                case BackendUnavailable(reopen=reopen):
                     self._handle_unavailable(error)
+                    if reopen:
+                        self._is_open = False
+                        return records_left[accepted_count:]
                 case _ if attempts < _MAX_ATTEMPTS or len(part) == 1:
                     self._handle_unavailable(error)
                 case _:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 import weakref
 from collections.abc import Iterator
@@ -55,6 +56,19 @@ def is_locked(folder: Path) -> bool | None:
         return True
     except OSError:  # another user's run, or a file system without locks
         return None
+
+
+def has_lock(folder: Path, descriptor: int) -> bool:
+    """Return False if the lock file was deleted, moved or replaced: then another process can lock the run."""
+    return is_file(folder / _NAME, os.fstat(descriptor))
+
+
+def is_file(path: Path, status: os.stat_result) -> bool:
+    """Return True if `path` is still the file of `status`. Keep it open: no other file gets its number until then."""
+    try:
+        return os.path.samestat(os.stat(path), status)
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager

@@ -91,6 +91,7 @@ class RecordSource:
     def reader(self) -> JournalReader:
         if self._reader is None:
             self._reader = JournalReader(self._folder)
+        self._reader.follow()
         return self._reader
 
     def last(self) -> int:

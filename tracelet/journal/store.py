@@ -18,9 +18,10 @@ from typing import Any
 import msgspec
 
 from tracelet import forks
-from tracelet.errors import JournalError
+from tracelet.errors import JournalError, RunInUse
 from tracelet.filesystem import make_private, on_network
-from tracelet.journal.lock import is_locked, lock_run
+from tracelet.journal.lock import has_lock, is_file, is_locked, lock_run
+from tracelet.journal.recovery import copy_deleted, put_in_place, roll_back
 from tracelet.journal.tables import FACT_TYPES, SCHEMA, Cursor, Owner, Rejection, StoredBatch, check_tables, decode
 from tracelet.records import Record, RunInfo
 
@@ -30,6 +31,7 @@ _HEARTBEAT_TIMEOUT = 60.0
 # Seconds that another host's clock may be ahead.
 _MAX_CLOCK_SKEW = 86400.0
 _VERSION = 1
+_TABLES = {"batches", "cursors", "rejections", "meta"}
 
 _LAST = "SELECT coalesce((SELECT last FROM batches ORDER BY first DESC LIMIT 1), 0)"
 
@@ -52,23 +54,59 @@ class Journal:
             make_private(folder)
             self.lock = stack.enter_context(lock_run(folder, lock))
             """The descriptor of the run's lock, which a child process can inherit."""
-            # check_same_thread: opened in the caller's thread, then used by the journal thread.
-            self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=10.0)
-            stack.callback(self._db.close)
-            os.chmod(self.path, 0o600)
-            if on_network(folder):
-                # A shared-memory WAL fails across hosts. A rollback journal with full syncs works, but is slower.
-                self._db.execute("PRAGMA journal_mode=TRUNCATE")
-                self._db.execute("PRAGMA synchronous=FULL")
-            else:
-                self._db.execute("PRAGMA journal_mode=WAL")
-                self._db.execute("PRAGMA synchronous=NORMAL")
+            self._db = self._connect()
+            stack.callback(lambda: self._db.close())
             self._db.executescript(SCHEMA)
             self._put("version", _VERSION)
             self.last: int = self._db.execute(_LAST).fetchone()[0]
             self._alive = self._previous_life()
             self._stack = stack.pop_all()
         self.beat()
+
+    def _connect(self) -> sqlite3.Connection:
+        # check_same_thread: opened in the caller's thread, then used by the journal thread.
+        db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=10.0)
+        try:
+            os.chmod(self.path, 0o600)
+            if on_network(self.path.parent):
+                # A shared-memory WAL fails across hosts. A rollback journal with full syncs works, but is slower.
+                db.executescript("PRAGMA journal_mode=TRUNCATE; PRAGMA synchronous=FULL")
+            else:
+                db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL")
+            self._status = os.stat(self.path)
+        except (sqlite3.Error, OSError):
+            db.close()
+            raise
+        self._is_open = True
+        return db
+
+    def is_in_place(self) -> bool:
+        """Return False if the journal or its lock was deleted, moved or replaced. Both are still open here."""
+        return self._is_open and is_file(self.path, self._status) and has_lock(self.path.parent, self.lock)
+
+    def restore(self) -> None:
+        """Put the journal and its lock back in place, with all records: the open file still has them.
+
+        Raises:
+            RunInUse: another process, or another journal, has taken the place.
+            JournalError: the folder cannot be written.
+        """
+        folder = self.path.parent
+        with _translated("restore", self.path), contextlib.ExitStack() as stack:
+            make_private(folder)
+            lock = self.lock if has_lock(folder, self.lock) else stack.enter_context(lock_run(folder))
+            if not self.path.exists():
+                draft = copy_deleted(self._db, self.path)
+                self._is_open = False
+                self._db.close()
+                put_in_place(draft, self.path)
+                self._status = os.stat(self.path)
+            if not is_file(self.path, self._status):
+                raise RunInUse(f"another journal is in place of {self.path}")
+            if not self._is_open:
+                self._db = self._connect()
+            stack.push(self._stack)
+            self.lock, self._stack = lock, stack.pop_all()
 
     def append(self, records: Sequence[Record]) -> int:
         """Commit `records` as one batch and return the last sequence number."""
@@ -131,8 +169,9 @@ class Journal:
         with _using_sqlite("close", self.path), self._stack:
             # Merge into one file that can be copied and read from read-only folders. Fails if a reader has it open.
             with contextlib.suppress(sqlite3.OperationalError):
-                self._db.execute("PRAGMA busy_timeout=0")
-                self._db.execute("PRAGMA journal_mode=DELETE")
+                if self.is_in_place():  # it would remove the log of another journal in its place
+                    self._db.execute("PRAGMA busy_timeout=0")
+                    self._db.execute("PRAGMA journal_mode=DELETE")
 
     def _put(self, key: str, value: Any) -> None:
         with _using_sqlite("write", self.path):
@@ -152,7 +191,12 @@ class JournalReader:
         with _using_sqlite("open", self.path):
             if not self.path.is_file():  # opening a named pipe would wait for its writer
                 raise JournalError(f"cannot open {self.path}: no such file. Pass a run's folder, got {str(folder)!r}")
+            roll_back(self.path)
             self._db = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, timeout=10.0)
+            self._status = os.stat(self.path)
+            with contextlib.suppress(sqlite3.Error):
+                # Open the log as well, before the files are deleted: SQLite finds it by name, at the first statement.
+                self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
 
     def __enter__(self) -> JournalReader:
         return self
@@ -170,6 +214,15 @@ class JournalReader:
                 check_tables(self._db)
                 self._is_checked = True
             return self._db.execute(statement, values).fetchall()
+
+    def follow(self) -> None:
+        """Read the file that `Journal.restore` has put in place, if any. The deleted one can be read until then."""
+        if is_file(self.path, self._status) or not self.path.exists():
+            return
+        with contextlib.suppress(JournalError), JournalReader(self.path.parent) as found:
+            if found.info().created == self.info().created and found.last() >= self.last():  # not another run's
+                self._db, found._db = found._db, self._db
+            self._status = found._status
 
     def next_batch(self, after: int) -> StoredBatch | None:
         """Return the records after sequence number `after`, up to the end of their batch, or None if there are none."""
@@ -276,6 +329,20 @@ def is_live(folder: Path) -> bool:
     is_beating = not ended and -_MAX_CLOCK_SKEW < time.time() - owner.get("beat", 0.0) < _HEARTBEAT_TIMEOUT
     locked = is_locked(folder) if owner.get("host") == os.uname().nodename else None
     return is_beating if locked is None else locked
+
+
+def is_empty(folder: Path) -> bool:
+    """Return True if the journal has no description and no record: its process died at the start, or on a full disk.
+
+    Raises:
+        JournalError: there is no readable journal.
+    """
+    with JournalReader(folder) as reader:
+        with _translated("read", reader.path):
+            tables = {name for (name,) in reader._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if not tables >= _TABLES:  # a kill between two of them
+            return tables <= _TABLES
+        return not reader.last() and not reader._select("SELECT 1 FROM meta WHERE key = 'info'")
 
 
 def is_journal(folder: Path) -> bool:

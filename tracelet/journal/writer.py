@@ -22,6 +22,8 @@ from tracelet.redaction import Secrets
 
 # Seconds between two attempts to write to a full disk.
 _RETRY_EVERY = 0.25
+# Seconds that the journal is missing before it is restored: its folder may just be being deleted.
+_RESTORE_AFTER = 0.25
 # Seconds between two fsyncs. A power cut loses the records since the last one; a kill of the process loses none.
 _SYNC_EVERY = 5.0
 
@@ -59,6 +61,7 @@ class JournalWriter:
         self._cursor_lock = threading.Lock()
         self._last_attempt = self._last_sync = time.monotonic()
         self._dirty = False
+        self._missing_since: float | None = None
         self.last = 0
         try:
             self._open()
@@ -113,8 +116,44 @@ class JournalWriter:
         return self._spool.store(self._secrets.clean(record))
 
     def catch_up(self) -> None:
-        """Retry the disk if the last attempt is long enough ago."""
+        """Retry the disk if the last attempt is long enough ago, and restore a deleted journal."""
+        self._restore(_RESTORE_AFTER)
         self._catch_up()
+
+    def _restore(self, after: float) -> None:
+        """Restore the journal if it has been missing for `after` seconds. Its open file takes records until then."""
+        if self._journal is None or self._journal.is_in_place():
+            self._missing_since = None
+            return
+        if self._missing_since is None:
+            self._missing_since = time.monotonic()
+            self._guard.log_once(
+                "deleted",
+                "tracelet: the journal in %s was deleted or moved while its run is active; it is restored. "
+                "Stop a run before you delete it",
+                self._folder,
+            )
+        if time.monotonic() - self._missing_since < after:
+            return
+        try:
+            self._journal.restore()
+        except (RunInUse, JournalError) as error:
+            self._missing_since = time.monotonic()
+            self._guard.log_once(
+                f"restore {error}",
+                "tracelet: %s. Until the journal is restored, records are lost if the program ends before they are "
+                "delivered",
+                error,
+            )
+        else:
+            self._missing_since = None
+            self._dirty = True
+
+    def count_lost(self, position: int) -> tuple[int, str]:
+        """Return the number of records after `position` that no file has after `close`, and the reason."""
+        if self._missing_since is not None:
+            return max(0, self.last - position), "the journal was deleted, and could not be restored"
+        return self.overflow.count_after(position), "the disk was not writable until the end"
 
     def _catch_up(self, *, now: bool = False) -> bool:
         """Move buffered records to the journal. Return True if all are stored. Retry at most every `_RETRY_EVERY`."""
@@ -207,6 +246,7 @@ class JournalWriter:
 
     def close(self) -> None:
         """Retry the disk a last time and close the journal. Unwritten records stay in `overflow`."""
+        self._guard.call(self._restore, 0.0)
         self._guard.call(self._catch_up_now)
         if self._journal is not None:
             self._journal.close()

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from tracelet.backends.base import Backend, Batch, Status
-from tracelet.backends.csvfile.commit_log import CommitLog, claim, replace
+from tracelet.backends.csvfile.commit_log import CommitLog, claim, has_state, replace
 from tracelet.backends.csvfile.file_names import FileNames, copy, safe_path
 from tracelet.backends.csvfile.pivot import write_wide
 from tracelet.backends.csvfile.rows import read_lines, read_rows, write_table
@@ -117,15 +117,22 @@ class CsvBackend(Backend):
         return {"dir": None if self._dir is None else str(self._dir)}
 
     def open(self, run: RunInfo) -> None:
+        earlier = self._log
+        is_lost = earlier is not None and not earlier.is_in_place
         with _translated():
             if self._dir is None:
                 self.folder, owner = Path(run.folder, "csv").absolute(), run.run_id
-                make_private(self.folder)
+                if is_lost and has_state(self.folder):
+                    raise BackendUnavailable(f"csv: another process writes to {self.folder}")
+                # If the run's folder was deleted, wait until the journal, and with it the run's lock, is restored.
+                make_private(self.folder, parents=not is_lost)
             else:
                 # Ranks may share a run id. Each has its own journal, and so its own sequence numbers.
                 owner = f"{run.run_id} {os.path.realpath(run.folder)}"
                 self.folder = claim(self._dir, owner, run.run_id, _FILES)
-            self._log = CommitLog(self.folder, owner, _FILES)
+            self._log, self._written = CommitLog(self.folder, owner, _FILES), None
+            if earlier is not None:
+                earlier.close()
             self._read_folder(self._log)
             self._run = msgspec.to_builtins(run) | {"status": "running", "exit_code": None}
             self._add_tags(self._read_json(_RUN).get("tags", ()))  # from an earlier process
@@ -152,7 +159,7 @@ class CsvBackend(Backend):
         """Return the last sequence number that the operating system has; a kill of the process does not lose it."""
         if self._log is None:
             return self._written
-        return max(self._log.last, self._written or 0)
+        return max(self._log.last, self._written or 0) if self._log.is_in_place else 0
 
     def flush(self) -> None:
         """Flush to the disk, so that records also survive a power failure."""
@@ -184,6 +191,9 @@ class CsvBackend(Backend):
         """Return the open log, after removing a partial batch from the files."""
         if self._log is None:
             raise BackendUnavailable("csv: not open")
+        if not self._log.is_in_place:
+            self._log.close_files()
+            raise BackendUnavailable(f"csv: {self.folder} was deleted or moved", reopen=True)
         if not self._is_consistent:
             self._log.restore()
             self._read_folder(self._log)

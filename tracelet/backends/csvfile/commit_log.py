@@ -46,14 +46,27 @@ class CommitLog:
         self._folder = folder
         self._headers = files
         self._open: dict[str, io.FileIO] = {}
+        self._place = _open_folder(folder)
         self._state = _State(owner=owner)
         self.pending: dict[str, io.StringIO] = {name: io.StringIO(newline="") for name in files}
-        self.restore()
+        with contextlib.ExitStack() as stack:
+            stack.callback(self.close)
+            self.restore()
+            stack.pop_all()
 
     @property
     def last(self) -> int:
         """The sequence number up to which the files hold all records."""
         return self._state.last
+
+    @property
+    def is_in_place(self) -> bool:
+        """False if the folder was deleted or replaced: the open files are no longer in it."""
+        try:
+            # An open folder keeps its number: no new one can be taken for it.
+            return self._place is None or os.path.samestat(os.stat(self._folder), os.fstat(self._place))
+        except OSError:
+            return False
 
     def restore(self) -> None:
         """Discard the pending text, and truncate each file to the length in the state."""
@@ -63,7 +76,7 @@ class CommitLog:
         elif any(self._size(name) < offset for name, offset in state.offsets.items()):
             # A power failure truncated a file: deliver the records after the last `sync` again.
             state.last, state.offsets = state.safe, dict(state.safe_offsets)
-        self.close()
+        self.close_files()
         for name, buffer in self.pending.items():
             buffer.seek(0)
             buffer.truncate()
@@ -91,7 +104,13 @@ class CommitLog:
             os.fsync(state.fileno())
 
     def close(self) -> None:
-        """Close the files."""
+        """Close everything."""
+        self.close_files()
+        if self._place is not None:
+            os.close(self._place)
+            self._place = None
+
+    def close_files(self) -> None:
         while self._open:
             self._open.popitem()[1].close()
 
@@ -122,6 +141,18 @@ class CommitLog:
         while rest:  # an almost full disk accepts a part, and rejects the next
             rest = rest[file.write(rest) :]
         self._state.offsets[name] += len(data)
+
+
+def _open_folder(folder: Path) -> int | None:
+    try:
+        return os.open(folder, os.O_RDONLY)
+    except PermissionError:  # Windows opens no folders, and deletes no open files
+        return None
+
+
+def has_state(folder: Path) -> bool:
+    """Return True if a run writes to the folder."""
+    return (folder / _STATE).exists()
 
 
 def claim(folder: Path, owner: str, run_id: str, files: Mapping[str, str]) -> Path:

@@ -278,6 +278,7 @@ class _JournalWatch:
         try:
             if self._reader is None:
                 self._reader = JournalReader(self._folder)
+            self._reader.follow()
             last = self._reader.last()
         except JournalError:
             return False
