@@ -18,7 +18,7 @@ import tracelet
 from tracelet.backends import _registered
 from tracelet.backends.base import Backend
 from tracelet.backends.memory import MemoryBackend
-from tracelet.journal.store import JournalReader
+from tracelet.journal.store import Journal, JournalReader
 
 SECRET = "sk-0123456789-very-secret"
 
@@ -474,6 +474,27 @@ def test_importing_is_light():
 
 
 # One run at a time.
+
+
+@pytest.mark.parametrize("resume", [None, True, False])
+@pytest.mark.parametrize("left", ["an empty file", "empty tables"])
+def test_a_run_that_never_began_is_begun_again(tmp_path, left, resume):
+    """A start on a full disk, or a kill in the first moment, leaves a journal that holds nothing: no id is lost by it,
+    and the folder stays the only one of that id."""
+    folder = tmp_path / "runs" / "default" / "night"
+    folder.mkdir(parents=True)
+    if left == "an empty file":
+        (folder / "journal.db").touch()
+    else:
+        Journal(folder).close()
+    with tracelet.start_logging(project="other", run_id="night", resume=resume) as experiment:
+        experiment.log_metric("loss", 1.0, 1)
+    assert (folder, 1) == (experiment.folder, experiment.stats().submitted)
+    with tracelet.start_logging(run_id="night", resume=True) as experiment:
+        experiment.log_metric("loss", 2.0, 2)
+    with JournalReader(folder) as reader:
+        assert [1.0, 2.0] == [record.value for record in reader.records()]
+        assert ("other", "finished") == (reader.info().project, reader.facts()["status"])
 
 
 def test_start_stops_the_run_before():
