@@ -55,7 +55,7 @@ class Journal:
             self.lock = stack.enter_context(lock_run(folder, lock))
             """The descriptor of the run's lock, which a child process can inherit."""
             self._db = self._connect()
-            stack.callback(lambda: self._db.close())
+            stack.callback(self._db.close)
             self._db.executescript(SCHEMA)
             self._put("version", _VERSION)
             self.last: int = self._db.execute(_LAST).fetchone()[0]
@@ -103,10 +103,10 @@ class Journal:
                 self._status = os.stat(self.path)
             if not is_file(self.path, self._status):
                 raise RunInUse(f"another journal is in place of {self.path}")
-            if not self._is_open:
-                self._db = self._connect()
+            db = self._db if self._is_open else self._connect()
             stack.push(self._stack)
-            self.lock, self._stack = lock, stack.pop_all()
+            stack.callback(db.close)
+            self._db, self.lock, self._stack = db, lock, stack.pop_all()
 
     def append(self, records: Sequence[Record]) -> int:
         """Commit `records` as one batch and return the last sequence number."""

@@ -21,7 +21,14 @@ from tracelet.runs.summary import RunSummary, check_journal, is_removed, keep_su
 # This backend accepts every record, and loses all when its process ends.
 _VOLATILE_BACKEND = "memory"
 _SPOOL = "files"
-_JOURNAL_FILES = (FILE_NAME, f"{FILE_NAME}-wal", f"{FILE_NAME}-shm", f"{FILE_NAME}-journal", "journal.lock")
+_JOURNAL_FILES = (
+    FILE_NAME,
+    f"{FILE_NAME}-wal",
+    f"{FILE_NAME}-shm",
+    f"{FILE_NAME}-journal",
+    f"{FILE_NAME}.new",
+    "journal.lock",
+)
 
 
 def disk_used(folder: Path) -> int:
