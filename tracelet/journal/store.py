@@ -92,7 +92,7 @@ class Journal:
             JournalError: the folder cannot be written.
         """
         folder = self.path.parent
-        with _translated("restore", self.path), contextlib.ExitStack() as stack:
+        with _using_sqlite("restore", self.path), contextlib.ExitStack() as stack:
             make_private(folder)
             lock = self.lock if has_lock(folder, self.lock) else stack.enter_context(lock_run(folder))
             if not self.path.exists():
