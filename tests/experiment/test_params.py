@@ -138,6 +138,20 @@ def test_floats_that_are_no_numbers(experiment, records):
     assert (math.inf, -math.inf) == (record.values["up"], record.values["down"])
 
 
+@pytest.mark.parametrize("kind", [np.float64, np.longdouble, np.float16, type("Own", (float,), {})])
+def test_floats_of_other_classes_are_encoded(kind, experiment, records):
+    """A journal can hold floats and texts only; one such value must not cost the other parameters."""
+    experiment.log_params({"lr": kind(0.5), "inside": [{"deep": kind(0.5)}], "other": 1})
+    experiment.summary["best"] = kind(0.5)
+    stored, summary = records()
+    assert [0.5, 0.5, 0.5] == [
+        float(stored.values["lr"]),
+        float(stored.values["inside"][0]["deep"]),
+        float(summary.values["best"]),
+    ]
+    assert 1 == stored.values["other"]
+
+
 def test_the_later_value_wins():
     """A name may be given again, in another form, in another call, after a resume; csv shows the last."""
     experiment = tracelet.start_logging(backend="csv")

@@ -40,8 +40,10 @@ def _item(value: Any, parents: tuple[int, ...]) -> Any:
 def _to_plain(value: Any, parents: tuple[int, ...]) -> Any:
     """Convert a value; `parents` has the `id` of each value that contains it."""
     match value:
-        case None | bool() | float():
+        case None | bool():
             return value
+        case float():
+            return float(value)  # numpy.float64 is a subclass, which msgspec cannot encode
         case enum.Enum():
             return _to_plain(value.value, parents)
         case int():
@@ -74,7 +76,7 @@ def _to_plain(value: Any, parents: tuple[int, ...]) -> Any:
     for method in ("tolist", "item"):
         # torch raises for a sparse tensor, or one without values
         converted = attempted(partial(_called, value, method), lambda: value, keep=(RecursionError,))
-        if converted is not value:
+        if type(converted) is not type(value):  # numpy.longdouble converts to itself
             return _to_plain(converted, within)
     return to_text(value)
 

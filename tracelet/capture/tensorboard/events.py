@@ -8,6 +8,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias
 
+from tracelet.capture import values as snapshot
 from tracelet.records import (
     Audio,
     Graph,
@@ -137,11 +138,21 @@ def hparams_of(value: Any) -> dict[str, Any] | None:
     content = HParamsPluginData.FromString(value.metadata.plugin_data.content)
     if content.WhichOneof("data") != "session_start_info":
         return None
-    return {
-        name: getattr(value, value.WhichOneof("kind")) if value.WhichOneof("kind") != "null_value" else None
-        for name, value in content.session_start_info.hparams.items()
-        if value.WhichOneof("kind")
-    }
+    hparams = content.session_start_info.hparams
+    return snapshot.params({name: _plain(value) for name, value in hparams.items() if value.WhichOneof("kind")})
+
+
+def _plain(value: Any) -> Any:
+    """Convert a google.protobuf.Value."""
+    match value.WhichOneof("kind"):
+        case None | "null_value":
+            return None
+        case "list_value":
+            return [_plain(item) for item in value.list_value.values]
+        case "struct_value":
+            return {name: _plain(item) for name, item in value.struct_value.fields.items()}
+        case kind:
+            return getattr(value, kind)
 
 
 def image_format(data: bytes) -> str:
