@@ -61,7 +61,9 @@ def test_digits(folder):
     assert "finished" == found.summary.status
     (csv,) = found.summary.backends
     assert (found.summary.records, 0, 0) == (csv.delivered, csv.pending, csv.rejected)
-    assert {"loss", "learning_rate", "val/loss", "val/accuracy", "result/accuracy"} == set(found.scalars)
+    assert {"train/loss", "train/learning_rate", "val/loss", "val/accuracy", "train/result/accuracy"} == set(
+        found.scalars
+    )
     assert found.scalars["val/accuracy"].last > 0.9
     assert {"lr", "batch", "epochs"} == set(found.params)
     assert {"text", "image", "histogram"} == set(found.others)

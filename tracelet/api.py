@@ -76,7 +76,7 @@ def start_logging(
         tags: Tags of the run.
         notes: A description of the run.
         group: The name of a group of related runs.
-        root_logdir: The log directory whose tags have no prefix. If omitted, that of the first writer.
+        root_logdir: The log directory whose tags have no prefix. If omitted, the first writer sets it.
         run_id: The id of a new run, or of an existing run in `dir` to resume.
         resume: True: resume the run `run_id`, also in its backends; fail if it does not exist. False: fail if it
             exists. If omitted, resume the run if it exists.

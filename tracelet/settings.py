@@ -70,7 +70,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     dir: str = "tracelet_runs"
     """The folder for run folders."""
     root_logdir: str | None = None
-    """The log directory whose tags have no prefix. If None, that of the first writer."""
+    """The log directory whose tags have no prefix. If None, the first writer sets it."""
     tags: tuple[str, ...] = ()
     """Tags of the run."""
     notes: str | None = None

@@ -53,7 +53,7 @@ def train(backend: str) -> tracelet.Experiment:
         run.log_params({"lr": 3e-3, "batch": 64, "model": {"layers": [64, 128, 10], "dropout": 0.1}})
         for step in range(2000):
             noise = rng.random() * 0.15 * math.exp(-step / 900)
-            run.log_metric("loss", 2.3 * math.exp(-step / 500) + 0.06 + noise, step)
+            run.log_metric("train/loss", 2.3 * math.exp(-step / 500) + 0.06 + noise, step)
             run.log_metric("learning_rate", 3e-3 * (1 + math.cos(math.pi * step / 2000)) / 2, step)
             if step % 50 == 49:
                 run.log_metric("val/loss", 2.3 * math.exp(-step / 500) + 0.14 + rng.random() * 0.03, step)

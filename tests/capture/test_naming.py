@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tracelet.capture.naming import escaped_name, metric_name, namespace, tensorboardx_tag, unused
-from tracelet.capture.series import SeriesNames
+from tracelet.capture.naming import SPLITS, escaped_name, metric_name, namespace, root_of, tensorboardx_tag, unused
+from tracelet.capture.series import SeriesNames, canonical
 from tracelet.runs.folders import safe_filename
 
 PART = st.sampled_from(["a", "b", "runs", "val", "..x", "ünï", "a b", "a_b", "~2", "m"])
@@ -41,11 +41,55 @@ def series_names(root=None):
         ("s3://bucket/exp", "s3://bucket/exp/val", "val/loss"),
         ("/runs/exp/", "/runs//exp/val/", "val/loss"),
         ("C:\\runs\\exp", "C:\\runs\\exp\\val", "val/loss"),
+        ("memory://", "memory://val", "val/loss"),
     ],
 )
 def test_the_rule_by_example(root, log_dir, expected):
     """Bare in the root, the path from it below, the path from the common parent beside it, ".." above it."""
     assert expected == metric_name(root, log_dir, "loss")
+
+
+@pytest.mark.parametrize(
+    ("first", "expected"),
+    [
+        ("/runs/exp", "/runs/exp"),
+        ("/runs/exp/train", "/runs/exp"),
+        ("/runs/exp/Validation", "/runs/exp"),
+        ("/runs/training_1", "/runs/training_1"),
+        ("/runs/test/exp", "/runs/test/exp"),
+        ("/train", "/"),
+        ("C:\\runs\\exp\\eval", "C:\\runs\\exp"),
+        ("C:\\eval", "C:\\"),
+        ("s3://bucket/exp/val", "s3://bucket/exp"),
+        ("s3://bucket", "s3://bucket"),
+        ("memory://val", "memory://"),
+    ],
+)
+def test_the_root_is_the_parent_of_a_part_of_the_job(first, expected):
+    """A directory named for a part of the job is a prefix, whichever writer is the first."""
+    assert expected == root_of(first)
+
+
+@given(st.permutations(["train", "val", "Test", "eval"]), st.integers(1, 4))
+def test_parts_of_a_job_have_the_same_names_in_any_order(parts, count):
+    """Also if some of them are never created."""
+    book = series_names()
+    assert [f"{part}/loss" for part in parts[:count]] == [book[f"/runs/exp/{part}"]["loss"] for part in parts[:count]]
+
+
+@pytest.mark.parametrize(
+    ("directory", "tag", "expected"),
+    [
+        ("/exp/hparams", "hparam/acc", "hparam/acc"),
+        ("/exp/val/hparams", "hparam/acc", "val/hparam/acc"),
+        ("/exp/hparams", "acc", "hparams/acc"),
+        ("/exp/hparams-2", "hparam/acc", "hparams-2/hparam/acc"),
+        ("/exp/best", "hparam/acc", "best/hparam/acc"),
+    ],
+)
+def test_the_metrics_of_add_hparams_say_so_once(directory, tag, expected):
+    """Many programs write `hparam/` before them already."""
+    assert expected == metric_name("/exp", directory, tag)
 
 
 @pytest.mark.parametrize(
@@ -71,9 +115,10 @@ def test_the_prefix_does_not_depend_on_where_the_tree_lies(parent, root, log_dir
 
 @given(PATH)
 def test_one_writer_alone_has_bare_tags(path):
-    """Whatever its directory is called, also the default one with date and host."""
+    """Whatever its directory is called, also the default one with date and host; but for a part of a job."""
+    name = os.path.basename(path)
     assert "loss" == metric_name(path, path, "loss")
-    assert "loss" == series_names()[path]["loss"]
+    assert (f"{name}/loss" if name in SPLITS else "loss") == series_names()[path]["loss"]
 
 
 @given(PATH, SERIES)
@@ -158,14 +203,20 @@ def test_a_directory_of_the_cloud_is_taken_as_it_is():
     ]
 
 
-def test_a_relative_directory_is_looked_at_afresh_for_a_new_writer(tmp_path, monkeypatch):
+@pytest.mark.parametrize("url", ["memory://", "s3://bucket/exp", "gs://bucket//exp"])
+def test_a_url_keeps_both_slashes(url):
+    """One at its end is not part of it."""
+    assert [url, url] == [canonical(url), canonical(f"{url}/" if url[-1] != "/" else url)]
+
+
+def test_a_relative_directory_is_resolved_for_each_new_writer(tmp_path, monkeypatch):
     """A program that changes its directory makes two writers in "logs": they are not one."""
     book = series_names(tmp_path)
     names = []
     for place in ("one", "two"):
         (tmp_path / place).mkdir()
         monkeypatch.chdir(tmp_path / place)
-        names.append(book.meet("logs")["loss"])
+        names.append(book["logs"]["loss"])
     assert ["one/logs/loss", "two/logs/loss"] == names
 
 
@@ -173,8 +224,8 @@ def test_the_first_directory_is_the_root_and_is_told(tmp_path):
     """Without `root_logdir` the first writer gives the root, once."""
     told = []
     book = SeriesNames(None, told.append)
-    assert ["loss", "val/loss"] == [book[str(tmp_path / path)]["loss"] for path in ("train", "val")]
-    assert [str(tmp_path / "train")] == told
+    assert ["loss", "b/loss"] == [book[str(tmp_path / path)]["loss"] for path in ("a", "b")]
+    assert [str(tmp_path / "a")] == told
 
 
 RACE = """

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from importer.event_files import BEGUN, event, records, steps, write
+from importer.event_files import BEGUN, event, records, session, steps, write
 
 from tracelet.journal.store import Journal
 
@@ -125,6 +125,34 @@ def test_a_folder_without_event_files_is_said(call, logs, tmp_path):
     assert (1, 1, 2) == (result.exit_code, result.stderr.count("\n"), result.stdout.count("\n"))
     assert result.stderr.startswith(f"tracelet: no event files under {tmp_path / 'empty'}: ")
     assert "tfevents" in result.stderr
+
+
+def test_a_file_among_the_folders_is_skipped(call, logs, tmp_path):
+    """As `runs/*` has them; said once, and no failure. Files alone are an error."""
+    (tmp_path / "logs" / "notes.txt").write_text("words")
+
+    result = call("import", *sorted((tmp_path / "logs").iterdir()))
+
+    assert (0, "", 3) == (result.exit_code, result.stderr, result.stdout.count("\n"))
+    assert f"skipped {tmp_path / 'logs' / 'notes.txt'}: it is not a folder\n" in result.stdout
+    assert 2 == len(the_runs(tmp_path))
+    alone = call("import", tmp_path / "logs" / "notes.txt")
+    assert 1 == alone.exit_code
+    assert "LOGDIR must be a folder" in alone.stderr
+
+
+def test_each_trial_of_a_sweep_is_a_run(call, tmp_path):
+    """If an event file beside them would make them one; `--as-one` still does."""
+    write(tmp_path / "logs", event(0))
+    for number in range(2):
+        write(tmp_path / "logs" / f"run-{number}", session(lr=number + 0.5), event(1), begun=BEGUN + number)
+
+    call("import", tmp_path / "logs")
+    call("import", tmp_path / "logs", "--as-one", "--dir", tmp_path / "elsewhere")
+
+    assert [1, 2, 2] == sorted(len(records(run)) for run in the_runs(tmp_path))
+    (run,) = the_runs(tmp_path / "elsewhere")
+    assert {"loss", "run-0/loss", "run-1/loss", "trials"} == {one.tag for one in records(run) if hasattr(one, "tag")}
 
 
 @pytest.mark.parametrize(

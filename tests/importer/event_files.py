@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from tracelet.importer import import_run
 from tracelet.journal.store import JournalReader
@@ -30,6 +31,25 @@ def event(step: int, value: float = 0.5, tag: str = "loss", wall_time: float | N
     scalar = Event(step=step, wall_time=BEGUN + step if wall_time is None else wall_time)
     scalar.summary.value.add(tag=tag, simple_value=value)
     return framed(scalar.SerializeToString())
+
+
+def session(number: int = 0, **hparams: Any) -> bytes:
+    """Return the framed event of a writer's session with these hyperparameters, and nothing else."""
+    start = HParamsPluginData(version=0)
+    for name, value in hparams.items():
+        field = start.session_start_info.hparams[name]
+        match value:
+            case list():
+                field.list_value.extend(value)
+            case dict():
+                field.struct_value.update(value)
+            case _:
+                field.number_value = value
+    made = Event(step=0, wall_time=BEGUN + number)
+    value = made.summary.value.add(tag="_hparams_/session_start_info")
+    value.metadata.plugin_data.plugin_name = "hparams"
+    value.metadata.plugin_data.content = start.SerializeToString()
+    return framed(made.SerializeToString())
 
 
 def write(folder: Path, *pieces: bytes, begun: int = BEGUN) -> Path:

@@ -10,7 +10,7 @@ from support import WRITER_MODULES
 
 import tracelet
 from tracelet.importer import import_run
-from tracelet.records import Embedding, Params, Scalar
+from tracelet.records import Embedding, Params, Scalar, Table
 
 
 @pytest.fixture
@@ -56,7 +56,8 @@ def test_a_program_is_imported_in_its_order(lib, both):
             train.add_hparams({"lr": 0.1, "layers": 3, "name": "net"}, {"acc": 0.9})
             val.add_hparams({"lr": 0.2}, {"acc": 0.8}, None, None)
 
-    captured, files = both(program)
+    # The values in the table of trials are those of the call, or of the file.
+    captured, files = ([one for one in found if not isinstance(one, Table)] for found in both(program))
     assert [*map(repr, captured)] == [*map(repr, files)]
     assert {"loss", "val/loss", "both/a", "both/b", "h", "val/note", "hparams/acc", "val/hparams/acc"} == {
         one.tag for one in files if not isinstance(one, Params)
@@ -113,6 +114,20 @@ def test_series_that_want_one_name_get_the_names_of_the_live_run(lib, both):
     captured, files = both(program)
     assert ["first", "val/loss", ".//val/loss", ".//val//loss"] == [one.tag for one in captured]
     assert captured == files
+
+
+@pytest.mark.parametrize("folder", ["exp/train", "exp"])
+@pytest.mark.parametrize("parts", [["train"], ["train", "val"], ["val", "train"]])
+def test_parts_of_a_job_are_imported_as_they_are_captured(lib, tmp_path, folder, parts):
+    """No root is given, and the folder of one part is imported, or the one above."""
+    with tracelet.start_logging(dir=tmp_path / "live") as live:
+        writers = [lib.SummaryWriter(str(tmp_path / "exp" / part)) for part in parts]
+        for writer in writers:
+            writer.add_scalar("loss", 0.5, 1)
+            writer.close()
+    names = [one.tag for one in records(live.folder) if folder == "exp" or one.writer == "train"]
+    assert sorted(names) == sorted(one.tag for one in imported(tmp_path / folder, tmp_path / "runs"))
+    assert "train/loss" in names
 
 
 def test_splits_without_a_writer_above_are_namespaces(lib, tmp_path):

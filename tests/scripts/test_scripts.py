@@ -68,14 +68,14 @@ def test_argparse_and_a_summary_writer(epochs, workers):
     arguments = ("--epochs", str(epochs), "--backend", "nccl", "--workers", str(workers))
     plain = run("train_argparse.py", *arguments, "--logdir", "plain", launcher=())
     assert plain == run("train_argparse.py", *arguments, "--logdir", "logs")
-    names, _ = compare("logs", "logs/train")
-    assert {"loss", "val/loss", "weight", "command"} == names
+    names, _ = compare("logs", "logs")
+    assert {"train/loss", "val/loss", "train/weight", "train/command"} == names
     series = [
-        {name: [point[3] for point in points] for name, points in in_files(base, f"{base}/train", {}).items()}
+        {name: [point[3] for point in points] for name, points in in_files(base, base, {}).items()}
         for base in ("plain", "logs")
     ]
     for one, base in zip(series, ("plain", "logs"), strict=True):
-        one["command"] = [text.replace(base, "") for text in one["command"]]
+        one["train/command"] = [text.replace(base, "") for text in one["train/command"]]
     assert series[0] == series[1]
 
 

@@ -9,14 +9,13 @@ from collections.abc import Callable
 from tracelet.capture import naming
 
 
-class SeriesNames(dict[str, "Directory"]):
-    """Map `names[log_dir][tag]` to a series name: two dictionary lookups on the hot path, and no lock.
+class SeriesNames:
+    """Map `names[log_dir][tag]` to a series name, without a lock. A relative directory is resolved at each lookup.
 
     `earlier` is the root of a resumed run. If the first writer is in or below it, the run keeps its names.
     """
 
     def __init__(self, root_logdir: str | None, on_root: Callable[[str], None], *, earlier: str | None = None) -> None:
-        super().__init__()
         self.root: str | None = None
         self._earlier = earlier
         self._on_root = on_root
@@ -26,16 +25,14 @@ class SeriesNames(dict[str, "Directory"]):
         if root_logdir is not None:
             self._set_root(canonical(root_logdir))
 
-    def __missing__(self, log_dir: str) -> Directory:
-        return self.meet(log_dir)
-
-    def meet(self, log_dir: str) -> Directory:
-        """Resolve a directory again: a relative path changes if the program changed its working directory."""
-        return self._enter(log_dir, canonical(log_dir))
-
-    def alias(self, log_dir: str, path: str) -> None:
-        """Name the series in `log_dir` as if they were in `path` (add_hparams names its directory by the time)."""
-        self._enter(log_dir, canonical(path))
+    def __getitem__(self, log_dir: str | os.PathLike[str]) -> Directory:
+        path = canonical(log_dir)
+        if self.root is None:
+            earlier = self._earlier
+            has_earlier = earlier is not None and naming.is_within(earlier, path)
+            self._set_root(earlier if earlier and has_earlier else naming.root_of(path))
+        assert self.root is not None
+        return self._directories.setdefault(path, Directory(self, self.root, path))
 
     def explicit(self, tag: str) -> str:
         """Return the name of a series logged through an `Experiment`, in the root's namespace."""
@@ -51,15 +48,6 @@ class SeriesNames(dict[str, "Directory"]):
         names = itertools.chain((candidate,), naming.variants(escaped))
         # setdefault is atomic in the interpreter: two threads cannot both get the name.
         return next(name for name in names if self._owners.setdefault(name, owner) == owner)
-
-    def _enter(self, log_dir: str, path: str) -> Directory:
-        if self.root is None:
-            earlier = self._earlier
-            self._set_root(earlier if earlier is not None and f"{path}/".startswith(f"{earlier}/") else path)
-        assert self.root is not None
-        directory = self._directories.setdefault(path, Directory(self, self.root, path))
-        self[log_dir] = directory
-        return directory
 
     def _set_root(self, path: str) -> None:
         # If two threads create the first writers at once, one of them sets the root for both.
@@ -80,9 +68,8 @@ class Directory(dict[str, str]):
     def __missing__(self, tag: str) -> str:
         original, text = plain_text(tag), escaped(tag)
         owner = "" if self.path == self._root else self.path
-        name = self._names.claim(
-            naming.join(self.namespace, text), owner, original, naming.escaped_name(self._root, self.path, text)
-        )
+        candidate = naming.metric_name(self._root, self.path, text)
+        name = self._names.claim(candidate, owner, original, naming.escaped_name(self._root, self.path, text))
         self[tag] = name
         return name
 
@@ -111,6 +98,5 @@ def escaped(tag: str) -> str:
 def canonical(log_dir: str | os.PathLike[str]) -> str:
     """Resolve a directory to an absolute path without links; return a URL (s3://...) unchanged."""
     log_dir = os.fspath(log_dir)  # tensorboardX's writer without a file returns its argument unchanged
-    if "://" in log_dir:
-        return log_dir.rstrip("/")
-    return os.path.realpath(log_dir)
+    scheme, separator, path = log_dir.partition("://")
+    return scheme + separator + path.rstrip("/") if separator else os.path.realpath(log_dir)

@@ -51,7 +51,8 @@ def import_(
 ) -> None:
     """Import TensorBoard event files, one run per experiment folder. Importing again adds only new events."""
     loaded = settings.load({"project": project, "dir": dir})
-    for logdir in logdirs:  # check all before importing any
+    folders = [logdir for logdir in logdirs if not os.path.isfile(logdir)]
+    for logdir in folders or logdirs:  # check all before importing any
         if not os.path.isdir(logdir):
             raise ConfigurationError(f"LOGDIR must be a folder with event files, got {logdir}")
     names = names_of(backend)
@@ -60,10 +61,13 @@ def import_(
         check_installed(name)
     own = configs(config or [], names, loaded)
     work = _Import(Path(loaded.dir), loaded.project, names, own, watch=watch, as_json=as_json)
+    for logdir in logdirs:
+        if logdir not in folders:  # the shell expands runs/* to files, too
+            work.skip(logdir)
     pause = threading.Event()
     try:
         while True:
-            for logdir in logdirs:
+            for logdir in folders:
                 work.poll(logdir, as_one)
             if not watch:
                 break
@@ -103,6 +107,10 @@ class _Import:
         self._undelivered: set[Path] = set()
         self._last: dict[Path, float] = {}
 
+    def skip(self, path: Path) -> None:
+        if not self._as_json:
+            self._out.print(cell(f"skipped {path}: it is not a folder"))
+
     def poll(self, logdir: Path, as_one: bool) -> None:
         from tracelet.importer import experiments, state
 
@@ -112,11 +120,11 @@ class _Import:
                 ConfigurationError(f"no event files under {logdir}: no file name there or below contains 'tfevents'")
             )
         for experiment in folders:
-            current = state(experiment)
+            current = state(experiment, folders)
             if self._states.get(experiment) == current and self._watch:
                 continue
             name = logdir.resolve().name if experiment == logdir else experiment.relative_to(logdir).as_posix()
-            if self._import(experiment, name):
+            if self._import(experiment, name, folders):
                 self._states[experiment] = current
         for folder in sorted(self._undelivered):
             if time.monotonic() - self._last.get(folder, -_DELIVERY_INTERVAL) >= _DELIVERY_INTERVAL:
@@ -126,7 +134,7 @@ class _Import:
         for folder in sorted(self._undelivered):
             self._deliver(folder)
 
-    def _import(self, experiment: Path, name: str) -> bool:
+    def _import(self, experiment: Path, name: str, folders: Sequence[Path]) -> bool:
         """Import an experiment. Return False after an error, which does not stop the others."""
         from tracelet.importer import import_run
 
@@ -136,7 +144,9 @@ class _Import:
                 def progress(done: int, total: int) -> None:
                     move(name, done, total)
 
-                imported = import_run(experiment, base=self._base, project=self._project, name=name, progress=progress)
+                imported = import_run(
+                    experiment, base=self._base, project=self._project, name=name, apart=folders, progress=progress
+                )
         except TraceletError as error:
             self._report(error)
             return False

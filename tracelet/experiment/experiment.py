@@ -19,6 +19,7 @@ from tracelet.backends.base import Backend, Status
 from tracelet.capture import values as snapshot
 from tracelet.capture.series import SeriesNames
 from tracelet.capture.tensorboard.interceptor import SummaryWriterInterceptor
+from tracelet.capture.trials import Trials
 from tracelet.delivery.status import DeliveryStats
 from tracelet.errors import ArtifactError, JournalError, TraceletError, UnknownBackend
 from tracelet.experiment.artifacts import to_record
@@ -93,13 +94,17 @@ class Experiment(LogMethods, NativeRuns):
             secrets=secrets,
         )
         self._spool = Spool(folder / "files")
+        earlier = orchestrator.previous_facts()
         self._series = SeriesNames(
-            settings.root_logdir,
-            lambda root: orchestrator.annotate("root", root),
-            earlier=orchestrator.previous_facts().get("root"),
+            settings.root_logdir, lambda root: orchestrator.annotate("root", root), earlier=earlier.get("root")
         )
         self._interceptor = SummaryWriterInterceptor(
-            orchestrator.submit, self._series, self._guard, events=settings.events, queue_bytes=settings.queue_bytes
+            orchestrator.submit,
+            self._series,
+            self._guard,
+            trials=Trials.resumed(earlier, orchestrator.annotate),
+            events=settings.events,
+            queue_bytes=settings.queue_bytes,
         )
         self._collector = CollectorThread(
             settings.collect,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tracelet.importer.folders import experiments, state
+from tracelet.importer.experiments import experiments
+from tracelet.importer.folders import state
 from tracelet.importer.run import Imported, import_run
 
 __all__ = ["Imported", "experiments", "import_run", "state"]

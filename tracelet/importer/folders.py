@@ -1,33 +1,15 @@
-"""Find experiment folders and their event files."""
+"""Find event files and embeddings below a folder."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from tracelet.errors import ConfigurationError
 from tracelet.guard import logger
-
-_TRAINING = ("train", "training")
-_EVALUATION = (
-    "val",
-    "valid",
-    "validation",
-    "validate",
-    "dev",
-    "holdout",
-    "test",
-    "testing",
-    "eval",
-    "evaluation",
-    "predict",
-)
-SPLITS = frozenset(_TRAINING + _EVALUATION)
-"""Names of folders that are parts of one experiment."""
 
 PROJECTOR = "projector_config.pbtxt"
 """The file that add_embedding writes next to the event files."""
@@ -43,24 +25,6 @@ class Projection(NamedTuple):
     tag: str
     step: int
     files: tuple[str, ...]
-
-
-def experiments(logdir: Path, *, as_one: bool = False) -> list[Path]:
-    """Return the experiment folders in `logdir`, sorted by name.
-
-    A folder is an experiment, with everything below it, if it has event files or if all its children are splits
-    (train, val, ...). With `as_one`, `logdir` itself is one. Otherwise the same rule applies to its children.
-
-    Raises:
-        ConfigurationError: `logdir` is not a folder.
-    """
-    if not logdir.is_dir():
-        raise ConfigurationError(f"LOGDIR must be a folder with event files, got {logdir}")
-    event_folders = {PurePosixPath(folder) for folder in event_files(logdir)}
-    tree = event_folders | {parent for folder in event_folders for parent in folder.parents}
-    if as_one and event_folders:
-        return [logdir]
-    return [logdir / folder for folder in _experiments(PurePosixPath(), event_folders, tree)]
 
 
 def event_files(root: Path) -> dict[str, list[str]]:
@@ -81,9 +45,20 @@ def event_files(root: Path) -> dict[str, list[str]]:
     return files_by_folder
 
 
-def state(root: Path) -> object:
-    """Return a value that changes if an import may find new data."""
-    paths = [root / folder / name for folder, names in event_files(root).items() for name in (*names, PROJECTOR)]
+def without(files: dict[str, list[str]], root: Path, apart: Collection[Path]) -> dict[str, list[str]]:
+    """Return the event files below `root` except those in folders of `apart`, or below them."""
+    below = {path.relative_to(root).as_posix() for path in apart if path != root and path.is_relative_to(root)}
+    return {
+        folder: names
+        for folder, names in files.items()
+        if below.isdisjoint((folder, *(parent.as_posix() for parent in PurePosixPath(folder).parents)))
+    }
+
+
+def state(root: Path, apart: Collection[Path] = ()) -> object:
+    """Return a value that changes if an import may find new data, not counting the folders in `apart`."""
+    files = without(event_files(root), root, apart)
+    paths = [root / folder / name for folder, names in files.items() for name in (*names, PROJECTOR)]
     stats = []
     for path in paths:
         with contextlib.suppress(OSError):  # most folders have no embeddings
@@ -123,17 +98,6 @@ def projections(folder: Path) -> Iterator[Projection]:
             files = tuple(file.name for file in paths if file.is_file() and file not in links)
             if not {path.parent, path, tensors} & set(links):
                 yield Projection(f"{path.parent.name}/{path.name}", tag, int(path.parent.name), files)
-
-
-def _experiments(
-    folder: PurePosixPath, event_folders: set[PurePosixPath], tree: set[PurePosixPath]
-) -> Iterator[PurePosixPath]:
-    children = sorted(path for path in tree if path.parent == folder and path != folder)
-    if folder in event_folders or (children and all(child.name.lower() in SPLITS for child in children)):
-        yield folder
-        return
-    for child in children:
-        yield from _experiments(child, event_folders, tree)
 
 
 def _is_event_file(name: str) -> bool:

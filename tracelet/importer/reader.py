@@ -17,7 +17,7 @@ from tracelet.filesystem import no_follow
 from tracelet.importer.folders import Projection, projections, stamp
 from tracelet.importer.series_names import FileSeriesNames
 from tracelet.importer.tfrecord import CorruptRange, Frame, frames
-from tracelet.records import Embedding, Graph, Record
+from tracelet.records import Embedding, Graph, Params, Record, Scalar
 
 # Bytes of the buffers of all files together; minimum and maximum of one.
 _TOTAL_BUFFER, _MIN_BUFFER, _MAX_BUFFER = 64 * 2**20, 16 * 2**10, 2**20
@@ -169,7 +169,13 @@ class Reader:
         return ()
 
     def _read(self, pending: _Pending, event: Any) -> Iterator[Record]:
-        return events.read(event, event.step, event.wall_time, self._renames[pending.folder])
+        for record in events.read(event, event.step, event.wall_time, self._renames[pending.folder]):
+            if isinstance(record, Params):
+                yield from self._names.split(pending.folder, record)
+            else:
+                if record.__class__ is Scalar:
+                    self._names.trials.add_scalar(record)
+                yield record
 
     def _embedding(self, pending: _Pending, projection: Projection) -> Record:
         parts = tuple(_bytes(self._root / pending.path / name) for name in projection.files)

@@ -7,14 +7,16 @@ import hashlib
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from tracelet.capture.naming import root_of
+from tracelet.capture.trials import Trial, Trials
 from tracelet.errors import ConfigurationError, JournalError
-from tracelet.importer.folders import event_files, is_text, stamp
+from tracelet.importer.folders import event_files, is_text, stamp, without
 from tracelet.importer.reader import Item, Reader, sample
 from tracelet.importer.series_names import FileSeriesNames, Role, Series
 from tracelet.journal.sizes import record_bytes
@@ -48,6 +50,9 @@ class _Progress(msgspec.Struct):
     """Maps `Item.path` to `Item.position`."""
     roles: dict[str, Role] = {}
     claimed: list[Series] = []
+    trials: dict[str, Trial] = {}
+    tabled: int = 0
+    """The number of trials in the latest table."""
     ended: float = 0.0
     """The latest wall time."""
 
@@ -69,28 +74,31 @@ def import_run(
     base: Path,
     project: str | None = None,
     name: str | None = None,
+    apart: Collection[Path] = (),
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Imported | None:
     """Append the new records of the experiment folder `source` to its run. Return None if it has no event files.
 
     The run's id derives from the folder's path, the name of its first event file and the project, so importing again
-    resumes the run. `progress(bytes_read, total)` is called after each batch.
+    resumes the run. Folders in `apart` are other runs, and not read. `progress(bytes_read, total)` is called after each
+    batch.
 
     Raises:
         ConfigurationError: the folder's path is not UTF-8.
         RunInUse: another process is importing the same folder.
         JournalError: the run's folder cannot be written.
     """
+    files = without(event_files(source), source, apart)
     source = source.resolve()
     if not is_text(str(source)):
         raise ConfigurationError(f"the path of an imported folder must be UTF-8, got {source}")
-    files = event_files(source)
     if not files:
         return None
     run_id = _run_id(source, files, project)
     folder = run_folder(base.absolute(), project, run_id)
-    previous = _load_progress(folder)
-    names = FileSeriesNames(str(source), files, previous.roles, previous.claimed, _sampler(source, files))
+    previous, root = _load_progress(folder), _root(folder, source, files)
+    trials = Trials(previous.trials)
+    names = FileSeriesNames(str(source), root, files, previous.roles, previous.claimed, _sampler(source, files), trials)
     reader = Reader(source, files, previous.seen, names)
     items = reader.items()
     head = list(_to_first_record(items))
@@ -104,7 +112,7 @@ def import_run(
             info = RunInfo(
                 run_id=run_id, project=project, name=name or source.name, folder=str(folder), created=started
             )
-            _describe(journal, folder, info, source)
+            _describe(journal, folder, info, root)
             writer = _BatchWriter(journal, folder, previous, names)
             for item in itertools.chain(head, items):
                 if writer.add(item):
@@ -118,7 +126,7 @@ def import_run(
                 damage=tuple(reader.damage),
             )
     # Another import ran between reading the progress and taking the lock.
-    return import_run(source, base=base, project=project, name=name, progress=progress)
+    return import_run(source, base=base, project=project, name=name, apart=apart, progress=progress)
 
 
 class _BatchWriter:
@@ -153,6 +161,7 @@ class _BatchWriter:
         return full
 
     def finish(self) -> None:
+        self._add_table()
         if self._batch:
             self._commit()
         after = self._snapshot()
@@ -160,6 +169,15 @@ class _BatchWriter:
         self._journal.annotate("ended", self._progress.ended)
         self._journal.annotate("exit_code", 0)
         self._journal.annotate("status", "finished")
+
+    def _add_table(self) -> None:
+        trials = self._names.trials
+        if len(trials.known) > self._progress.tabled:
+            self._progress.tabled = len(trials.known)
+            table = trials.table(self._names.trials_tag(), self._progress.ended)
+            if table is not None:
+                self._batch.append(self._spool.store(table))
+                self.series.add(table.tag)
 
     def _commit(self) -> None:
         after, last = self._snapshot(), self._journal.last + len(self._batch)
@@ -170,6 +188,7 @@ class _BatchWriter:
 
     def _snapshot(self) -> Any:
         self._progress.roles, self._progress.claimed = self._names.roles, self._names.claimed
+        self._progress.trials = self._names.trials.known
         return msgspec.to_builtins(self._progress)
 
 
@@ -184,11 +203,19 @@ def _sampler(source: Path, files: Mapping[str, list[str]]) -> Callable[[str], li
     return lambda folder: sample(source / folder, files[folder])
 
 
-def _describe(journal: Journal, folder: Path, info: RunInfo, source: Path) -> None:
+def _root(folder: Path, source: Path, files: Mapping[str, list[str]]) -> str:
+    """Return the root of the names: that of the first import, or else that of a live run of the same program."""
+    if (folder / FILE_NAME).exists():
+        with JournalReader(folder) as reader:
+            return str(reader.facts().get("root", source))
+    return root_of(str(source)) if "." in files else str(source)
+
+
+def _describe(journal: Journal, folder: Path, info: RunInfo, root: str) -> None:
     with JournalReader(folder) as reader, contextlib.suppress(JournalError):
         info = reader.info()  # keep the name of the first import
     journal.put_info(info)
-    journal.annotate("root", str(source))
+    journal.annotate("root", root)
     journal.annotate("status", "running")
 
 

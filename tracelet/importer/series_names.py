@@ -12,15 +12,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any, Literal, TypeAlias
 
-from tracelet.capture.naming import tensorboardx_tag
-from tracelet.capture.series import SeriesNames
+from tracelet.capture.naming import HPARAMS, tensorboardx_tag
+from tracelet.capture.series import Directory, SeriesNames
+from tracelet.capture.tensorboard.events import hparams_of
+from tracelet.capture.trials import Trials
+from tracelet.records import Params
 
-Role: TypeAlias = Literal["writer", "scalars", "hparams"]
-"""Creator of a folder: a SummaryWriter, or add_scalars or add_hparams of the writer above it."""
+Role: TypeAlias = str
+"""Creator of a folder: a "writer", or "scalars" or "hparams" (the first trial; then "hparams-2", ...) of one above."""
+Session: TypeAlias = Literal["call", "file"]
+"""Origin of a folder's hyperparameters: a call of add_hparams, or a writer's own event file."""
 Series: TypeAlias = tuple[str, str, bool]
 """Folder, tag, and whether it is a scalar."""
 
 # Both libraries name the folder of add_hparams str(time.time()) if no name is given.
+_CALL = ("experiment", "session_start_info", "session_end_info")
 _CLOCK = re.compile(r"\d{9,11}\.\d+")
 
 
@@ -29,15 +35,19 @@ class FileSeriesNames:
 
     def __init__(
         self,
+        source: str,
         root: str,
         event_folders: Iterable[str],
         roles: Mapping[str, Role],
         claimed: Iterable[Series],
         sample: Callable[[str], list[Any]],
+        trials: Trials,
     ) -> None:
         self.roles: dict[str, Role] = dict(roles)
         self.claimed: list[Series] = []
-        self._root = root
+        self._source = source
+        self.trials = trials
+        self._sessions: dict[str, Session | None] = {}
         self._event_folders = set(event_folders)
         self._sample = sample
         self._series = SeriesNames(root, lambda root: None)
@@ -49,20 +59,26 @@ class FileSeriesNames:
         is_scalar = kind == "scalar"
         return self._known.get((folder, tag, is_scalar)) or self._claim(folder, tag, is_scalar)
 
+    def split(self, folder: str, params: Params) -> Iterator[Params]:
+        """Yield the parameters of a folder under the name of their trial, as in live capture."""
+        if folder not in self._sessions:
+            self._sessions[folder] = session_of(self._sample(folder))
+        return self.trials.split(params, is_new_call=self._sessions[folder] == "call")
+
+    def trials_tag(self) -> str:
+        return self._series.collected("trials")
+
     def _claim(self, folder: str, tag: str, is_scalar: bool) -> tuple[str, str]:
         role = self.roles.get(folder)
         if role is None:
             role = self.roles[folder] = self._role(folder, tag)
-        log_dir = self._path(folder)
         member = _member(folder, tag, self._above(folder)) if role == "scalars" and is_scalar else None
-        if role == "hparams" and log_dir not in self._series:
-            self._series.alias(log_dir, os.path.join(os.path.dirname(log_dir), "hparams"))
         if member is not None:
             parent, main, key = member
             directory = self._series[self._path(parent)]
             name = directory.member(main, key), directory.namespace
         else:
-            directory = self._series[log_dir]
+            directory = self._directory(folder, role)
             name = directory[tag], directory.namespace
         self._known[folder, tag, is_scalar] = name
         self.claimed.append((folder, tag, is_scalar))
@@ -71,8 +87,8 @@ class FileSeriesNames:
     def _role(self, folder: str, tag: str) -> Role:
         """Infer the role from the folder's name and its first values, which are read only if the name is ambiguous."""
         if _CLOCK.fullmatch(PurePosixPath(folder).name):
-            plugins = {value.metadata.plugin_data.plugin_name for value in self._sample(folder)}
-            return "hparams" if "hparams" in plugins else "writer"
+            values = self._sample(folder)
+            return self._trial(folder, values) if session_of(values) else "writer"
         above = list(self._above(folder))
         if _member(folder, tag, above) is None:
             return "writer"
@@ -82,6 +98,16 @@ class FileSeriesNames:
         ]
         return "scalars" if matches and all(matches) else "writer"
 
+    def _trial(self, folder: str, values: list[Any]) -> Role:
+        """Return the directory that live capture would use for this add_hparams instead of the time."""
+        name = self._directory(folder, HPARAMS).namespace
+        session = next(value for value in values if _hparams_kind(value) == "session_start_info")
+        return HPARAMS + self.trials.unused(name, hparams_of(session) or {}).removeprefix(name)
+
+    def _directory(self, folder: str, role: Role) -> Directory:
+        path = self._path(folder)
+        return self._series[os.path.join(os.path.dirname(path), role) if role.startswith(HPARAMS) else path]
+
     def _above(self, folder: str) -> Iterator[str]:
         """Yield the parent folders with event files, the nearest first. One of them is the writer's."""
         return (
@@ -89,7 +115,39 @@ class FileSeriesNames:
         )
 
     def _path(self, folder: str) -> str:
-        return os.path.normpath(os.path.join(self._root, folder))
+        return os.path.normpath(os.path.join(self._source, folder))
+
+
+def session_of(values: list[Any]) -> Session | None:
+    """Return the origin of the hyperparameters in a folder's first values; None if it has none.
+
+    add_hparams writes three summaries, then each metric once.
+    """
+    kinds = [_hparams_kind(value) for value in values]
+    if "session_start_info" not in kinds:
+        return None
+    expected = list(_CALL)
+    metrics: set[str] = set()
+    for value, kind in zip(values, kinds, strict=True):
+        if not expected and kind == _CALL[0]:  # a later call with the same name
+            expected, metrics = list(_CALL), set()
+        if kind != (expected.pop(0) if expected else None) or value.tag in metrics:
+            return "file"
+        metrics.add(value.tag)
+    return "call"
+
+
+def _hparams_kind(value: Any) -> str | None:
+    """Return the kind of a summary of the hparams plugin; None for any other summary."""
+    if value.metadata.plugin_data.plugin_name != "hparams":
+        return None
+    from google.protobuf.message import DecodeError
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    try:
+        return str(HParamsPluginData.FromString(value.metadata.plugin_data.content).WhichOneof("data"))
+    except DecodeError:
+        return None
 
 
 def _member(folder: str, tag: str, above: Iterable[str]) -> tuple[str, str, str] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -11,12 +12,14 @@ import msgspec
 
 from tracelet.capture import media
 from tracelet.capture import values as snapshot
-from tracelet.capture.naming import tensorboardx_tag
-from tracelet.capture.series import SeriesNames
+from tracelet.capture.naming import HPARAMS, tensorboardx_tag
+from tracelet.capture.series import Directory
+from tracelet.capture.tensorboard.directories import WriterDirectories
+from tracelet.capture.trials import Trials
 from tracelet.records import Embedding, Graph, Params, Record, Scalar, Video
 
-ScalarContext: TypeAlias = tuple[type, Any, Any, Any]
-"""add_scalar's writer class, tag, value and step: a plain tuple, since this call is made a million times."""
+ScalarContext: TypeAlias = tuple[Any, Any, Any, Any]
+"""add_scalar's writer, tag, value and step: a plain tuple, since this call is made a million times."""
 
 
 class CallContext:
@@ -24,8 +27,6 @@ class CallContext:
 
     kinds: ClassVar[frozenset[str]] = frozenset()
     has_extra: ClassVar[bool] = False
-    nested_dir: str | None = None
-    """The directory below `parent_dir` of a writer created inside the call; None to use the writer's own path."""
 
     def __init__(self, writer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.writer, self.args, self.kwargs = writer, args, kwargs
@@ -37,24 +38,27 @@ class CallContext:
     def parent_dir(self) -> str:
         return str(self.writer.file_writer.get_logdir())
 
+    def directory(self, directories: WriterDirectories) -> Directory:
+        return directories.of(self.writer.file_writer, self.writer)
+
     def argument(self, position: int, name: str, default: Any = None) -> Any:
         return self.args[position] if len(self.args) > position else self.kwargs.get(name, default)
 
-    def name(self, series: SeriesNames, log_dir: str, tag: str, kind: str) -> tuple[str, str] | None:
+    def name(self, directories: WriterDirectories, file_writer: Any, tag: str, kind: str) -> tuple[str, str] | None:
         """Return the series name and namespace of an event's tag; None if the event is not from this call."""
         if kind not in self.kinds or not isinstance(self.tag, str):
             return None
         if tag not in (self.tag, tensorboardx_tag(self.tag)):
             return None
         self.seen = True
-        directory = series[log_dir]
+        directory = directories.of(file_writer, self.writer)
         return directory[self.tag], directory.namespace
 
-    def with_arguments(self, record: Record, log_dir: str) -> Record | None:
+    def with_arguments(self, record: Record) -> Record | None:
         """Return the record with exact values from the arguments; None if another record contains it."""
         return record
 
-    def extra_records(self, series: SeriesNames) -> Iterator[Record]:
+    def extra_records(self, directories: WriterDirectories) -> Iterator[Record]:
         """Return the records for output without an event; called only if `has_extra`."""
         return iter(())
 
@@ -64,7 +68,7 @@ class ScalarCall(CallContext):
 
     kinds = frozenset({"scalar"})
 
-    def with_arguments(self, record: Record, log_dir: str) -> Record | None:
+    def with_arguments(self, record: Record) -> Record | None:
         if isinstance(record, Scalar) and self.seen:
             exact = exact_scalar(self.argument(1, "scalar_value"))
             return record if exact is None else msgspec.structs.replace(record, value=exact)
@@ -85,14 +89,14 @@ class VideoContext(CallContext):
     kinds = frozenset({"image", "video"})
     has_extra = True
 
-    def extra_records(self, series: SeriesNames) -> Iterator[Record]:
+    def extra_records(self, directories: WriterDirectories) -> Iterator[Record]:
         if self.returned and not self.seen and isinstance(self.tag, str):
             frames, step = self.argument(1, "vid_tensor"), self.argument(2, "global_step")
             fps, walltime = self.argument(3, "fps", 4), self.argument(4, "walltime")
             # tensorboardX alone has `dataformats`.
             data, width, height = media.gif(frames, fps, self.argument(5, "dataformats", "NTCHW"))
-            directory = series[self.parent_dir]
-            wall_time = time.time() if walltime is None else walltime
+            directory = self.directory(directories)
+            wall_time = time.time() if walltime is None else float(walltime)
             whole = snapshot.cut_step(step)
             yield Video(directory[self.tag], data, "gif", width, height, whole, wall_time, directory.namespace)
 
@@ -131,17 +135,18 @@ class ScalarsContext(CallContext):
         self.key: Any = None
         self._keys: dict[str, str] | None = None
 
-    def name(self, series: SeriesNames, log_dir: str, tag: str, kind: str) -> tuple[str, str] | None:
+    def name(self, directories: WriterDirectories, file_writer: Any, tag: str, kind: str) -> tuple[str, str] | None:
         if kind != "scalar" or not isinstance(self.values, Mapping) or not isinstance(self.tag, str):
             return None
         if tag not in (self.tag, tensorboardx_tag(self.tag)):
             return None
         if self._keys is None:
             self._keys = self._directories(self.tag)
+        log_dir = file_writer.get_logdir()
         if log_dir not in self._keys:
             return None
         self.key = self._keys[log_dir]
-        directory = series[self.parent_dir]
+        directory = self.directory(directories)
         return directory.member(self.tag, self.key), directory.namespace
 
     def _directories(self, main_tag: str) -> dict[str, str]:
@@ -150,7 +155,7 @@ class ScalarsContext(CallContext):
         flat, nested = f"{parent}/{main_tag.replace('/', '_')}_", os.path.join(parent, main_tag)
         return {flat + key: key for key in keys} | {os.path.join(nested, key): key for key in keys}
 
-    def with_arguments(self, record: Record, log_dir: str) -> Record | None:
+    def with_arguments(self, record: Record) -> Record | None:
         if isinstance(record, Scalar) and self.key is not None:
             exact = exact_scalar(self.values[self.key])
             self.key = None
@@ -165,14 +170,29 @@ class HParamsContext(CallContext):
         super().__init__(writer, args, kwargs)
         # torch has `run_name` as the fourth argument, after a dict of domains; tensorboardX has `name` as the third.
         names = (self.argument(2, "name"), self.argument(3, "run_name"))
-        self.nested_dir = next((name for name in names if name and isinstance(name, str)), "hparams")
+        self._run_name = next((name for name in names if name and isinstance(name, str)), None)
 
-    def with_arguments(self, record: Record, log_dir: str) -> Record | None:
-        values = self.argument(0, "hparam_dict")
-        if isinstance(record, Params) and isinstance(values, Mapping):
-            # The event has floats instead of ints and bools, and no None.
-            return Params(snapshot.params(values), record.wall_time, record.writer)
-        return record
+    @functools.cached_property
+    def values(self) -> dict[str, Any]:
+        return snapshot.params(self.argument(0, "hparam_dict"))
+
+    def metrics(self) -> dict[str, float]:
+        """Return the metrics that can be read without waiting for a device."""
+        metrics = {str(name): exact_scalar(value) for name, value in dict(self.argument(1, "metric_dict")).items()}
+        return {name: value for name, value in metrics.items() if value is not None}
+
+    def nested_path(self, directories: WriterDirectories, trials: Trials) -> str:
+        """Return the path by which to name the metrics: the directory's own name is the time."""
+        parent = self.directory(directories)
+        path = os.path.join(parent.path, self._run_name or HPARAMS)
+        if self._run_name:
+            return path
+        name = directories.series[path].namespace
+        return path + trials.unused(name, self.values).removeprefix(name)
+
+    def with_arguments(self, record: Record) -> Record | None:
+        # The event has floats instead of ints and bools, and no None.
+        return msgspec.structs.replace(record, values=self.values) if isinstance(record, Params) else record
 
 
 class GraphContext(CallContext):
@@ -184,13 +204,13 @@ class GraphContext(CallContext):
         super().__init__(writer, args, kwargs)
         self._graphs: list[Graph] = []
 
-    def with_arguments(self, record: Record, log_dir: str) -> Record | None:
+    def with_arguments(self, record: Record) -> Record | None:
         if isinstance(record, Graph):
             self._graphs.append(record)
             return None
         return record
 
-    def extra_records(self, series: SeriesNames) -> Iterator[Record]:
+    def extra_records(self, directories: WriterDirectories) -> Iterator[Record]:
         if self._graphs:
             parts = [part for record in self._graphs for part in record.parts if part]
             yield msgspec.structs.replace(self._graphs[0], parts=tuple(parts))
@@ -201,12 +221,12 @@ class EmbeddingContext(CallContext):
 
     has_extra = True
 
-    def extra_records(self, series: SeriesNames) -> Iterator[Record]:
+    def extra_records(self, directories: WriterDirectories) -> Iterator[Record]:
         if not self.returned:
             return
         step, tag = self.argument(3, "global_step"), self.argument(4, "tag", "default")
         folder_step = 0 if step is None else step
-        directory = series[self.parent_dir]
+        directory = self.directory(directories)
         folder = os.path.join(self.parent_dir, str(folder_step).zfill(5), self.writer._encode(tag))
         # The folder may still contain files of an earlier call with the same step and tag.
         is_passed = {"tensors.tsv": True, "metadata.tsv": self.argument(1, "metadata") is not None}

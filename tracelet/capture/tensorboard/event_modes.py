@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any, TypeAlias
 
-from tracelet.capture.series import SeriesNames
+from tracelet.capture.tensorboard.directories import WriterDirectories
 from tracelet.capture.tensorboard.patches import Patches
 from tracelet.capture.tensorboard.unmodified import Unmodified
 from tracelet.guard import Guard
@@ -21,7 +21,7 @@ class ModeContext:
     """The interceptor's objects that a mode uses."""
 
     submit: Callable[[Record], None]
-    series: SeriesNames
+    directories: WriterDirectories
     guard: Guard
     running_calls: Mapping[int, Any]
     unmodified: Unmodified

@@ -138,8 +138,8 @@ def hparams_of(value: Any) -> dict[str, Any] | None:
     content = HParamsPluginData.FromString(value.metadata.plugin_data.content)
     if content.WhichOneof("data") != "session_start_info":
         return None
-    hparams = content.session_start_info.hparams
-    return snapshot.params({name: _plain(value) for name, value in hparams.items() if value.WhichOneof("kind")})
+    hparams = sorted(content.session_start_info.hparams.items())  # a protobuf map has no order
+    return snapshot.params({name: _plain(value) for name, value in hparams if value.WhichOneof("kind")})
 
 
 def _plain(value: Any) -> Any:

@@ -9,7 +9,7 @@ user action is recorded exactly once, even if public methods call each other. A 
 from __future__ import annotations
 
 import functools
-import os
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -21,16 +21,26 @@ from tracelet.capture import values as snapshot
 from tracelet.capture.series import Directory, SeriesNames
 from tracelet.capture.tensorboard import compiler, events
 from tracelet.capture.tensorboard.async_events import AsyncEvents
-from tracelet.capture.tensorboard.calls import CONTEXTS, CallContext, ScalarCall, ScalarContext, exact_scalar
+from tracelet.capture.tensorboard.calls import (
+    CONTEXTS,
+    CallContext,
+    HParamsContext,
+    ScalarCall,
+    ScalarContext,
+    exact_scalar,
+)
 from tracelet.capture.tensorboard.checksum import IS_COMPILED, masked_crc32c
+from tracelet.capture.tensorboard.directories import WriterDirectories
 from tracelet.capture.tensorboard.dummy_writer import DummyWriters
 from tracelet.capture.tensorboard.event_modes import Method, Mode, ModeContext
+from tracelet.capture.tensorboard.existing_writers import directories_with_values, existing_writers, mark_captured
 from tracelet.capture.tensorboard.import_hook import ImportWatcher
 from tracelet.capture.tensorboard.no_events import NoEventFiles
 from tracelet.capture.tensorboard.open_files import OpenFiles
 from tracelet.capture.tensorboard.patches import Patches
 from tracelet.capture.tensorboard.unmodified import Unmodified, is_of
 from tracelet.capture.tensorboard.wrapped import PatchCheck
+from tracelet.capture.trials import Trials
 from tracelet.guard import Guard
 from tracelet.records import Params, Record, Scalar
 
@@ -55,6 +65,7 @@ class SummaryWriterInterceptor:
         series: SeriesNames,
         guard: Guard,
         *,
+        trials: Trials | None = None,
         events: str = "sync",
         queue_bytes: int = 2**28,
     ) -> None:
@@ -63,12 +74,14 @@ class SummaryWriterInterceptor:
         self._guard = guard
         # The running public call of each thread. A dictionary by thread id costs half as much as a threading.local.
         self._running_calls: dict[int, ScalarContext | CallContext | None] = {}
+        self._directories = WriterDirectories(series)
+        self._trials = Trials() if trials is None else trials
         self._last: tuple[Any, Directory] = (None, Directory(series, "", ""))
         self._unmodified = Unmodified()
         self._plain: set[type] = set()  # writer classes with an unmodified `_get_file_writer`
         self._senders = self._unmodified.senders
         self._hparams: dict[bytes, dict[str, Any]] = {}
-        context = ModeContext(submit, series, guard, self._running_calls, self._unmodified, queue_bytes)
+        context = ModeContext(submit, self._directories, guard, self._running_calls, self._unmodified, queue_bytes)
         self._mode = _MODES[events](context)
         self._patches = Patches()
         self._open_files = OpenFiles(guard)
@@ -84,6 +97,7 @@ class SummaryWriterInterceptor:
         for name, patch in self._patch_each.items():
             if (module := sys.modules.get(name)) is not None:
                 patch(module)
+        self._guard.call(self._meet_existing)
 
     def drain(self, deadline: float) -> bool:
         """Wait until earlier calls are written and their records submitted; False if `deadline` passes first."""
@@ -92,6 +106,7 @@ class SummaryWriterInterceptor:
     def uninstall(self) -> None:
         self._mode.end()
         self._open_files.is_on = False
+        self._guard.call(self._submit_trials)
         self._submit = None
         self._last = (None, self._last[1])
         self._watcher.uninstall()
@@ -177,7 +192,7 @@ class SummaryWriterInterceptor:
                 self._restore_patch(check)
             thread = get_ident()
             outer = running_calls.get(thread)
-            running_calls[thread] = (writer.__class__, tag, scalar_value, global_step)
+            running_calls[thread] = (writer, tag, scalar_value, global_step)
             try:
                 if args or kwargs:
                     return original(writer, tag, scalar_value, global_step, *args, **kwargs)
@@ -241,16 +256,33 @@ class SummaryWriterInterceptor:
         finally:
             self._running_calls[thread] = outer
 
+    def _meet_existing(self) -> None:
+        """Register the writers from before the run, as if they had been created in it."""
+        loaded = [sys.modules[name] for name in MODULES if name in sys.modules]
+        modules = [module for module in loaded if hasattr(module, "SummaryWriter")]  # not if half imported
+        if not modules:
+            return
+        writers = existing_writers(modules)
+        for writer in writers:
+            self._guard.call(self._on_writer, writer)
+        if early := directories_with_values(writers, modules[0].Event):
+            self._guard.log_once(
+                "early values",
+                "tracelet: values logged before start_logging are not in this run, only in the event files of %s. "
+                "Call start_logging earlier, or run: tracelet import %s",
+                ", ".join(early),
+                shlex.join(early),
+            )
+
     def _on_writer(self, writer: Any) -> None:
-        """Register a new writer; the first one is the root. A writer inside a public call belongs to that call."""
-        log_dir = writer.file_writer.get_logdir()
+        """Register a new writer; the first one sets the root. A writer inside a public call belongs to that call."""
         call = self._running_calls.get(get_ident())
-        if isinstance(call, CallContext):
-            if call.nested_dir is not None:
-                parent = self._series[call.parent_dir]  # register it first: its child must not become the root
-                self._series.alias(log_dir, os.path.join(parent.path, call.nested_dir))
-        else:
-            self._series.meet(log_dir)
+        if not isinstance(call, CallContext):
+            mark_captured(writer)
+            self._directories.meet(writer)
+        elif isinstance(call, HParamsContext):
+            directory = self._directories.meet(writer, call.nested_path(self._directories, self._trials))
+            self._trials.add_metrics(self._trials.unused(directory.namespace, call.values), call.metrics())
 
     def _on_event(self, file_writer: Any, event: Any, step: Any, walltime: Any) -> None:
         """Record one event that reached the file."""
@@ -262,13 +294,13 @@ class SummaryWriterInterceptor:
             wall_time = time.time()
         call = self._running_calls.get(get_ident())
         if call.__class__ is tuple and step is not None:
-            writer_class, tag, value, call_step = call
+            writer, tag, value, call_step = call
             # Reading the tag from the message would cost more than everything else here. If the step is the object
             # passed to the call, and the class uses the library's `_get_file_writer`, it is the call's own event.
             sender, senders = file_writer.__class__, self._senders
             if (
                 step is call_step
-                and writer_class in self._plain
+                and writer.__class__ in self._plain
                 and sender.add_event in senders
                 and sender.add_summary in senders
             ):
@@ -276,7 +308,7 @@ class SummaryWriterInterceptor:
                 if number is not None and tag.__class__ is str:
                     last, directory = self._last
                     if last is not file_writer:
-                        directory = self._series[file_writer.get_logdir()]
+                        directory = self._directories.of(file_writer, writer)
                         self._last = (file_writer, directory)
                     whole = step if step.__class__ is int else event.step
                     submit(Scalar(directory[tag], number, whole, wall_time, directory.namespace))
@@ -293,26 +325,29 @@ class SummaryWriterInterceptor:
         call: ScalarContext | CallContext | None,
         submit: Callable[[Record], None],
     ) -> None:
-        log_dir = file_writer.get_logdir()
+        file_writer.get_logdir()  # shows `PatchCheck` that this wrapper was called
         if isinstance(call, tuple):
-            writer_class, *arguments = call
-            if getattr(writer_class, "_get_file_writer", None) in self._unmodified.getters:
-                self._plain.add(writer_class)
-            call = ScalarCall(None, tuple(arguments), {})
+            writer, *arguments = call
+            if getattr(writer.__class__, "_get_file_writer", None) in self._unmodified.getters:
+                self._plain.add(writer.__class__)
+            call = ScalarCall(writer, tuple(arguments), {})
 
         def rename(tag: str, kind: str) -> tuple[str, str]:
             if isinstance(call, CallContext):
-                names = call.name(self._series, log_dir, tag, kind)
+                names = call.name(self._directories, file_writer, tag, kind)
                 if names is not None:
                     return names
-            directory = self._series[log_dir]
+            directory = self._directories.of(file_writer, call.writer if isinstance(call, CallContext) else None)
             return directory[tag], directory.namespace
 
         for record in events.read(event, step, wall_time, rename):
-            exact = call.with_arguments(record, log_dir) if isinstance(call, CallContext) else record
+            exact = call.with_arguments(record) if isinstance(call, CallContext) else record
             if exact is record and isinstance(record, Params):
                 exact = self._exact_params(record, event)
-            if exact is not None:
+            if isinstance(exact, Params):
+                for params in self._trials.split(exact, is_new_call=isinstance(call, HParamsContext)):
+                    submit(params)
+            elif exact is not None:
                 submit(exact)
 
     def _store_hparams(self, session_start: Any, values: Any) -> None:
@@ -329,5 +364,12 @@ class SummaryWriterInterceptor:
         """Submit the records of a public call that come from no event."""
         submit = self._submit
         if submit is not None:
-            for record in call.extra_records(self._series):
+            for record in call.extra_records(self._directories):
                 submit(record)
+
+    def _submit_trials(self) -> None:
+        """Submit the table of all trials, if there are several."""
+        submit, name = self._submit, self._series.collected("trials")
+        table = self._trials.table(name, time.time())
+        if submit is not None and table is not None:
+            submit(table)

@@ -24,11 +24,12 @@ class NoEventFiles(Mode):
     """Writers created during the run never write a file; a plain add_scalar skips the library's call."""
 
     def __init__(self, context: ModeContext) -> None:
-        self._guard, self._series, self._unmodified = context.guard, context.series, context.unmodified
+        self._guard, self._unmodified = context.guard, context.unmodified
+        self._directories = context.directories
         self._submit: Callable[[Record], None] | None = context.submit
         self._switch = _Switch(context.running_calls, context.guard)
         # The writer of the last scalar, its file writer and its series names.
-        self._last: tuple[Any, Any, Directory] = (None, None, Directory(context.series, "", ""))
+        self._last: tuple[Any, Any, Directory] = (None, None, Directory(context.directories.series, "", ""))
 
     def patch(self, module: ModuleType, patches: Patches) -> None:
         patches.wrap(module, "EventFileWriter", self._switch.replace)
@@ -58,7 +59,7 @@ class NoEventFiles(Mode):
                 if not self._is_plain(writer):
                     return False
                 file_writer = writer.file_writer
-                directory = self._series[file_writer.get_logdir()]
+                directory = self._directories.of(file_writer, writer)
                 self._last = (writer, file_writer, directory)
             if value.__class__ is float:
                 if value - value != 0.0:  # tensorboardX warns about non-finite values
