@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from backends import aim_store as store
 from backends.aim_server import Server
@@ -282,6 +283,21 @@ def test_a_histogram_is_drawn_and_kept(backend: AimBackend, repo: Path) -> None:
     assert (-1e12, 5e30) == (edges[0], edges[-1])
     assert 512 == len(weights)
     assert (list(limits), list(counts)) == (point.facts["limits"], point.facts["counts"])
+
+
+def test_histograms_of_tensorflow_1_have_ascending_finite_buckets(backend: AimBackend, repo: Path) -> None:
+    """An empty bucket up to the largest double, or no value at all, never becomes a range that runs backwards."""
+    most = sys.float_info.max
+    ends = Histogram("ends", (-most, -2.1, -1.9, 1.1, most), (0, 0, 1, 2, 0), -2.0, 1.0, 3, 0.0, 6.0, 1, WALL)
+    empty = Histogram("empty", (most,), (0,), most, -most, 0, 0.0, 0.0, 1, WALL)
+    run = written(backend, repo, ends, empty)
+
+    for point in run.points:
+        weights, edges = point.value.to_np_histogram()
+        assert {"ends": 3, "empty": 0}[point.tag] == pytest.approx(weights.sum())
+        assert np.isfinite(edges).all()
+        assert (np.diff(edges) > 0).all()
+    assert {"ends": list(ends.limits), "empty": [most]} == {one.tag: one.facts["limits"] for one in run.points}
 
 
 @given(

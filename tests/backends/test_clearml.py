@@ -251,6 +251,18 @@ def test_a_large_histogram_is_drawn_and_kept(tmp_path: Path) -> None:
     assert len(trace["x"]) == len(trace["y"]) == len(trace["width"])
 
 
+def test_an_unbounded_empty_bucket_is_not_drawn(tmp_path: Path) -> None:
+    """TensorFlow 1 ends each histogram with one. The bars have positive widths, and the exact copy has the bucket."""
+    limits, counts = (-2.1, -1.9, 1.1, sys.float_info.max), (0.0, 1.0, 2.0, 0.0)
+    record = Histogram("h", limits, counts, -2.0, 1.0, 3.0, 0.0, 6.0, 3, WALL_TIME)
+
+    assert [("h", 3, limits, counts)] == written(tmp_path, [record]).histograms
+    (event,) = [event for event in store.events(session()) if event["type"] == "plot"]
+    (trace,) = json.loads(event["plot_str"])["data"]
+    assert ([1.0, 2.0], [-2.0, -0.4]) == (trace["y"], pytest.approx(trace["x"]))
+    assert [0.2, 3.0] == pytest.approx(trace["width"])
+
+
 def test_a_large_table_is_kept_whole(tmp_path: Path) -> None:
     """A thousand rows are drawn; the exact JSON of all is a file beside the plot."""
     data = json.dumps({"columns": ["a", "b"], "rows": [[at, "x" * 100] for at in range(20_000)]}).encode()

@@ -367,14 +367,19 @@ def test_histogram_edges_follow_tensorboard(backend: WandbBackend, folder: Path)
         histogram("no_left", [1.0, 2.0], [3, 4], 0.5, 2.0),
         histogram("huge", [-1.0, 1.7976931348623157e308], [1, 2], -5.0, 9.0),
         histogram("one", [2.0], [3], 2.0, 2.0),
+        histogram("tf1", [2.9, 3.17, sys.float_info.max], [0, 7, 0], 3.0, 3.0),
+        histogram("empty", [sys.float_info.max], [0], sys.float_info.max, -sys.float_info.max),
     )
 
-    drawn = [next(row[key] for key in ("left", "no_left", "huge", "one") if key in row) for row in run.rows]
+    tags = ("left", "no_left", "huge", "one", "tf1", "empty")
+    drawn = [next(row[key] for key in tags if key in row) for row in run.rows]
     assert [
         ([3, 4], [0, 1, 2]),
         ([3, 4], [0.5, 1, 2]),
         ([1, 2], [-5, -1, 9]),
         ([3], [2, 2]),
+        ([7], [2.9, 3.17]),
+        ([0], [0, 0]),
     ] == [(value["values"], value["bins"]) for value in drawn]
 
 

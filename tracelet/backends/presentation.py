@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import io
+import itertools
 import math
 import sys
 from datetime import datetime, timezone
@@ -37,33 +38,55 @@ def _iso_time(wall_time: float) -> str:
 
 
 def histogram_bars(histogram: Histogram, most: int | None = None) -> tuple[list[float], list[float]]:
-    """Return counts and finite edges (one more), in at most `most` buckets, with the same total and range.
+    """Return counts and finite, ascending edges (one more), in at most `most` buckets, with the same total and range.
 
     TensorBoard has right edges only. If the first bucket is empty, its edge is the left edge of the next one. An edge
-    without a count, or a count without an edge, counts as zero.
+    without a count, or a count without an edge, counts as zero. TensorFlow 1's outermost edges are the largest doubles:
+    the empty buckets at such an end are removed.
     """
-    limits = histogram.limits
-    if not limits:
-        return [0.0], [0.0, 0.0]
+    limits = list(histogram.limits)
     counts = [float(count) for count in histogram.counts[: len(limits)]]
     counts += [0.0] * (len(limits) - len(counts))
+    if not all(map(_is_bounded, limits)):
+        limits, counts = _trimmed(limits, counts)
+    if not limits:
+        return [0.0], [0.0, 0.0]
     if counts[0] == 0 and len(counts) > 1:
-        edges, counts = list(limits), counts[1:]
+        edges, counts = limits, counts[1:]
     else:
-        edges = [min(histogram.minimum, limits[0]), *limits]
+        edges = [min(limits[0], histogram.minimum), *limits]
     edges = [_finite(edge, histogram.minimum, histogram.maximum) for edge in edges]
+    edges = list(itertools.accumulate((min(edge, max(edges[0], edges[-1])) for edge in edges), max))
     size = -(-len(counts) // most) if most else 1
     starts = range(0, len(counts), size)
     merged = [sum(counts[start : start + size]) for start in starts]
     return merged, [edges[start] for start in starts] + [edges[-1]]
 
 
+def _is_bounded(edge: float) -> bool:
+    return abs(edge) < sys.float_info.max
+
+
+def _trimmed(limits: list[float], counts: list[float]) -> tuple[list[float], list[float]]:
+    """Remove the empty buckets of each end without a bound, except one at the start with the left edge of the next."""
+    filled = [index for index, count in enumerate(counts) if count != 0]
+    if not filled:
+        return [], []
+    start = 0 if _is_bounded(limits[0]) else filled[0]
+    end = len(limits) if _is_bounded(limits[-1]) else filled[-1] + 1
+    if start and _is_bounded(limits[start - 1]):
+        start -= 1
+    return limits[start:end], counts[start:end]
+
+
 def _finite(edge: float, minimum: float, maximum: float) -> float:
     """Replace TensorBoard's outermost edge, the largest double or infinite, by the end of the data."""
-    if abs(edge) < sys.float_info.max:
+    if _is_bounded(edge):
         return edge
     bound = minimum if edge < 0 else maximum
-    return bound if math.isfinite(bound) else math.copysign(sys.float_info.max, edge)
+    if math.isfinite(bound):
+        return bound
+    return 0.0 if math.isnan(edge) else math.copysign(sys.float_info.max, edge)
 
 
 def histogram_facts(histogram: Histogram, step: int) -> dict[str, Any]:
@@ -168,7 +191,10 @@ def histogram_png(histogram: Histogram) -> bytes:
         if height:
             x, until = left + start * (right - left), left + end * (right - left)
             draw.rectangle([x, bottom - height / tallest * (bottom - top), max(until, x + 1), bottom], fill=_FILL)
-    _captions(draw, f"{histogram.minimum:.6g}", f"{histogram.count:.6g} values", f"{histogram.maximum:.6g}")
+    lowest, highest = f"{histogram.minimum:.6g}", f"{histogram.maximum:.6g}"
+    if not histogram.count > 0:  # TensorFlow 1 writes the largest double as the minimum of nothing
+        lowest = highest = ""
+    _captions(draw, lowest, f"{histogram.count:.6g} values", highest)
     return _png(image)
 
 

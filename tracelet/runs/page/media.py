@@ -126,8 +126,9 @@ def _rebinned(bars: HistogramBars, low: float, high: float) -> list[float]:
 
 def _statistics(samples: Sequence[HistogramBars]) -> Markup:
     last = samples[-1]
-    statistics: dict[str, float] = {"values": last.number, "lowest": last.minimum, "highest": last.maximum}
+    statistics: dict[str, float] = {"values": last.number}
     if last.number > 0:
+        statistics |= {"lowest": last.minimum, "highest": last.maximum}
         mean = last.total / last.number
         variance = max(0.0, last.sum_squares / last.number - mean * mean)
         statistics["mean"] = mean
