@@ -11,10 +11,12 @@ import os
 import random
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import textwrap
 import threading
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -471,6 +473,18 @@ def test_a_bad_record_among_good_ones(backend: MlflowBackend) -> None:
     run = written(backend, scalar("b", 1, 1))
     assert [("a", 1), ("b", 1)] == [(key, step) for key, step, *_ in run.metrics]
     assert [] == list((Path("run")).glob("mlflow-upload*"))
+
+
+def test_an_image_with_too_many_pixels_is_refused_alone(backend: MlflowBackend) -> None:
+    """A few bytes may declare any size; Pillow refuses to decode it, with an error of its own."""
+    chunks = ((b"IHDR", struct.pack(">2I5B", 30_000, 30_000, 8, 2, 0, 0, 0)), (b"IDAT", b""))
+    parts = [
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    ]
+    huge = b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+    with pytest.raises(RecordRejected, match="decompression bomb") as caught:
+        give(backend, scalar("a", 1, 1), Image("i", huge, "gif", 30_000, 30_000, 1, WALL))
+    assert 1 == caught.value.written
 
 
 # -- the run

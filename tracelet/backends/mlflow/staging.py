@@ -186,8 +186,11 @@ def _as_png(data: bytes) -> bytes:
 def _decode(data: bytes) -> Any:
     from PIL import Image as Pillow
 
-    image = Pillow.open(io.BytesIO(data))
-    image.load()
+    try:
+        image = Pillow.open(io.BytesIO(data))
+        image.load()
+    except Pillow.DecompressionBombError as error:  # no OSError, and no ValueError
+        raise ValueError(str(error)) from error
     return image
 
 
