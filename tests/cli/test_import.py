@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import contextlib
+import gzip
+import json
 import os
 import signal
 import subprocess
@@ -153,6 +156,32 @@ def test_each_trial_of_a_sweep_is_a_run(call, tmp_path):
     assert [1, 2, 2] == sorted(len(records(run)) for run in the_runs(tmp_path))
     (run,) = the_runs(tmp_path / "elsewhere")
     assert {"loss", "run-0/loss", "run-1/loss", "trials"} == {one.tag for one in records(run) if hasattr(one, "tag")}
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (bz2.compress(event(0)), "the file is compressed with bzip2; decompress it, or use gzip"),
+        (b"\x28\xb5\x2f\xfd" + bytes(50), "the file is compressed with zstd; decompress it, or use gzip"),
+        (gzip.compress(b"no events at all"), "no valid record from here to the end"),
+        (b"no events at all", "no valid record from here to the end"),
+        (b"", ""),
+    ],
+    ids=["bzip2", "zstd", "gzip of junk", "junk", "empty"],
+)
+def test_a_folder_of_which_nothing_can_be_read_is_an_error(call, logs, tmp_path, data, reason):
+    """The file is named with the reason, and the other folders are imported. An empty file is one that just began."""
+    path = write(tmp_path / "logs" / "bad", data)
+
+    result = call("import", logs)
+
+    assert (1 if reason else 0) == result.exit_code
+    assert [f"tracelet: nothing could be read in bad: {path.name}, byte 0: {reason}"][: bool(reason)] == (
+        result.stderr.splitlines()
+    )
+    assert 2 == len(the_runs(tmp_path))
+    errors = json.loads(call("import", logs / "bad", "--json").stdout)["errors"]
+    assert bool(reason) == (len(errors) == 1)
 
 
 @pytest.mark.parametrize(

@@ -151,6 +151,8 @@ class _Import:
             self._report(error)
             return False
         if imported is not None:
+            if not imported.readable and not self._watch:
+                self._report(TraceletError(f"nothing could be read in {name}: {imported.damage[0]}"))
             if self._backends and (imported.folder / FILE_NAME).exists():
                 self._undelivered.add(imported.folder)  # before it is printed: Ctrl-C may interrupt the print
             self._print(imported, name)

@@ -37,6 +37,10 @@ def event_files(root: Path) -> dict[str, list[str]]:
         folders.sort()
         below = PurePosixPath(os.path.relpath(folder, root)).as_posix()
         names = sorted(name for name in files if _is_event_file(name))
+        doubles = {name for name in names if plain_name(name) != name and plain_name(name) in names}
+        if doubles:  # `gzip --keep` wrote them
+            logger.warning("tracelet: skipped %s in %r: the files without .gz are read", ", ".join(doubles), folder)
+            names = [name for name in names if name not in doubles]
         valid = [name for name in names if is_text(below + name)]
         if valid:
             files_by_folder[below] = valid
@@ -65,6 +69,11 @@ def state(root: Path, apart: Collection[Path] = ()) -> object:
             status = path.stat()
             stats.append((path, status.st_size, status.st_mtime_ns))
     return stats
+
+
+def plain_name(name: str) -> str:
+    """Return the name or path that a file had before gzip. Both are one file: an import after it resumes."""
+    return name.removesuffix(".gz")
 
 
 def is_text(path: str) -> bool:

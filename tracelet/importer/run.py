@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
-import math
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
@@ -16,7 +15,8 @@ import msgspec
 from tracelet.capture.naming import root_of
 from tracelet.capture.trials import Trial, Trials
 from tracelet.errors import ConfigurationError, JournalError
-from tracelet.importer.folders import event_files, is_text, stamp, without
+from tracelet.importer.folders import event_files, is_text, plain_name, stamp, without
+from tracelet.importer.metadata import KnownMetadata, TagMetadata
 from tracelet.importer.reader import Item, Reader, sample
 from tracelet.importer.series_names import FileSeriesNames, Role, Series
 from tracelet.journal.sizes import record_bytes
@@ -28,6 +28,7 @@ from tracelet.runs.folders import run_folder
 _BATCH_RECORDS = 4096
 _BATCH_BYTES = 8 * 2**20
 _FACT = "import"
+_END_OF_TIME = 253402300800.0  # the year 10000
 
 
 class Imported(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,9 +43,14 @@ class Imported(msgspec.Struct, frozen=True, kw_only=True):
     damage: tuple[str, ...] = ()
     """Corrupt ranges, as `file, byte offset: reason`."""
 
+    @property
+    def readable(self) -> bool:
+        """False if there is only damage, and no record was ever read."""
+        return not self.damage or (self.folder / FILE_NAME).exists()
+
 
 class _Progress(msgspec.Struct):
-    """The read positions of an experiment folder, and the names of its series."""
+    """The read positions of an experiment folder, and the names and metadata of its series."""
 
     seen: dict[str, tuple[int, int]] = {}
     """Maps `Item.path` to `Item.position`."""
@@ -53,6 +59,7 @@ class _Progress(msgspec.Struct):
     trials: dict[str, Trial] = {}
     tabled: int = 0
     """The number of trials in the latest table."""
+    metadata: list[KnownMetadata] = []
     ended: float = 0.0
     """The latest wall time."""
 
@@ -99,31 +106,32 @@ def import_run(
     previous, root = _load_progress(folder), _root(folder, source, files)
     trials = Trials(previous.trials)
     names = FileSeriesNames(str(source), root, files, previous.roles, previous.claimed, _sampler(source, files), trials)
-    reader = Reader(source, files, previous.seen, names)
+    metadata = TagMetadata(previous.metadata)
+    reader = Reader(source, files, previous.seen, names, metadata)
     items = reader.items()
     head = list(_to_first_record(items))
     is_new = not (folder / FILE_NAME).exists()
     if not head or (is_new and not head[-1].records):
         # Nothing new; or a program has just started, which creates no run.
-        return Imported(source=source, folder=folder, damage=tuple(reader.damage))
+        return Imported(source=source, folder=folder, damage=reader.damage)
     with contextlib.closing(Journal(folder)) as journal:
         if _load_progress(folder) == previous:
-            started = next((item.wall_time for item in head if item.wall_time and math.isfinite(item.wall_time)), 0.0)
+            started = next((item.wall_time for item in head if item.wall_time and _is_time(item.wall_time)), 0.0)
             info = RunInfo(
                 run_id=run_id, project=project, name=name or source.name, folder=str(folder), created=started
             )
             _describe(journal, folder, info, root)
-            writer = _BatchWriter(journal, folder, previous, names)
+            writer = _BatchWriter(journal, folder, previous, names, metadata)
             for item in itertools.chain(head, items):
                 if writer.add(item):
-                    progress(reader.read, reader.total)
+                    progress(min(reader.read, reader.total), reader.total)
             writer.finish()
             return Imported(
                 source=source,
                 folder=folder,
                 records=writer.records,
                 series=len(writer.series),
-                damage=tuple(reader.damage),
+                damage=reader.damage,
             )
     # Another import ran between reading the progress and taking the lock.
     return import_run(source, base=base, project=project, name=name, apart=apart, progress=progress)
@@ -132,12 +140,14 @@ def import_run(
 class _BatchWriter:
     """Append items to the journal in batches, each with the progress that it reaches."""
 
-    def __init__(self, journal: Journal, folder: Path, progress: _Progress, names: FileSeriesNames) -> None:
+    def __init__(
+        self, journal: Journal, folder: Path, progress: _Progress, names: FileSeriesNames, metadata: TagMetadata
+    ) -> None:
         self.records = 0
         self.series: set[str] = set()
         self._journal = journal
         self._spool = Spool(folder / "files")
-        self._names = names
+        self._names, self._metadata = names, metadata
         self._progress = progress
         self._before = msgspec.to_builtins(progress)
         self._batch: list[Record] = []
@@ -145,7 +155,7 @@ class _BatchWriter:
 
     def add(self, item: Item) -> bool:
         """Add an item and return True if a batch is full. The records of one item stay together."""
-        full = len(self._batch) + len(item.records) > _BATCH_RECORDS or self._bytes >= _BATCH_BYTES
+        full = len(self._batch) >= _BATCH_RECORDS or self._bytes >= _BATCH_BYTES
         if full and self._batch:
             self._commit()
         for record in item.records:
@@ -156,7 +166,7 @@ class _BatchWriter:
             if not isinstance(record, RunRecord):
                 self.series.add(record.tag)
         self._progress.seen[item.path] = item.position
-        if self._progress.ended < item.wall_time < math.inf:
+        if item.wall_time > self._progress.ended and _is_time(item.wall_time):
             self._progress.ended = item.wall_time
         return full
 
@@ -189,6 +199,7 @@ class _BatchWriter:
     def _snapshot(self) -> Any:
         self._progress.roles, self._progress.claimed = self._names.roles, self._names.claimed
         self._progress.trials = self._names.trials.known
+        self._progress.metadata = self._metadata.known
         return msgspec.to_builtins(self._progress)
 
 
@@ -197,6 +208,11 @@ def _to_first_record(items: Iterator[Item]) -> Iterator[Item]:
         yield item
         if item.records:
             return
+
+
+def _is_time(wall_time: float) -> bool:
+    """Return whether a wall time is in the calendar. A program's own, or a damaged one, may be any number."""
+    return abs(wall_time) < _END_OF_TIME
 
 
 def _sampler(source: Path, files: Mapping[str, list[str]]) -> Callable[[str], list[Any]]:
@@ -237,7 +253,7 @@ def _run_id(source: Path, files: Mapping[str, list[str]], project: str | None) -
     The first file's name contains time and host. So a folder that was emptied and reused, or the same path on another
     host, is a new run.
     """
-    first, folder = min((name, folder) for folder, names in files.items() for name in names)
+    first, folder = min((plain_name(name), folder) for folder, names in files.items() for name in names)
     moment = time.strftime("%Y%m%d-%H%M%S", time.gmtime(stamp(first)))
     identity = "\0".join((str(source), folder, first, project or ""))
     return f"{moment}-{hashlib.sha256(identity.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"

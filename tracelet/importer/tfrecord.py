@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import functools
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from tracelet.capture.tensorboard.checksum import masked_crc32c
+from tracelet.importer.windows import Window, first_bytes, open_window, unsupported
+
+MAX_RECORD = 128 * 2**20
+"""Bytes of the longest record that is read. A record needs several times its size in memory."""
 
 _HEADER = 12
 _FOOTER = 4
 _SCAN_BYTES = 1 << 20
-# A nonzero length below 4 GiB. A tail of zeros, left by a power failure, never matches and is skipped fast.
+# A nonzero length below 4 GiB. A tail of zeros, left by a power failure, never matches.
 _LENGTH = re.compile(rb"(?!\0{4}).{4}\0{4}", re.DOTALL)
 
 
@@ -35,30 +38,52 @@ class CorruptRange(NamedTuple):
 
 
 def frames(path: Path, start: int = 0, *, chunk: int = 1 << 20) -> Iterator[Frame | CorruptRange]:
-    """Yield the records and corrupt ranges from offset `start` to the current end of the file.
+    """Yield the records and corrupt ranges from offset `start` to the current end of the file, read `chunk`-wise.
 
-    The file is open only while it reads `chunk` bytes, since a run may read thousands of files at the same time.
+    Offsets of a gzip file are those of its content.
 
     Raises:
         OSError: the file cannot be read.
     """
-    window = _Window(path, chunk)
+    first = first_bytes(path, _HEADER)
+    if _is_header(first):
+        first = b""  # a length may look like a compression
+    compression = unsupported(first)
+    if compression is not None:
+        yield CorruptRange(start, start, f"the file is compressed with {compression}; decompress it, or use gzip")
+        return
+    window = open_window(path, first, chunk)
+    window.release(start)
+    if not window.reaches(start):
+        yield CorruptRange(start, start, "the file was longer at the last import; it was skipped")
+        return
     offset = start
-    while offset < window.size:
-        header = window.read(offset, _HEADER)
+    while header := window.read(offset, _HEADER):
+        window.release(offset)
         is_valid = _is_header(header)
         end = _end(offset, header)
-        if len(header) < _HEADER or (is_valid and end > window.size):
-            yield CorruptRange(offset, offset, f"the last record is cut off after {window.size - offset} bytes")
+        is_too_long = is_valid and end - offset > MAX_RECORD
+        if is_too_long:
+            window.release(end)
+        if len(header) < _HEADER or (is_valid and not window.reaches(end)):
+            cut = f"the last record is cut off after {window.size - offset} bytes"
+            yield CorruptRange(offset, offset, window.failure or cut)
             return
+        if is_too_long:
+            reason = f"a record of {end - offset} bytes is over the limit of {MAX_RECORD >> 20} MiB"
+            yield CorruptRange(offset, end, reason)
+            offset = end
+            continue
         if is_valid:
             body = window.read(offset + _HEADER, end - offset - _HEADER)
             data, checksum = body[:-_FOOTER], int.from_bytes(body[-_FOOTER:], "little")
+            del body
             if masked_crc32c(data) == checksum:
                 yield Frame(offset, end, data)
                 offset = end
                 continue
-            if end == window.size or _is_header(window.read(end, _HEADER)):
+            following = window.read(end, _HEADER)
+            if not following or _is_header(following):
                 yield CorruptRange(offset, end, "the checksum of a record is wrong")
                 offset = end
                 continue
@@ -66,40 +91,24 @@ def frames(path: Path, start: int = 0, *, chunk: int = 1 << 20) -> Iterator[Fram
         if corrupt.end == offset:
             return
         offset = corrupt.end
+    if window.failure:
+        yield CorruptRange(offset, offset, window.failure)
 
 
-class _Window:
-    """A buffered part of the file."""
-
-    def __init__(self, path: Path, chunk: int) -> None:
-        self.size = os.path.getsize(path)
-        self._path, self._chunk = path, chunk
-        self._base, self._buffer = 0, b""
-
-    def read(self, offset: int, length: int) -> bytes:
-        begin = offset - self._base
-        if begin < 0 or begin + length > len(self._buffer):
-            with open(self._path, "rb") as file:
-                file.seek(offset)
-                self._buffer = file.read(min(max(length, self._chunk), self.size - offset))
-            self._base, begin = offset, 0
-        return self._buffer[begin : begin + length]
-
-
-def _corrupt_range(window: _Window, start: int) -> CorruptRange:
+def _corrupt_range(window: Window, start: int) -> CorruptRange:
     """Return the corrupt range at `start`, up to the next valid header."""
     offset = start + 1
-    while offset + _HEADER <= window.size:
-        block = window.read(offset, min(_SCAN_BYTES, window.size - offset))
-        index = 0
+    while len(block := window.read(offset, _SCAN_BYTES)) >= _HEADER:
+        index = max(0, len(block) - len(block.lstrip(b"\0")) - 3)  # a length has at most three zeros first
         while (match := _LENGTH.search(block, index)) and match.start() + _HEADER <= len(block):
             index = match.start()
             if _is_header(block[index : index + _HEADER]):
                 end = offset + index
                 return CorruptRange(start, end, f"no valid record; skipped {end - start} bytes")
             index += 1
-        offset += max(1, len(block) - _HEADER + 1)
-    return CorruptRange(start, start, "no valid record from here to the end")
+        offset += len(block) - _HEADER + 1
+        window.release(offset)
+    return CorruptRange(start, start, window.failure or "no valid record from here to the end")
 
 
 def _end(offset: int, header: bytes) -> int:
