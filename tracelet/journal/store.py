@@ -31,7 +31,7 @@ _HEARTBEAT_TIMEOUT = 60.0
 # Seconds that another host's clock may be ahead.
 _MAX_CLOCK_SKEW = 86400.0
 _VERSION = 1
-_TABLES = {"batches", "cursors", "rejections", "meta"}
+_TABLE_NAMES = {"batches", "cursors", "rejections", "meta"}
 
 _LAST = "SELECT coalesce((SELECT last FROM batches ORDER BY first DESC LIMIT 1), 0)"
 
@@ -340,8 +340,8 @@ def is_empty(folder: Path) -> bool:
     with JournalReader(folder) as reader:
         with _translated("read", reader.path):
             tables = {name for (name,) in reader._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        if not tables >= _TABLES:  # a kill between two of them
-            return tables <= _TABLES
+        if not tables >= _TABLE_NAMES:  # a kill between two of them
+            return tables <= _TABLE_NAMES
         return not reader.last() and not reader._select("SELECT 1 FROM meta WHERE key = 'info'")
 
 
