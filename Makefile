@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest -n 4
 
 VENDORS := aim clearml mlflow wandb
 
-.PHONY: demo test test-quick coverage check docs bench bench-long clean test-long test-oldest $(VENDORS:%=test-oldest-%)
+.PHONY: demo test test-quick coverage check docs bench bench-long clean test-long test-oldest fuzz $(VENDORS:%=test-oldest-%)
 
 $(VENV)/base: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -33,6 +33,10 @@ test-quick: $(VENV)/dev
 # More of the same: further kills, the whole fault matrix, ten thousand examples of each model. An hour and a half.
 test-long: $(VENV)/dev
 	$(PYTEST) -m long tests tests/long/*.py
+
+# An hour of random event files, journals and calls, with 1 GiB of memory, then of forks and double signals.
+fuzz: $(VENV)/dev
+	FUZZ_SECONDS=1200 $(PYTEST) -m long -n 2 tests/long/fuzz.py tests/long/forks.py
 
 # Branch coverage of the lines that run in the tests' own processes; programs that tests start are not counted.
 coverage: $(VENV)/dev
