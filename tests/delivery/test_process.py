@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -140,12 +141,12 @@ def test_what_goes_wrong_there_is_told_here(tmp_path, caplog, values):
     )
     (worker,) = processes()
     assert not any(token in word for word in worker.cmdline())
-    tracelet.experiment.experiment.logger.addHandler(caplog.handler)
+    logging.getLogger("tracelet").addHandler(caplog.handler)
     try:
         exp.log_metric("loss", 1.0)
         exp.stop()
     finally:
-        tracelet.experiment.experiment.logger.removeHandler(caplog.handler)
+        logging.getLogger("tracelet").removeHandler(caplog.handler)
     assert [1.0] == values()[:1]
     stats = exp.stats()
     assert 1 == stats.backends["talking"].pending  # an unknown error may be an outage: nothing is rejected for it

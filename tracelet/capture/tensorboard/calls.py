@@ -16,6 +16,7 @@ from tracelet.capture.naming import HPARAMS, tensorboardx_tag
 from tracelet.capture.series import Directory
 from tracelet.capture.tensorboard.directories import WriterDirectories
 from tracelet.capture.trials import Trials
+from tracelet.guard import attempted
 from tracelet.records import Embedding, Graph, Params, Record, Scalar, Video
 
 ScalarContext: TypeAlias = tuple[Any, Any, Any, Any]
@@ -177,8 +178,11 @@ class HParamsContext(CallContext):
         return snapshot.params(self.argument(0, "hparam_dict"))
 
     def metrics(self) -> dict[str, float]:
-        """Return the metrics that can be read without waiting for a device."""
-        metrics = {str(name): exact_scalar(value) for name, value in dict(self.argument(1, "metric_dict")).items()}
+        """Return the metrics that can be read, and without waiting for a device. The library refuses the others."""
+        metrics = {
+            snapshot.to_text(name): attempted(functools.partial(exact_scalar, value), lambda: None)
+            for name, value in dict(self.argument(1, "metric_dict")).items()
+        }
         return {name: value for name, value in metrics.items() if value is not None}
 
     def nested_path(self, directories: WriterDirectories, trials: Trials) -> str:
