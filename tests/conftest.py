@@ -64,10 +64,14 @@ hypothesis.settings.load_profile("tracelet")
 
 # Whole frameworks, vendors' servers, programs that are killed: `make test-quick` leaves these out.
 _HEAVY = (
-    *("frameworks/", "scripts/", "capture/tensorboard/test_lifecycle.py"),
+    *("frameworks/", "scripts/"),
+    *(f"capture/tensorboard/test_{name}.py" for name in ("events_async", "events_off", "lifecycle")),
     *(f"cli/test_{name}.py" for name in ("completion", "doctor", "progress", "run", "sync_command")),
     *(f"backends/test_{name}.py" for name in ("aim", "clearml", "mlflow", "mlflow_server", "wandb", "wandb_server")),
-    *(f"backends/test_{name}.py" for name in ("every_backend", "faults", "filters_model", "outage", "vendors")),
+    *(
+        f"backends/test_{name}.py"
+        for name in ("every_backend", "faults", "fidelity", "filters_model", "outage", "vendors")
+    ),
     *(f"delivery/test_{name}.py" for name in ("process", "process_everywhere", "thread_model")),
     *("experiment/test_exit.py", "experiment/test_summary_tags_alert.py"),
     *("journal/test_power_cut.py", "journal/test_store_model.py", "runs/test_page_browser.py"),

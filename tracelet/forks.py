@@ -20,6 +20,8 @@ _CALL_TIMEOUT = 1.0
 _POLL_SECONDS = 0.005
 _CALL_POLL_SECONDS = 0.0002
 _IMPORT_SYSTEM = "<frozen importlib._bootstrap>"
+# Vendors call SQLite through it.
+_SQLALCHEMY = f"{os.sep}sqlalchemy{os.sep}"
 _PACKAGE = os.path.join(os.path.dirname(__file__), "")
 
 _locks: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -82,9 +84,25 @@ def _before_fork() -> None:
 def _wait_for_calls() -> None:
     global _is_stuck
     timeout_at = time.monotonic() + _CALL_TIMEOUT
-    while not _is_stuck and any(thread != threading.get_ident() for thread in _delaying.copy()):
+    time.sleep(0)  # begins a new switch interval: no other thread runs between the check and the fork
+    while not _is_stuck and _is_delayed():
         _is_stuck = time.monotonic() >= timeout_at  # later forks do not wait again for the same call
         time.sleep(_CALL_POLL_SECONDS)
+
+
+def _is_delayed() -> bool:
+    if any(thread != threading.get_ident() for thread in _delaying.copy()):
+        return True
+    return "sqlalchemy" in sys.modules and any(map(_calls_sqlite_for_tracelet, _other_threads()))
+
+
+def _calls_sqlite_for_tracelet(top: FrameType) -> bool:
+    if _SQLALCHEMY not in top.f_code.co_filename:
+        return False
+    frame: FrameType | None = top
+    while frame is not None and not frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+    return frame is not None
 
 
 def _wait_for_imports() -> None:
