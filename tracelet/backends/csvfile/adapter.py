@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import logging
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from tracelet.backends.csvfile.rows import read_lines, read_rows, write_table
 from tracelet.backends.exceptions import REJECTED, UNAVAILABLE, Translated, Verdict, verdict
 from tracelet.errors import BackendError, BackendUnavailable, RecordRejected
 from tracelet.filesystem import create, make_private
+from tracelet.guard import logger
 from tracelet.records import (
     Alert,
     Artifact,
@@ -47,8 +47,6 @@ from tracelet.records import (
     kind,
     shown_step,
 )
-
-_logger = logging.getLogger("tracelet")
 
 _ERRORS: Mapping[str, Verdict] = {"_csv.Error": UNAVAILABLE, "builtins.FileNotFoundError": UNAVAILABLE}
 _SCALARS, _METRICS, _MEDIA = "scalars.csv", "metrics.csv", "media.csv"
@@ -176,7 +174,7 @@ class CsvBackend(Backend):
             log.close()
             self._write_json(_RUN, self._run | {"status": status, "exit_code": exit_code})
             if (self.folder / _SCALARS).exists() and not write_wide(self.folder / _SCALARS, self.folder / _METRICS):
-                _logger.warning(
+                logger.warning(
                     "tracelet: csv: metrics.csv is not written: many tags have different steps, so that almost all of "
                     "its cells would be empty. Read %s",
                     self.folder / _SCALARS,
