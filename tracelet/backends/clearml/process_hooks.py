@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tracelet import forks
 from tracelet.backends.environment import set_variable
 from tracelet.guard import logger
 
@@ -134,21 +135,24 @@ def report_by_thread(clearml: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def one_edit_lock(clearml: Any) -> Iterator[None]:
-    """Create a new task's lock before its monitor starts: two threads could create one each, and wait for ever."""
-    name = "_dev_mode_setup_worker"  # Task.init calls it before it starts the monitor
-    original = vars(clearml.Task)[name]
+    """Let the threads of a new task share its lock: each could create one for the same file, and wait for ever."""
+    name, creating = "_edit_lock", forks.new_lock()
+    original = getattr(clearml.Task, name)
+    file_locks: dict[str, Any] = {}
 
-    @functools.wraps(original)
-    def setup(task: Any) -> Any:
-        result = original(task)
-        task._edit_lock  # noqa: B018 - a property, which creates the lock
-        return result
+    def get(task: Any) -> Any:
+        with creating:
+            lock = original.fget(task)
+            if hasattr(lock, "filename") and file_locks.setdefault(lock.filename, lock) is not lock:
+                lock = file_locks[lock.filename]  # Task.init has forgotten it
+                original.fset(task, lock)
+        return lock
 
-    setattr(clearml.Task, name, setup)
+    setattr(clearml.Task, name, property(get, original.fset))
     try:
         yield
     finally:
-        setattr(clearml.Task, name, original)
+        delattr(clearml.Task, name)  # the original is its base class's
 
 
 @contextlib.contextmanager

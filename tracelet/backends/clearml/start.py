@@ -61,6 +61,7 @@ class TaskStart:
         undo.callback(_abandon, clearml, created)
         with process_hooks.kept_random_state(clearml), process_hooks.one_edit_lock(clearml):
             native = process_hooks.called_from_main(clearml.Task.init)(**self._arguments())
+            native._edit_lock  # noqa: B018 - a property, which creates it
         if not isinstance(native, clearml.Task):  # ClearML's dummy task, if it is configured to work without a server
             raise BackendUnavailable(f"clearml: {environment.not_configured()}")
         created.append(native)
