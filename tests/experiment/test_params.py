@@ -281,6 +281,7 @@ def test_a_hostile_value_costs_only_itself(make, experiment, records):
         (lambda run: run.log_metric("loss", 1, 10**5000), "step must fit into 64 bits"),
         (lambda run: run.log_metric("loss", 1, Hostile()), "step must be a whole number, got <Hostile>"),
         (lambda run: run.log_metric("loss", 1, wall_time="now"), "wall_time must be a number, got 'now'"),
+        (lambda run: run.log_metrics(None), "log_metrics: values must be a dict of names and numbers, got None"),
         (lambda run: run.log_metric(Hostile(), 1), "a name must be a str, got <Hostile>"),
         (lambda run: run.log_params(Hostile()), "must be a dict, dataclass or Namespace, got Hostile"),
         (lambda run: run.add_tags(Hostile()), "a tag must be a non-empty str"),

@@ -286,6 +286,15 @@ def test_a_damaged_batch_is_named_and_stepped_over(folder):
     assert ["records 21 to 30 are damaged (checksum)"] == damage
 
 
+def test_a_damaged_name_of_a_table_is_said(folder):
+    """SQLite's message quotes it, and Python cannot decode the message."""
+    written(folder, 1)
+    path = folder / "journal.db"
+    path.write_bytes(path.read_bytes().replace(b"cursors", b"curs\xc7rs").replace(b"CREATE TABLE", b"CREATE\xffTABLE"))
+    with pytest.raises(JournalError, match="journal"), JournalReader(folder) as reader:
+        reader.last()
+
+
 def test_records_of_a_later_version_are_named(folder):
     """A kind that this version does not know is damage with a reason, not an exception."""
     import msgspec

@@ -48,7 +48,13 @@ class LogMethods:
         self._submit_scalar(name, value, snapshot.integer_step(step), _clock(wall_time))
 
     def log_metrics(self, values: Mapping[str, Any], step: int | None = None, wall_time: float | None = None) -> None:
-        """Log several points of one step."""
+        """Log several points of one step.
+
+        Raises:
+            TraceletError: `values` is not a dict of names and numbers.
+        """
+        if not isinstance(values, Mapping):
+            raise TraceletError(f"log_metrics: values must be a dict of names and numbers, got {shown(values)}")
         int_step, clock = snapshot.integer_step(step), _clock(wall_time)
         for name, value in values.items():
             self._submit_scalar(name, value, int_step, clock)

@@ -13,7 +13,7 @@ from tracelet.journal.lock import lock_run
 
 def roll_back(path: Path) -> None:
     """Undo a commit that a kill cut short on a network file system: a read-only connection cannot."""
-    with contextlib.suppress(OSError, RunInUse, sqlite3.Error):
+    with contextlib.suppress(OSError, RunInUse, sqlite3.Error, UnicodeDecodeError):
         if os.path.getsize(f"{path}-journal"):
             with lock_run(path.parent), contextlib.closing(sqlite3.connect(path)) as db:
                 db.execute("SELECT count(*) FROM sqlite_master").fetchone()

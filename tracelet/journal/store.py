@@ -33,6 +33,9 @@ _MAX_CLOCK_SKEW = 86400.0
 _VERSION = 1
 _TABLE_NAMES = {"batches", "cursors", "rejections", "meta"}
 
+# UnicodeDecodeError: the message of an sqlite3.Error quotes a damaged name.
+_SQLITE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
+
 _LAST = "SELECT coalesce((SELECT last FROM batches ORDER BY first DESC LIMIT 1), 0)"
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -194,7 +197,7 @@ class JournalReader:
             roll_back(self.path)
             self._db = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, timeout=10.0)
             self._status = os.stat(self.path)
-            with contextlib.suppress(sqlite3.Error):
+            with contextlib.suppress(*_SQLITE_ERRORS):
                 # Open the log as well, before the files are deleted: SQLite finds it by name, at the first statement.
                 self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
 
@@ -365,7 +368,7 @@ def _using_sqlite(verb: str, path: Path) -> Iterator[None]:
 def _translated(verb: str, path: Path) -> Iterator[None]:
     try:
         yield
-    except (sqlite3.Error, OSError, msgspec.DecodeError) as error:
+    except (*_SQLITE_ERRORS, OSError, msgspec.DecodeError) as error:
         if isinstance(error, JournalError):
             raise
         raise JournalError(f"cannot {verb} {path}: {error}") from error
