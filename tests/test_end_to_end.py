@@ -197,7 +197,7 @@ def test_ctrl_c_in_the_middle_loses_nothing(written, tmp_path):
         os.killpg(program.pid, signal.SIGINT)
         _, told = program.communicate(timeout=2 * DEADLINE)
 
-    assert -signal.SIGINT == program.returncode
+    assert -signal.SIGINT == program.returncode, told
     assert "KeyboardInterrupt" in told
     kept = journal_values(the_run())
     assert [step * 0.1 for step in range(len(kept))] == kept

@@ -285,6 +285,7 @@ def test_a_hostile_value_costs_only_itself(make, experiment, records):
         (lambda run: run.log_metric(Hostile(), 1), "a name must be a str, got <Hostile>"),
         (lambda run: run.log_params(Hostile()), "must be a dict, dataclass or Namespace, got Hostile"),
         (lambda run: run.add_tags(Hostile()), "a tag must be a non-empty str"),
+        (lambda run: run.alert("title", level=np.zeros(0)), "alert: level must be one of"),
         (lambda run: run.log_image("image", np.zeros((3, 0, 4))), "an image must have at least one pixel"),
         (lambda run: run.log_image("image", Hostile()), "log_image cannot encode its argument: Boom"),
         (lambda run: run.log_figure("figure", Hostile()), "log_image cannot encode its argument: Boom"),

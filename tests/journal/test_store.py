@@ -286,6 +286,28 @@ def test_a_damaged_batch_is_named_and_stepped_over(folder):
     assert ["records 21 to 30 are damaged (checksum)"] == damage
 
 
+@pytest.mark.parametrize("last", ["text", b"bytes", 0.5])
+def test_a_damaged_type_of_a_number_costs_nothing(folder, last):
+    """A turned bit in a row changes it, which SQLite's own statements refuse."""
+    written(folder, 3)
+    for statements in (
+        [("UPDATE sqlite_master SET sql = replace(sql, ' STRICT', '') WHERE name = 'batches'", ())],
+        [
+            ("UPDATE batches SET last = ?, data = substr(data, 2) WHERE first > 1", (last,)),
+            ("UPDATE sqlite_master SET sql = sql || ' STRICT' WHERE name = 'batches'", ()),
+        ],
+    ):
+        with contextlib.closing(sqlite3.connect(folder / "journal.db", isolation_level=None)) as database:
+            database.execute("PRAGMA writable_schema = ON")
+            for statement in statements:
+                database.execute(*statement)
+    found, damage = whole(folder)
+    assert points(0, 10) == found
+    assert ["records 11 to 11", "records 12 to 20", "records 21 to 21"] == [text[:16] for text in damage]
+    with JournalReader(folder) as reader:
+        assert 21 <= reader.last()
+
+
 def test_a_damaged_name_of_a_table_is_said(folder):
     """SQLite's message quotes it, and Python cannot decode the message."""
     written(folder, 1)

@@ -100,7 +100,7 @@ class LogMethods:
         """
         if not self._running:
             return
-        if level not in _LEVELS:
+        if not isinstance(level, str) or level not in _LEVELS:
             raise ConfigurationError(f"alert: level must be one of {', '.join(map(repr, _LEVELS))}, got {shown(level)}")
         title = snapshot.to_text(title)
         if not title.strip():

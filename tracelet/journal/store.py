@@ -36,7 +36,9 @@ _TABLE_NAMES = {"batches", "cursors", "rejections", "meta"}
 # UnicodeDecodeError: the message of an sqlite3.Error quotes a damaged name.
 _SQLITE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
 
-_LAST = "SELECT coalesce((SELECT last FROM batches ORDER BY first DESC LIMIT 1), 0)"
+# CAST, also below: with a damaged type, SQLite would return text or nothing.
+_LAST_OF_ROW = "max(first, coalesce(CAST(last AS INTEGER), 0))"
+_LAST = f"SELECT coalesce((SELECT {_LAST_OF_ROW} FROM batches ORDER BY first DESC LIMIT 1), 0)"
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -231,8 +233,8 @@ class JournalReader:
         """Return the records after sequence number `after`, up to the end of their batch, or None if there are none."""
         rows = self._select(
             # Start at the batch that holds the record: `last` has no index, and a day's run has a million batches.
-            # CAST: with a damaged type, SQLite would return text or fail.
-            "SELECT first, last, checksum, CAST(data AS BLOB) FROM batches WHERE last > ?1 AND first >= "
+            f"SELECT first, {_LAST_OF_ROW}, checksum, CAST(data AS BLOB) FROM batches "
+            f"WHERE {_LAST_OF_ROW} > ?1 AND first >= "
             "(SELECT coalesce(max(first), 0) FROM batches WHERE first <= ?1 + 1) ORDER BY first LIMIT 1",
             after,
         )
