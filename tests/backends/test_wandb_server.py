@@ -20,7 +20,7 @@ from backends.test_wandb import WALL, give, info, png, scalar, spooled, surround
 from backends.wandb_server import Answer, ServerRun, WandbServer, content
 from support import BUSY, TESTS
 
-from tracelet.backends.wandb import WandbBackend, WandbConfig
+from tracelet.backends.wandb import WandbBackend, WandbConfig, connect
 from tracelet.errors import BackendUnavailable
 from tracelet.records import Artifact, Image, Params, Record, Text
 from tracelet.testing import BackendContract, Stored
@@ -220,7 +220,9 @@ def test_a_server_that_comes_back_gets_the_run_at_its_end(server: WandbServer, f
     assert [(step, step) for step in range(10)] == points(server.the_run())
 
 
-def test_recordings_are_handed_over_in_their_order(server: WandbServer, folder: Path) -> None:
+def test_recordings_are_handed_over_in_their_order(
+    server: WandbServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two processes without a server, one with: it delivers what the others left before it goes on."""
     server.stop()
     for begin in (0, 10):
@@ -230,6 +232,7 @@ def test_recordings_are_handed_over_in_their_order(server: WandbServer, folder: 
             backend.close("finished", 0)
         wandb.teardown()
     server.start()
+    monkeypatch.setattr(connect, "_CONNECT_TIMEOUT", 60.0)  # two `wandb sync` on a loaded machine
     backend = opened(folder)
     assert backend.offline_reason is None
     give(backend, *[scalar("loss", step, step) for step in range(20, 30)])
