@@ -15,7 +15,7 @@ from typing import Any
 
 # Maximum seconds that forks wait for one import. A vendor's package takes 1 to 10 s.
 _IMPORT_TIMEOUT = 30.0
-# Maximum seconds that a fork waits for calls in `delayed()`. They take milliseconds, unless a disk hangs.
+# Maximum seconds that forks wait for one call of SQLite. They take milliseconds, unless a disk hangs.
 _CALL_TIMEOUT = 1.0
 _POLL_SECONDS = 0.005
 _CALL_POLL_SECONDS = 0.0002
@@ -25,7 +25,8 @@ _SQLALCHEMY = f"{os.sep}sqlalchemy{os.sep}"
 _PACKAGE = os.path.join(os.path.dirname(__file__), "")
 
 _locks: weakref.WeakSet[Any] = weakref.WeakSet()
-_timeout_at: float | None = None
+# The end of the wait for a condition, while it holds.
+_timeouts_at: dict[Callable[[], bool], float] = {}
 
 
 def new_lock() -> Any:
@@ -43,7 +44,6 @@ no_fork = new_lock()
 _entry = new_lock()
 # The threads in `delayed()`. A list: threads add and remove themselves without a lock.
 _delaying: list[int] = []
-_is_stuck = False
 
 
 @contextlib.contextmanager
@@ -53,7 +53,6 @@ def delayed() -> Iterator[None]:
     SQLite locks its memory and its list of open files during each call, and a child could never open a database.
     Waiting ends after 1 s, so keep slow work of other kinds out of the block.
     """
-    global _is_stuck
     thread = threading.get_ident()
     with contextlib.nullcontext() if thread in _delaying else _entry:
         _delaying.append(thread)
@@ -61,7 +60,6 @@ def delayed() -> Iterator[None]:
         yield
     finally:
         _delaying.remove(thread)
-        _is_stuck = False
 
 
 def after_in_child(function: Callable[[], None]) -> None:
@@ -72,49 +70,34 @@ def after_in_child(function: Callable[[], None]) -> None:
 
 def _before_fork() -> None:
     try:
-        _wait_for_imports()
+        _wait_while(_is_importing, _IMPORT_TIMEOUT, _POLL_SECONDS)
     finally:
         _entry.acquire()
         try:
-            _wait_for_calls()
+            time.sleep(0)  # begins a new switch interval: no other thread runs between the check and the fork
+            _wait_while(_is_in_sqlite, _CALL_TIMEOUT, _CALL_POLL_SECONDS)
         finally:
             no_fork.acquire()
 
 
-def _wait_for_calls() -> None:
-    global _is_stuck
-    timeout_at = time.monotonic() + _CALL_TIMEOUT
-    time.sleep(0)  # begins a new switch interval: no other thread runs between the check and the fork
-    while not _is_stuck and _is_delayed():
-        _is_stuck = time.monotonic() >= timeout_at  # later forks do not wait again for the same call
-        time.sleep(_CALL_POLL_SECONDS)
+def _wait_while(holds: Callable[[], bool], timeout: float, pause: float) -> None:
+    """Wait until a condition no longer holds. After a timeout, forks wait again only once it has been false."""
+    while holds():
+        if time.monotonic() >= _timeouts_at.setdefault(holds, time.monotonic() + timeout):
+            return
+        time.sleep(pause)
+    _timeouts_at.pop(holds, None)
 
 
-def _is_delayed() -> bool:
+def _is_importing() -> bool:
+    """Return True if a thread imports a module for tracelet: in the child, nobody would release the module's lock."""
+    return any(map(_imports_for_tracelet, _other_threads()))
+
+
+def _is_in_sqlite() -> bool:
     if any(thread != threading.get_ident() for thread in _delaying.copy()):
         return True
     return "sqlalchemy" in sys.modules and any(map(_calls_sqlite_for_tracelet, _other_threads()))
-
-
-def _calls_sqlite_for_tracelet(top: FrameType) -> bool:
-    if _SQLALCHEMY not in top.f_code.co_filename:
-        return False
-    frame: FrameType | None = top
-    while frame is not None and not frame.f_code.co_filename.startswith(_PACKAGE):
-        frame = frame.f_back
-    return frame is not None
-
-
-def _wait_for_imports() -> None:
-    """Wait until no thread imports a module for tracelet: in the child, nobody would release the module's lock."""
-    global _timeout_at
-    while any(map(_imports_for_tracelet, _other_threads())):
-        if _timeout_at is None:
-            _timeout_at = time.monotonic() + _IMPORT_TIMEOUT
-        elif time.monotonic() >= _timeout_at:
-            return  # later forks do not wait again for the same import
-        time.sleep(_POLL_SECONDS)
-    _timeout_at = None
 
 
 def _other_threads() -> list[FrameType]:
@@ -134,6 +117,15 @@ def _imports_for_tracelet(frame: FrameType | None) -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+def _calls_sqlite_for_tracelet(top: FrameType) -> bool:
+    if _SQLALCHEMY not in top.f_code.co_filename:
+        return False
+    frame: FrameType | None = top
+    while frame is not None and not frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+    return frame is not None
 
 
 def _after_in_parent() -> None:

@@ -42,13 +42,9 @@ BUSY = {
 }
 
 
-@pytest.mark.parametrize("interrupted", BUSY)
-def test_the_interrupted_code_may_hold_a_lock(interrupted):
-    """It is continued until it has released its locks, while the run ends."""
-    source = f"""
-        import importlib, io, logging, os, signal, textwrap, threading, time, tracelet
-
-        logging.getLogger("other").addHandler(logging.StreamHandler(io.StringIO()))
+def terminated_in(call, setup):
+    """A program that logs a thousand points, and gets SIGTERM while its main thread repeats `call`."""
+    program = f"""
         experiment = tracelet.start_logging(backend="csv", flush_timeout=8)
         def log():
             for step in range(1000):
@@ -56,9 +52,20 @@ def test_the_interrupted_code_may_hold_a_lock(interrupted):
             os.kill(os.getpid(), signal.SIGTERM)
         threading.Thread(target=log, daemon=True).start()
         while True:
-            {BUSY[interrupted]}
+            {call}
     """
-    ended = run_program(source)
+    return setup + program
+
+
+@pytest.mark.parametrize("interrupted", BUSY)
+def test_the_interrupted_code_may_hold_a_lock(interrupted):
+    """It is continued until it has released its locks, while the run ends."""
+    source = """
+        import importlib, io, logging, os, signal, textwrap, threading, time, tracelet
+
+        logging.getLogger("other").addHandler(logging.StreamHandler(io.StringIO()))
+    """
+    ended = run_program(terminated_in(BUSY[interrupted], source))
     assert KILLED == ended.returncode, ended.err
     assert ended.seconds < 8
     assert ("killed", 143) == ending(the_run())
@@ -68,7 +75,7 @@ def test_the_interrupted_code_may_hold_a_lock(interrupted):
 @pytest.mark.parametrize("interrupted", ["stats", "flush"])
 def test_the_programs_handler_may_stop_the_run(interrupted):
     """Its handler runs on the interrupted thread, and is called once."""
-    source = f"""
+    source = """
         import os, signal, sys, threading, tracelet
 
         def leave(number, frame):
@@ -77,16 +84,8 @@ def test_the_programs_handler_may_stop_the_run(interrupted):
             sys.exit(7)
 
         signal.signal(signal.SIGTERM, leave)
-        experiment = tracelet.start_logging(backend="csv", flush_timeout=8)
-        def log():
-            for step in range(1000):
-                experiment.log_metric("loss", step, step)
-            os.kill(os.getpid(), signal.SIGTERM)
-        threading.Thread(target=log, daemon=True).start()
-        while True:
-            {BUSY[interrupted]}
     """
-    ended = run_program(source)
+    ended = run_program(terminated_in(BUSY[interrupted], source))
     assert (7, "called\n") == (ended.returncode, ended.out), ended.err
     assert ended.seconds < 8
     assert list(range(1000)) == csv_values(the_run()) == journal_values(the_run())

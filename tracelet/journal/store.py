@@ -343,7 +343,7 @@ def is_empty(folder: Path) -> bool:
         JournalError: there is no readable journal.
     """
     with JournalReader(folder) as reader:
-        with _translated("read", reader.path):
+        with _using_sqlite("read", reader.path):
             tables = {name for (name,) in reader._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if not tables >= _TABLE_NAMES:  # a kill between two of them
             return tables <= _TABLE_NAMES
