@@ -117,6 +117,16 @@ def pytest_xdist_make_scheduler(config, log):
     return Scheduling(config, log)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session, exitstatus):
+    """Print the failures also after an error of pytest itself, which otherwise hides them."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if exitstatus == pytest.ExitCode.INTERNAL_ERROR and reporter is not None:
+        reporter.summary_failures()
+        reporter.summary_errors()
+        reporter.short_test_summary()
+
+
 @pytest.fixture(scope="session")
 def _fonts(tmp_path_factory):
     """Where matplotlib keeps its font list: it takes seconds to make, so it is made once."""

@@ -115,6 +115,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClearmlServer]:
     monkeypatch.delenv("CLEARML_OFFLINE_MODE")
     for holder in (InterfaceBase, Session):  # ClearML reads the variable once, when it is imported
         monkeypatch.setattr(holder, "_offline_mode", False)
+    monkeypatch.setattr(InterfaceBase, "_default_session", None)  # an earlier test's, which never signed in
     server = ClearmlServer().start()
     for name, value in server.environment().items():
         monkeypatch.setenv(name, value)
@@ -322,6 +323,31 @@ def test_config_knows_its_keys() -> None:
 
     config = msgspec.convert({"api_key": "one:two", "secret_key": "three", "mode": "offline"}, ClearmlConfig)
     assert not {"one", "two", "three"} & set(repr(config).replace("'", " ").split())
+
+
+@pytest.mark.parametrize("end", ["close", "abandon"])
+def test_a_late_thread_of_an_ended_session_never_retries(
+    tmp_path: Path, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the process is no longer offline, its session could send, but was never signed in."""
+    import clearml
+    from clearml.backend_api import Session
+    from clearml.backend_interface.base import InterfaceBase
+
+    from tracelet.backends.clearml.task import abandon
+
+    backend = opened(tmp_path)
+    task = backend.native
+    if end == "close":
+        backend.close("finished", 0)
+    else:
+        abandon(clearml, task)
+    for holder in (InterfaceBase, Session):
+        monkeypatch.setattr(holder, "_offline_mode", False)
+    late = threading.Thread(target=task.reload, daemon=True)
+    late.start()
+    late.join(BUSY)
+    assert not late.is_alive()
 
 
 def test_what_is_given_reaches_the_task(tmp_path: Path) -> None:

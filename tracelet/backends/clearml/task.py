@@ -176,6 +176,8 @@ class OpenTask:
             else:  # `close` would wait for the threads without a limit
                 self._send_status(status)
                 abandon(self._clearml, self.native)
+        if self._connection is None:  # a late thread would retry for ever, once the process is no longer offline
+            self.native._session = ended_copy(self.native.session)
         self._remove_lock()
 
     def _drain(self) -> bool:
@@ -214,6 +216,7 @@ def abandon(clearml: Any, task: Any) -> None:
     cls = clearml.Task
     task._at_exit_called = True
     _stop_detection(task, 0.0)
+    task._session = ended_copy(task.session)
     if task._dev_worker is not None:
         task._dev_worker.unregister()
     if task._resource_monitor is not None:
@@ -241,8 +244,6 @@ def _stop_detection(task: Any, timeout: float) -> None:
     thread = task._detect_repo_async_thread
     if thread is not None:
         thread.join(timeout)
-        if thread.is_alive():
-            task._session = ended_copy(task.session)
         task._detect_repo_async_thread = None
 
 
