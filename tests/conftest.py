@@ -1,6 +1,7 @@
 """What every test stands on: nothing swallowed unseen, nothing from outside, nothing left behind."""
 
 import dataclasses
+import gc
 import importlib
 import os
 import signal
@@ -115,6 +116,13 @@ def pytest_xdist_make_scheduler(config, log):
             return _group(nodeid)
 
     return Scheduling(config, log)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    """Spare the garbage collector, and our search for writers, the objects of all earlier tests."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(trylast=True)
