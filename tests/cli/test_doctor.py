@@ -16,12 +16,14 @@ import pytest
 from backends.clearml_server import ClearmlServer
 from backends.http_stand_in import Handler, Listener
 from backends.wandb_server import WandbServer
+from programs import run_program
 
 import tracelet
-from tracelet import backends
+from tracelet import backends, doctor
 from tracelet.backends import backend_class, known_backends
 from tracelet.backends.base import Probe
 from tracelet.doctor import examine_backend, other_patches
+from tracelet.doctor.protocol import AboutWriter
 from tracelet.records import KINDS
 
 BUILT_IN = ("aim", "clearml", "csv", "memory", "mlflow", "wandb")
@@ -209,25 +211,33 @@ def test_the_settings_name_the_server_and_the_key(monkeypatch):
     assert KEY not in repr(facts)
 
 
+ASK_EACH = """
+    import json, sys
+    from tracelet.doctor.child import about_backend
+    from tracelet.doctor.protocol import AboutBackend
+
+    name, package, *urls = sys.argv[1:]
+    for url in urls:
+        print(about_backend(AboutBackend(name=name, package=package, config={"backend_url": url}, timeout=60)))
+"""
+
+
 @pytest.mark.parametrize("name", [*SERVED, "aim"])
-@pytest.mark.parametrize(
-    ("url", "secret"),
-    [
-        ("http://me:hunter2-and-more@127.0.0.1:1", "hunter2"),
-        ("http://me:pw1@127.0.0.1:1", "pw1"),
-        ("me:hunter2@127.0.0.1:1", "hunter2"),
-        ("http://127.0.0.1:1?api_key=hunter2", "hunter2"),
-    ],
-)
-def test_a_password_in_an_address_is_not_told(name, url, secret, monkeypatch, online):
+def test_a_password_in_an_address_is_not_told(name, online):
     """Of whatever length, and where it makes the address one that the vendor cannot use."""
+    secrets = {
+        "http://me:hunter2-and-more@127.0.0.1:1": "hunter2",
+        "http://me:pw1@127.0.0.1:1": "pw1",
+        "me:hunter2@127.0.0.1:1": "hunter2",
+        "http://127.0.0.1:1?api_key=hunter2": "hunter2",
+    }
     if name in SERVED:
         online(name, refusing())
-    monkeypatch.setenv("TRACELET_BACKEND_URL", url)
 
-    facts = examine_backend(name, timeout=60)
+    done = run_program(ASK_EACH, name, name, *secrets, deadline=120)
 
-    assert secret not in repr(facts)
+    assert (0, len(secrets)) == (done.returncode, done.out.count("BackendAnswer(")), done.err
+    assert [] == [secret for secret in secrets.values() if secret in done.out]
 
 
 def test_a_key_that_the_backend_does_not_know_is_told(monkeypatch):
@@ -349,7 +359,27 @@ def test_a_probe_that_hangs_is_left(monkeypatch):
 # All of it.
 
 
-def test_the_whole_of_it_is_one_document(call, tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def writer_answers():
+    return {}
+
+
+@pytest.fixture
+def asked_once(monkeypatch, writer_answers):
+    """Each library's writer is asked about in one test; those after it get the same answer."""
+    ask = doctor.ask
+
+    def remember(question, *rest):
+        if not isinstance(question, AboutWriter):
+            return ask(question, *rest)
+        if question.module not in writer_answers:
+            writer_answers[question.module] = ask(question, *rest)
+        return writer_answers[question.module]
+
+    monkeypatch.setattr(doctor, "ask", remember)
+
+
+def test_the_whole_of_it_is_one_document(call, tmp_path, monkeypatch, asked_once):
     """What nobody asked for is looked at from outside; nothing else is printed, and no credential is."""
     (tmp_path / "tracelet.toml").write_text('project = "digits"\nbackend_url = "me:hunter2@localhost:1"\n')
     monkeypatch.setenv("TRACELET_API_KEY", KEY)
@@ -388,7 +418,7 @@ def test_the_whole_of_it_is_one_document(call, tmp_path, monkeypatch):
     assert [] == [path for path in tmp_path.iterdir() if path.name not in ("home", "tracelet.toml")]
 
 
-def test_what_is_wrong_is_told_and_is_exit_code_1(call, tmp_path, monkeypatch):
+def test_what_is_wrong_is_told_and_is_exit_code_1(call, tmp_path, monkeypatch, asked_once):
     """A setting nobody knows, a folder that cannot be made, a backend that is not there: all at once."""
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setenv("TRACELET_DIR", str(tmp_path / "file" / "runs"))
@@ -414,7 +444,7 @@ def test_a_time_that_cannot_be_meant(call, seconds):
     assert (1, 1) == (result.exit_code, len(result.stderr.splitlines()))
 
 
-def test_a_folder_that_cannot_be_looked_at(call, tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_looked_at(call, tmp_path, monkeypatch, asked_once):
     """A name that no file system takes; it is trouble, and the document is printed all the same."""
     monkeypatch.setenv("TRACELET_DIR", str(tmp_path / ("a" * 300)))
 
@@ -425,7 +455,7 @@ def test_a_folder_that_cannot_be_looked_at(call, tmp_path, monkeypatch):
     assert ["cannot be written: File name too long"] == [one.partition(": ")[2] for one in found["problems"]]
 
 
-def test_each_fault_is_told_once(call, monkeypatch):
+def test_each_fault_is_told_once(call, monkeypatch, asked_once):
     """In its place in the list; and what was not tried says so."""
     monkeypatch.setenv("TRACELET_COLOUR", "red")
 
@@ -446,12 +476,11 @@ def test_every_kind_has_a_place(name):
 # Others who listen to TensorBoard.
 
 
-def answered(source: str) -> list[str]:
+def answered(source: str, *, fresh: bool = False) -> list[str]:
     """What a program of its own prints, line for line."""
-    command = [sys.executable, "-c", source]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert 0 == done.returncode, done.stderr
-    return done.stdout.splitlines()
+    done = run_program(source, deadline=120, fresh=fresh)
+    assert 0 == done.returncode, done.err
+    return done.out.splitlines()
 
 
 BY_WANDB = "import wandb; wandb.tensorboard.patch(root_logdir='logs', pytorch=True)"
@@ -507,7 +536,8 @@ def test_who_else_listens_is_named(who, when):
 
 def test_nothing_is_imported_to_look():
     """Looking costs no library."""
-    told = answered("import sys, tracelet.doctor; print(tracelet.doctor.other_patches(), 'torch' in sys.modules)")
+    source = "import sys, tracelet.doctor; print(tracelet.doctor.other_patches(), 'torch' in sys.modules)"
+    told = answered(source, fresh=True)
 
     assert ["[] False"] == told
 
