@@ -11,7 +11,7 @@ from types import ModuleType
 
 import hypothesis
 import pytest
-from support import WRITER_MODULES, our_threads
+from support import TESTS, WRITER_MODULES, our_threads
 
 import tracelet
 from tracelet import guard
@@ -66,17 +66,24 @@ hypothesis.settings.load_profile("tracelet")
 # Whole frameworks, vendors' servers, programs that are killed: `make test-quick` leaves these out.
 _HEAVY = (
     *("frameworks/", "scripts/"),
-    *(f"capture/tensorboard/test_{name}.py" for name in ("events_async", "events_off", "lifecycle")),
+    *(f"capture/tensorboard/test_{name}.py" for name in ("compiler", "events_async", "events_off", "lifecycle")),
     *(f"cli/test_{name}.py" for name in ("completion", "doctor", "progress", "run", "sync_command")),
-    *(f"backends/test_{name}.py" for name in ("aim", "clearml", "mlflow", "mlflow_server", "wandb", "wandb_server")),
     *(
         f"backends/test_{name}.py"
-        for name in ("every_backend", "faults", "fidelity", "filters_model", "outage", "vendors")
+        for name in ("aim", "clearml", "csvfile", "mlflow", "mlflow_server", "wandb", "wandb_server")
+    ),
+    *(
+        f"backends/test_{name}.py"
+        for name in ("every_backend", "faults", "fidelity", "filters_model", "outage", "third_party", "vendors")
     ),
     *(f"delivery/test_{name}.py" for name in ("process", "process_everywhere", "thread_model")),
-    *("experiment/test_exit.py", "experiment/test_summary_tags_alert.py"),
+    *(f"experiment/test_{name}.py" for name in ("exit", "exit_callbacks", "sigterm", "summary_tags_alert")),
+    *("collectors/test_collecting.py", "importer/test_import_hostile.py"),
     *("journal/test_power_cut.py", "journal/test_store_model.py", "runs/test_page_browser.py"),
-    *(f"test_{name}.py" for name in ("docs", "end_to_end", "examples", "kill", "resume", "sync_everywhere")),
+    *(
+        f"test_{name}.py"
+        for name in ("adversity", "docs", "end_to_end", "examples", "forks", "kill", "resume", "sync_everywhere")
+    ),
 )
 # Files whose tests share a server, a browser or a finished program: each is run by one worker.
 _SHARING = (
@@ -84,6 +91,12 @@ _SHARING = (
     *("backends/test_mlflow_server.py", "delivery/test_process_everywhere.py", "runs/test_page_browser.py"),
     *("test_resume.py", "test_sync_everywhere.py"),
 )
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Spare `make test-quick` the imports of the heavy files."""
+    is_quick = "not heavy" in config.option.markexpr
+    return True if is_quick and str(collection_path.relative_to(TESTS)).startswith(_HEAVY) else None
 
 
 def pytest_collection_modifyitems(items):

@@ -1,6 +1,7 @@
 """The floors of the package: which part imports which, where a vendor is named, and where the broad `except` is."""
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,13 +43,18 @@ def package(module: str) -> str:
     return module.partition(".")[0]
 
 
-TREES = {module_name(path): ast.parse(path.read_text(encoding="utf-8")) for path in sorted(ROOT.rglob("*.py"))}
+MODULES = {module_name(path): path for path in sorted(ROOT.rglob("*.py"))}
+
+
+@functools.cache
+def tree(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text(encoding="utf-8"))
 
 
 def imported(module: str) -> set[str]:
     """The modules of tracelet that `module` imports, also inside functions."""
     found = set()
-    for node in ast.walk(TREES[module]):
+    for node in ast.walk(tree(module)):
         match node:
             case ast.Import(names=names):
                 full = {alias.name for alias in names}
@@ -61,7 +67,7 @@ def imported(module: str) -> set[str]:
         for name in full:
             top, _, rest = name.partition(".")
             if top == "tracelet":
-                while rest and rest not in TREES:
+                while rest and rest not in MODULES:
                     rest = rest.rpartition(".")[0]
                 found.add(rest or "__init__")
     return found
@@ -69,7 +75,7 @@ def imported(module: str) -> set[str]:
 
 def imports_between_packages() -> Iterator[tuple[str, str]]:
     """(module, imported module) of different packages."""
-    for module in TREES:
+    for module in MODULES:
         for other in imported(module):
             if package(other) != package(module):
                 yield module, other
@@ -77,14 +83,14 @@ def imports_between_packages() -> Iterator[tuple[str, str]]:
 
 def calls(module: str) -> Iterator[tuple[str, int]]:
     """Names of the functions that `module` calls by a bare name, with their lines."""
-    for node in ast.walk(TREES[module]):
+    for node in ast.walk(tree(module)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             yield node.func.id, node.lineno
 
 
 def test_every_package_has_a_floor():
     """A new package or module at the top gets its floor in the table above."""
-    assert set(FLOOR) == {package(module) for module in TREES}
+    assert set(FLOOR) == {package(module) for module in MODULES}
 
 
 def test_a_module_imports_from_below():
@@ -100,7 +106,7 @@ def test_a_module_imports_from_below():
 
 def test_no_module_imports_the_package_root():
     """`import tracelet` inside tracelet is how import cycles begin."""
-    assert set() == {module for module in TREES if "__init__" in imported(module)}
+    assert set() == {module for module in MODULES if "__init__" in imported(module)}
 
 
 def docstrings(root: ast.AST) -> Iterator[ast.Constant]:
@@ -114,8 +120,8 @@ def docstrings(root: ast.AST) -> Iterator[ast.Constant]:
 
 def words(module: str) -> Iterator[str]:
     """Names and strings of a module's code; comments and docstrings may describe an incident with a vendor."""
-    described = {id(node) for node in docstrings(TREES[module])}
-    for node in ast.walk(TREES[module]):
+    described = {id(node) for node in docstrings(tree(module))}
+    for node in ast.walk(tree(module)):
         match node:
             case ast.Name(id=word) | ast.Attribute(attr=word) | ast.arg(arg=word) | ast.alias(name=word):
                 yield word
@@ -131,16 +137,16 @@ def words(module: str) -> Iterator[str]:
 def test_a_vendor_is_named_in_its_own_files(vendor):
     """In backends/<vendor>/, in the registry, and in the typed properties of the experiment; in no other file."""
     pattern = re.compile(rf"(?<![a-z]){vendor}(?![a-z])", re.IGNORECASE)
-    named = {module for module in TREES if any(pattern.search(word) for word in words(module))}
-    own = {module for module in TREES if re.fullmatch(rf"backends\.{vendor}[\w.]*", module)}
+    named = {module for module in MODULES if any(pattern.search(word) for word in words(module))}
+    own = {module for module in MODULES if re.fullmatch(rf"backends\.{vendor}[\w.]*", module)}
     assert set() == named - own - MAY_NAME_VENDORS
 
 
 def test_the_broad_except_is_in_the_guard():
     """`except Exception`, `except BaseException` and the bare one: in guard.py, and in no other file."""
     broad = set()
-    for module, tree in TREES.items():
-        for node in ast.walk(tree):
+    for module in MODULES:
+        for node in ast.walk(tree(module)):
             if isinstance(node, ast.ExceptHandler):
                 caught = [None] if node.type is None else getattr(node.type, "elts", [node.type])
                 if any(error is None or getattr(error, "id", "") in ("Exception", "BaseException") for error in caught):
@@ -149,15 +155,15 @@ def test_the_broad_except_is_in_the_guard():
 
 
 def test_only_the_command_line_prints():
-    printing = {module for module in TREES for name, _ in calls(module) if name == "print"}
+    printing = {module for module in MODULES for name, _ in calls(module) if name == "print"}
     assert set() == {module for module in printing if package(module) not in ("cli", "__main__")}
 
 
 def test_only_the_settings_read_the_environment():
     reading = {
         module
-        for module, tree in TREES.items()
-        for node in ast.walk(tree)
+        for module in MODULES
+        for node in ast.walk(tree(module))
         if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")
     }
     assert set() == {module for module in reading if package(module) not in READS_ENVIRONMENT}
@@ -166,11 +172,11 @@ def test_only_the_settings_read_the_environment():
 def test_nothing_is_unpickled_or_executed():
     """Bytes read back from disk are data."""
     forbidden = {"pickle", "marshal", "shelve", "dill", "eval", "exec"}
-    found = {(module, name) for module in TREES for name, _ in calls(module)}
+    found = {(module, name) for module in MODULES for name, _ in calls(module)}
     found |= {
         (module, alias.name)
-        for module, tree in TREES.items()
-        for node in ast.walk(tree)
+        for module in MODULES
+        for node in ast.walk(tree(module))
         if isinstance(node, ast.Import)
         for alias in node.names
     }

@@ -13,7 +13,6 @@ from typing import ClassVar
 import msgspec
 import pytest
 from backends.faults import Faulty, Gate, assert_balanced, values
-from mlflow import MlflowClient
 from support import BUSY
 
 import tracelet
@@ -450,6 +449,8 @@ def test_a_run_that_is_delivered_later_ended_when_it_ended(killed_run, facts, en
 
 
 def test_mlflow_has_the_end_of_a_killed_run(killed_run, tmp_path):
+    from mlflow import MlflowClient
+
     store = f"sqlite:///{tmp_path}/ml.db"
     assert sync.deliver(killed_run(), ["mlflow"], config={"mlflow": {"tracking_uri": store}}).complete
     client = MlflowClient(store)
