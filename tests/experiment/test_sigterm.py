@@ -45,7 +45,7 @@ BUSY = {
 def terminated_in(call, setup):
     """A program that logs a thousand points, and gets SIGTERM while its main thread repeats `call`."""
     program = f"""
-        experiment = tracelet.start_logging(backend="csv", flush_timeout=8)
+        experiment = tracelet.start_logging(backend="csv", flush_timeout=60)
         def log():
             for step in range(1000):
                 experiment.log_metric("loss", step, step)
@@ -67,7 +67,7 @@ def test_the_interrupted_code_may_hold_a_lock(interrupted):
     """
     ended = run_program(terminated_in(BUSY[interrupted], source))
     assert KILLED == ended.returncode, ended.err
-    assert ended.seconds < 8
+    assert ended.seconds < 40
     assert ("killed", 143) == ending(the_run())
     assert list(range(1000)) == csv_values(the_run()) == journal_values(the_run())
 
@@ -87,7 +87,7 @@ def test_the_programs_handler_may_stop_the_run(interrupted):
     """
     ended = run_program(terminated_in(BUSY[interrupted], source))
     assert (7, "called\n") == (ended.returncode, ended.out), ended.err
-    assert ended.seconds < 8
+    assert ended.seconds < 40
     assert list(range(1000)) == csv_values(the_run()) == journal_values(the_run())
 
 
@@ -106,7 +106,7 @@ def test_a_signal_during_the_end_waits_for_it(end):
             def close(self, status, exit_code):
                 print("closed", flush=True)
 
-        experiment = tracelet.start_logging(backend=Last(), flush_timeout=8)
+        experiment = tracelet.start_logging(backend=Last(), flush_timeout=60)
         experiment.log_metric("loss", 1, 1)
         {end}
     """
