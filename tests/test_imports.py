@@ -180,4 +180,5 @@ def test_nothing_is_unpickled_or_executed():
         if isinstance(node, ast.Import)
         for alias in node.names
     }
-    assert set() == {(module, name) for module, name in found if name in forbidden}
+    reminds_python_of_ctrl_c = {("experiment.exit", "exec")}  # a string of its own
+    assert reminds_python_of_ctrl_c == {(module, name) for module, name in found if name in forbidden}

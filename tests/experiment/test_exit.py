@@ -198,6 +198,25 @@ def test_ctrl_c_in_a_loop():
     assert list(range(len(values))) == values == journal_values(folder)
 
 
+def test_a_backend_that_is_imported_late_leaves_ctrl_c_its_exit_code():
+    """CPython forgets the KeyboardInterrupt that ended the program if a string is executed after it."""
+    source = """
+        import tracelet
+
+        class Late(tracelet.Backend):
+            name = "late"
+            def open(self, run): pass
+            def write(self, batch): pass
+            def close(self, status, exit_code): exec("pass")
+
+        tracelet.start_logging(backend=["csv", Late()]).log_metric("loss", 1.0)
+        raise KeyboardInterrupt
+    """
+    ended = run_program(source)
+    assert -int(signal.SIGINT) == ended.returncode, ended.err
+    assert ("killed", 130) == ending(the_run())
+
+
 def test_ctrl_c_during_the_end():
     """Who will not wait for a dead server interrupts the wait: the journal is whole, and closed with a status."""
     source = """

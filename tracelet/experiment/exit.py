@@ -22,6 +22,7 @@ EndCallback = Callable[[Status, int, float], None]
 
 KILLED_BY_TERM = 128 + int(signal.SIGTERM)
 KILLED_BY_INT = 128 + int(signal.SIGINT)
+_INTERRUPTED: tuple[Status, int] = ("killed", KILLED_BY_INT)
 
 
 class ExitHandler:
@@ -71,7 +72,7 @@ class ExitHandler:
         if self._sigterm.received:
             return "killed", KILLED_BY_TERM
         if error is not None and error is not self._last_error and not hasattr(sys, "ps1"):
-            return ("killed", KILLED_BY_INT) if isinstance(error, KeyboardInterrupt) else ("failed", 1)
+            return _INTERRUPTED if isinstance(error, KeyboardInterrupt) else ("failed", 1)
         return ("failed", self._exit_code) if self._exit_code else ("finished", 0)
 
     def _at_exit(self) -> None:
@@ -88,6 +89,8 @@ class ExitHandler:
         else:
             self._end(*outcome, timeout)
         self._sigterm.die_if_received()
+        if outcome == _INTERRUPTED:
+            _die_as_interrupted()
 
     def _end(self, status: Status, exit_code: int, timeout: float) -> None:
         with contextlib.suppress(KeyboardInterrupt):  # as above: end now
@@ -134,6 +137,16 @@ def _after_fork_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)
+
+
+def _die_as_interrupted() -> None:
+    """Let the process die of SIGINT, as after any uncaught KeyboardInterrupt.
+
+    CPython forgets it when a string is executed afterwards, as by dataclasses in a late import
+    (`run_eval_code_obj` in Python/pythonrun.c); this string reminds it.
+    """
+    with contextlib.suppress(KeyboardInterrupt):
+        exec("raise KeyboardInterrupt")
 
 
 def _last_error() -> BaseException | None:
