@@ -94,7 +94,7 @@ def written(read_values):
 @pytest.mark.parametrize("library", ["torch", "tensorboardX"])
 def test_a_complete_training_arrives_whole(library, tmp_path, written):
     """20 epochs of 32 batches: every scalar, histogram, parameter and artifact is in wandb's file and in the csv."""
-    program = run_program(TRAINING, library, "wandb,csv", deadline=120)
+    program = run_program(TRAINING, library, "wandb,csv", deadline=240)
     assert 0 == program.returncode, program.err
     losses = json.loads(program.out.splitlines()[-1])
 
