@@ -72,6 +72,26 @@ def test_the_interrupted_code_may_hold_a_lock(interrupted):
     assert list(range(1000)) == csv_values(the_run()) == journal_values(the_run())
 
 
+def test_the_interrupted_call_is_delivered():
+    """A record that is about to be submitted when the signal comes is before the end, also in the backend."""
+    source = """
+        import os, signal, time, tracelet
+
+        def interrupted(record):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.1)
+            submit(record)
+
+        experiment = tracelet.start_logging(backend="csv")
+        experiment.log_metric("loss", 0, 0)
+        submit, experiment._orchestrator.submit = experiment._orchestrator.submit, interrupted
+        experiment.log_metric("loss", 1, 1)
+    """
+    ended = run_program(source)
+    assert KILLED == ended.returncode, ended.err
+    assert [0, 1] == csv_values(the_run()) == journal_values(the_run())
+
+
 @pytest.mark.parametrize("interrupted", ["stats", "flush"])
 def test_the_programs_handler_may_stop_the_run(interrupted):
     """Its handler runs on the interrupted thread, and is called once."""

@@ -86,6 +86,10 @@ class TermHandler:
         self.die_if_received()
 
     def _end_run(self) -> None:
+        # The interrupted call may be about to submit a record: let it do so before the end.
+        deadline = time.monotonic() + _MAX_POSTPONE
+        while not self._is_waiting and time.monotonic() < deadline:
+            time.sleep(_RESEND_EVERY / 5)
         try:
             self._end()
         finally:
