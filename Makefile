@@ -32,11 +32,11 @@ test-quick: $(VENV)/dev
 
 # More of the same: further kills, the whole fault matrix, ten thousand examples of each model. An hour and a half.
 test-long: $(VENV)/dev
-	$(PYTEST) -m long tests tests/long/*.py
+	$(PYTEST) -m long
 
 # An hour of random event files, journals and calls, with 1 GiB of memory, then of forks and double signals.
 fuzz: $(VENV)/dev
-	FUZZ_SECONDS=1200 $(PYTEST) -m long -n 2 tests/long/fuzz.py tests/long/forks.py
+	FUZZ_SECONDS=1200 $(PYTEST) -m long -n 2 tests/long/test_fuzz.py tests/long/test_fork_moments.py
 
 # Branch coverage of the lines that run in the tests' own processes; programs that tests start are not counted.
 coverage: $(VENV)/dev

@@ -54,6 +54,9 @@ for _name in list(os.environ):
         del os.environ[_name]
 os.environ |= {"LC_ALL": "C.UTF-8", "TZ": "UTC", "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
 
+# Vendors' reports to their makers, by threads that outlive a test.
+os.environ |= {"WANDB_ERROR_REPORTING": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+
 # Runs of tests collect nothing; tests/collectors is where collecting is tested. Here, since fixtures of a module start
 # their programs before `_isolated`.
 os.environ["TRACELET_COLLECT"] = "none"
@@ -99,11 +102,14 @@ def pytest_ignore_collect(collection_path, config):
     return True if is_quick and str(collection_path.relative_to(TESTS)).startswith(_HEAVY) else None
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Mark the heavy tests."""
+    """Mark the heavy tests, and those in the folder `long`. `pytest -m` selects by the marks after this."""
     for item in items:
         if item.nodeid.removeprefix("tests/").startswith(_HEAVY):
             item.add_marker(pytest.mark.heavy)
+        if item.nodeid.startswith("tests/long/"):
+            item.add_marker(pytest.mark.long)
 
 
 def _group(nodeid):
@@ -180,7 +186,6 @@ def _isolated(tmp_path, monkeypatch, _fonts, _temporary_root):
     monkeypatch.setenv("WANDB__SAVE_REQUIREMENTS", "false")  # reading all packages' metadata takes most of its start
     os.environ.pop("WANDB_SERVICE", None)  # the wandb of an earlier test tells its own children by it
     monkeypatch.setenv("CLEARML_OFFLINE_MODE", "1")
-    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     monkeypatch.chdir(tmp_path)
 
 

@@ -14,7 +14,7 @@ SECONDS = float(os.environ.get("FUZZ_SECONDS", "200"))
 """The time of each target."""
 SIGNALS = int(os.environ.get("SIGNALS", "100"))
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(SECONDS + 300)]
+pytestmark = pytest.mark.timeout(SECONDS + 300)
 
 
 @pytest.mark.parametrize("target", ["event_files", "journals", "calls"])
