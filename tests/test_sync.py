@@ -19,7 +19,7 @@ import tracelet
 from tracelet import sync
 from tracelet.backends import _registered
 from tracelet.backends.memory import MemoryBackend
-from tracelet.errors import BackendUnavailable, UntrustedServer
+from tracelet.errors import BackendUnavailable, ConfigurationError, UntrustedServer
 from tracelet.journal.store import Journal, JournalReader
 from tracelet.journal.tables import Cursor
 from tracelet.records import Artifact, File, Image, Mesh, RunInfo, Scalar
@@ -336,6 +336,19 @@ def test_a_server_that_only_the_journal_names_needs_trust(config, foreign):
 @pytest.mark.parametrize("config", [{"server": "/data/store"}, {"server": "sqlite:////data/store.db"}, {}])
 def test_a_store_without_a_server_needs_no_trust(config, foreign):
     assert sync.deliver(foreign(**config)).complete
+
+
+@pytest.mark.parametrize("address", ["postgresql://me:password@db.example/mlflow", "http://db.example?token=password"])
+def test_an_address_with_credentials_has_to_be_given_again(address, tmp_path):
+    """The journal does not store it, and no other store takes its place."""
+    tracelet.start_logging(backend="mlflow", mode="offline", config={"backend_url": address}).log_metric("loss", 1.0, 1)
+    folder = tracelet.get_active_experiment().folder
+    tracelet.stop_logging()
+    with pytest.raises(ConfigurationError, match=r"--config mlflow.backend_url=\.\.\.") as caught:
+        sync.deliver(folder)
+    assert "password" not in str(caught.value)
+    config = {"mlflow": {"backend_url": f"sqlite:///{tmp_path}/ml.db"}}
+    assert sync.deliver(folder, config=config).complete
 
 
 def test_servers_that_the_user_configured_need_no_trust(foreign, monkeypatch):

@@ -14,12 +14,20 @@ import msgspec
 
 from tracelet import forks
 from tracelet import settings as settings_module
-from tracelet.backends import backend_class, check_installed, configured, filters, suggest_key, with_filter
+from tracelet.backends import (
+    backend_class,
+    check_installed,
+    configured,
+    filters,
+    secrets_in_use,
+    suggest_key,
+    with_filter,
+)
 from tracelet.backends.base import Backend
 from tracelet.capture.values import to_plain
 from tracelet.errors import ConfigurationError, RunNotFound
-from tracelet.experiment.experiment import Experiment, secrets_in_use
-from tracelet.guard import logger
+from tracelet.experiment.experiment import Experiment
+from tracelet.guard import logger, shown
 from tracelet.journal.store import JournalReader, is_empty
 from tracelet.records import RunInfo
 from tracelet.runs.folders import check_run_id, find_run, new_run_id, run_folder
@@ -291,9 +299,11 @@ def _run_info(settings: Settings, run_id: str | None, resume: bool | None) -> Ru
         raise ConfigurationError(
             f"the working directory was deleted: dir must be absolute, got {settings.dir!r}"
         ) from None
+    if not isinstance(run_id, str | None):
+        raise ConfigurationError(f"run_id must be a str, got {shown(run_id)}")
     if resume and run_id is None:
         raise ConfigurationError("resume=True needs the run_id of an existing run")
-    new, folder = run_id or new_run_id(), None
+    new, folder = to_plain(run_id) or new_run_id(), None
     if run_id is not None and any(base.glob(f"*/{check_run_id(run_id)}/journal.db")):
         folder = find_run(base, run_id)
         if not is_empty(folder):

@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from tracelet.backends import (
+    WITHHELD,
     addresses,
     backend_class,
     check_installed,
@@ -27,7 +28,7 @@ from tracelet.backends import (
     pending_upload,
 )
 from tracelet.backends.base import Backend
-from tracelet.errors import RunInUse, UntrustedServer
+from tracelet.errors import ConfigurationError, RunInUse, UntrustedServer
 from tracelet.guard import Guard
 from tracelet.journal.store import JournalReader, is_live
 from tracelet.journal.tables import Cursor
@@ -212,6 +213,12 @@ def _backend(
     own = config.get(name, {})
     keys = {*cls.persistent_keys, *filters.KEYS} - set(own)
     stored = {key: value for key, value in facts.get(f"config {name}", {}).items() if key in keys}
+    withheld = [key for key in facts.get(f"config {name}", {}).get(WITHHELD, ()) if key not in own]
+    if withheld:
+        raise ConfigurationError(
+            f"{folder}: the journal does not store {name}'s {withheld[0]}, since it has credentials. "
+            f"Pass it: --config {name}.{withheld[0]}=..."
+        )
     backend = configured(cls, {**stored, **own})
     addresses.remember(addresses.addresses_in(own))
     unfamiliar = [] if trust else addresses.unfamiliar(addresses.addresses_in(stored))

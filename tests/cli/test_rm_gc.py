@@ -233,7 +233,7 @@ def test_rm_takes_a_run_that_cannot_be_read(call, tmp_path):
     assert not folder.exists()
 
 
-@pytest.mark.parametrize("word", ["", "nobody"])
+@pytest.mark.parametrize("word", ["", "nobody", "default/"])
 def test_rm_of_nothing_removes_nothing(call, finished_run, word):
     """Above all an empty word: a variable of the shell that was not set."""
     run = finished_run({"loss": [1.0]})

@@ -56,7 +56,7 @@ def test_ends(last_lines, code, expected):
     assert ALL == csv_values(folder) == journal_values(folder)
     if "late" in last_lines:
         assert [1.0] == csv_values(folder, "late")
-    assert ended.seconds < 10
+    assert ended.seconds < 25
 
 
 def test_an_error_that_was_caught_is_no_failure():
@@ -284,7 +284,7 @@ def test_a_backend_that_ends_its_thread_does_not_delay_the_exit():
     """
     ended = run_program(source)
     assert 0 == ended.returncode, ended.err
-    assert ended.seconds < 10
+    assert ended.seconds < 25
     assert ("finished", 0) == ending(the_run())
     assert ALL == csv_values(the_run())
 
@@ -600,3 +600,63 @@ def test_a_commit_is_a_moment_behind_a_busy_loop():
     )
     assert len(behind) > 10
     assert behind[int(len(behind) * 0.95)] < 0.3
+
+
+def test_ctrl_c_while_deferred_calls_are_made_ends_the_run():
+    """What is not written yet is counted, the run has its end, and nothing is captured after it."""
+    source = """
+        import os, signal, threading, numpy, tracelet
+        from torch.utils.tensorboard import SummaryWriter
+
+        experiment = tracelet.start_logging(backend="csv", events="async")
+        writer = SummaryWriter("logs")
+        image = numpy.random.rand(3, 1500, 1500)
+        for step in range(12):
+            writer.add_image("image", image, step)
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+        try:
+            experiment.stop()
+        except KeyboardInterrupt:
+            print("interrupted")
+        writer.add_scalar("loss", 1.0, 1)
+        print(experiment.stats().submitted, sum(experiment.stats().causes.values()))
+    """
+    ended = run_program(source)
+    assert 0 == ended.returncode, ended.err
+    interrupted, counts = ended.out.splitlines()
+    submitted, lost = map(int, counts.split())
+    assert "interrupted" == interrupted
+    assert submitted < 12
+    assert 11 <= submitted + lost <= 12  # the call that the signal met may be made
+    assert ("finished", 0) == ending(the_run())
+    assert [] == journal_values(the_run())
+
+
+def test_ctrl_c_during_the_start_leaves_no_run():
+    """The same run can be started again, and no writer is captured in between."""
+    source = """
+        import os, signal, threading, tracelet
+        from torch.utils.tensorboard import SummaryWriter
+
+        class Slow(tracelet.Backend):
+            name = "slow"
+            def open(self, run):
+                threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+                released.wait(30)
+            def write(self, batch): pass
+
+        released = threading.Event()
+        try:
+            tracelet.start_logging(backend=Slow(), run_id="mine")
+        except KeyboardInterrupt:
+            print(tracelet.get_active_experiment())
+        with SummaryWriter("logs") as writer:
+            writer.add_scalar("loss", 1.0, 1)
+            tracelet.start_logging(backend="csv", run_id="mine")
+            writer.add_scalar("loss", 2.0, 2)
+        tracelet.stop_logging()
+        released.set()
+    """
+    ended = run_program(source)
+    assert (0, "None\n") == (ended.returncode, ended.out), ended.err
+    assert [2.0] == csv_values(the_run()) == journal_values(the_run())

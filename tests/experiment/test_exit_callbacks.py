@@ -1,5 +1,7 @@
 """The order of the end: the program's exit callbacks log, the run ends, and then the vendors shut down."""
 
+import textwrap
+
 import pytest
 from backends import wandb_store
 from programs import csv_values, ending, run_program, the_run
@@ -138,3 +140,44 @@ def test_wandb_has_the_point_of_an_exit_callback(tmp_path):
     assert 3 == ended.returncode, ended.err
     scalars = wandb_store.stored(tmp_path).scalars
     assert [(0, 0.0), (1, 1.0)] == [(step, value) for name, step, value, _ in scalars if name == "final"]
+
+
+def test_an_installed_program_logs_in_its_callbacks(tmp_path):
+    """Its package is in site-packages, and its callback from before the run."""
+    package = tmp_path / "site-packages"
+    package.mkdir()
+    (package / "trainer.py").write_text(
+        textwrap.dedent("""
+            import atexit, tracelet
+
+            def finish():
+                experiment.log_metric("final", 1.0, 1)
+
+            atexit.register(finish)
+            experiment = tracelet.start_logging(backend="csv")
+        """)
+    )
+    ended = run_program("import sys; sys.path.insert(0, sys.argv[1]); import trainer", package)
+    assert 0 == ended.returncode, ended.err
+    assert [1.0] == csv_values(the_run(), "final")
+
+
+def test_a_callback_that_cannot_be_compared_is_called():
+    """`atexit.unregister` compares with every callback, and lets its error out."""
+    source = """
+        import atexit, tracelet
+
+        class Saver:
+            def __init__(self, name): self.name = name
+            def __call__(self): print(self.name)
+            def __eq__(self, other): return self.name == other.name
+
+        atexit.register(Saver("early"))
+        experiment = tracelet.start_logging(backend="csv")
+        atexit.register(Saver("late"))
+        experiment.log_metric("loss", 1.0, 1)
+    """
+    ended = run_program(source)
+    assert (0, "late\nearly\n") == (ended.returncode, ended.out), ended.err
+    assert [1.0] == csv_values(the_run())
+    assert ("finished", 0) == ending(the_run())

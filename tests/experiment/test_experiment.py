@@ -20,7 +20,7 @@ from support import our_threads
 
 import tracelet
 from tracelet.backends.memory import MemoryBackend
-from tracelet.errors import TraceletError
+from tracelet.errors import ConfigurationError, TraceletError
 from tracelet.records import Audio, Histogram, Image, Scalar, Table, Text, Video
 
 
@@ -515,3 +515,14 @@ def test_nothing_is_called_safe_that_is_lost(tmp_path, caplog):
     assert (0, 1) == (experiment.stats().backends["csv"].pending, experiment.stats().backends["csv"].dropped)
     assert "1 records are lost" in caplog.text
     assert "safe in the journal" not in caplog.text
+
+
+def test_a_subclass_of_str_is_a_name(experiment, records):
+    """As numpy's strings are, in a name, a level and an id."""
+    experiment.log_metric(np.str_("loss"), 0.5, 1)
+    experiment.alert("a title", level=np.str_("info"))
+    scalar, alert = records()
+    assert (str, "loss", "info") == (type(scalar.tag), scalar.tag, alert.level)
+    assert "fold-1" == tracelet.start_logging(run_id=np.str_("fold-1")).run_id
+    with pytest.raises(ConfigurationError, match="run_id must be a str, got 42"):
+        tracelet.start_logging(run_id=42)

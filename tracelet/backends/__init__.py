@@ -6,17 +6,18 @@ import importlib
 import importlib.util
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from tracelet.backends import filters
+from tracelet.backends import addresses, filters
 from tracelet.backends.base import Backend
 from tracelet.errors import ConfigurationError, JournalError, MissingDependency, UnknownBackend, suggest
 from tracelet.guard import translated
-from tracelet.redaction import Secrets, redacted_url
+from tracelet.redaction import Secrets, passwords_in_url, redacted_url
+from tracelet.settings import Settings
 
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
@@ -217,12 +218,36 @@ def _loadable_class(name: str) -> type[Backend] | None:
         return None
 
 
+def secrets_in_use(settings: Settings, backends: Sequence[Backend]) -> Secrets:
+    """Return the secrets of a run: credentials in its settings, and those that its backends may use."""
+    secrets = Secrets()
+    secrets.add([settings.api_key, *passwords_in_url(settings.backend_url)])
+    for backend in backends:
+        secrets.add(backend.secrets())
+    return secrets
+
+
+WITHHELD = "withheld"
+"""The key of the names that `journal_config` leaves out."""
+
+
 def journal_config(backend: Backend, secrets: Secrets) -> dict[str, Any]:
-    """Return the keys of a backend's config that the journal may store, without unset and secret values."""
+    """Return the keys of a backend's config that the journal may store, without unset and secret values.
+
+    `WITHHELD` lists the keys of addresses that are left out: without them, a later sync would use another server.
+    """
     persistent = backend.persistent_config()
     values = {key: msgspec.to_builtins(value) for key, value in persistent.items() if value is not None}
     values = backend.filter.to_config() | values
-    return {key: value for key, value in values.items() if not secrets.found_in(value) and not _has_credentials(value)}
+    stored = {
+        key: value for key, value in values.items() if not secrets.found_in(value) and not _has_credentials(value)
+    }
+    withheld = [key for key in values if key not in stored and _is_address(values[key])]
+    return stored | {WITHHELD: withheld} if withheld else stored
+
+
+def _is_address(value: Any) -> bool:
+    return _has_credentials(value) or any(addresses.addresses_in(value))
 
 
 def _has_credentials(value: Any) -> bool:

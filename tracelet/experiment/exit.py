@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 from tracelet.backends.base import Status
 from tracelet.experiment.exit_callbacks import ExitCallbacks
 from tracelet.experiment.sigterm import TermHandler
+from tracelet.guard import attempted
 
 EndCallback = Callable[[Status, int, float], None]
 
@@ -53,14 +54,18 @@ class ExitHandler:
 
     def register_last(self) -> None:
         """Register the exit callback again: callbacks run in reverse order, and a vendor may have added one."""
-        atexit.unregister(self._at_exit)
+        self._unregister()
         if self._on_end is not None:
             atexit.register(self._at_exit)
+
+    def _unregister(self) -> None:
+        """Unregister the exit callback. If another callback's `__eq__` raises, it stays, and does nothing twice."""
+        attempted(lambda: atexit.unregister(self._at_exit), lambda: None)
 
     def unwatch(self) -> None:
         self._on_end = None
         _active_handlers.discard(self)
-        atexit.unregister(self._at_exit)
+        self._unregister()
         self._callbacks.unwatch()
         if sys.exit is self._exit_wrapper:
             sys.exit = self._original_exit

@@ -21,6 +21,8 @@ from tracelet.guard import attempted
 _LAST = frozenset(("logging", "tempfile", "weakref", "multiprocessing.util"))
 _WRITERS = ("torch.utils.tensorboard.", "tensorboardX.")
 _INSTALLED = ("site-packages", "dist-packages")
+_LIBRARIES = ("torch", "tensorboardX")
+_LOGGERS = {"tracelet", "SummaryWriter"}
 
 
 class _Callback(NamedTuple):
@@ -131,13 +133,21 @@ def _marker() -> None:
 
 
 def _is_of_program(function: Any) -> bool:
-    """Return True if a callback may log: it is not of an installed package, or it is a method of a run or writer."""
+    """Return True if a callback may log: its package is not installed, or has imported tracelet or a SummaryWriter."""
     module = _module(function)
     root = module.partition(".")[0]
     if root in ("__main__", "tracelet", "contextlib") or module.startswith(_WRITERS):
         return True
     file = getattr(sys.modules.get(module), "__file__", None)
-    return file is not None and root not in sys.stdlib_module_names and not any(name in file for name in _INSTALLED)
+    if file is None or root in sys.stdlib_module_names:
+        return False
+    return _may_log(root) if any(name in file for name in _INSTALLED) else True
+
+
+def _may_log(root: str) -> bool:
+    """Return True if a module of an installed package has imported tracelet or a SummaryWriter."""
+    modules = [module for name, module in list(sys.modules.items()) if name.partition(".")[0] == root]
+    return root not in _LIBRARIES and any(_LOGGERS & getattr(module, "__dict__", {}).keys() for module in modules)
 
 
 def _module(function: Any) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from tracelet.backends import addresses, journal_config
+from tracelet.backends import addresses, journal_config, secrets_in_use
 from tracelet.backends.base import Backend, Status
 from tracelet.capture import values as snapshot
 from tracelet.capture.series import SeriesNames
@@ -31,7 +31,6 @@ from tracelet.guard import Guard, described, logger, shown, translated
 from tracelet.journal.spool import Spool
 from tracelet.orchestrator import Orchestrator
 from tracelet.records import Record, RunInfo
-from tracelet.redaction import Secrets, passwords_in_url
 from tracelet.settings import Settings, finite
 
 
@@ -120,6 +119,17 @@ class Experiment(LogMethods, NativeRuns):
         configs = {backend.name: journal_config(backend, secrets) for backend in (*backends, *expected)}
         self._guard.call(addresses.remember, addresses.addresses_in(configs))
         orchestrator.register(configs)
+        has_started = False
+        try:
+            self._start(backends)
+            has_started = True
+        finally:  # Ctrl-C while a backend connects: nobody could stop this run
+            if not has_started:
+                self._end("failed", 1, 0.0)
+
+    def _start(self, backends: Sequence[Backend]) -> None:
+        assert self._orchestrator is not None
+        settings, orchestrator = self._settings, self._orchestrator
         orchestrator.start(
             backends, self._exit_handler.register_last, delivery_mode=settings.delivery, connect_now=settings.wait
         )
@@ -292,7 +302,7 @@ class Experiment(LogMethods, NativeRuns):
             raise TraceletError(f"a name must be a str, got {shown(tag)}")
         if not tag:
             raise TraceletError("a name must not be empty")
-        return self._series.explicit(tag if tag.isascii() else snapshot.to_plain(tag))
+        return self._series.explicit(tag if type(tag) is str and tag.isascii() else snapshot.to_plain(tag))
 
     def _attach(self) -> None:
         """Wait for the backends, then attach them, so that the program's own vendor calls use their runs."""
@@ -327,6 +337,7 @@ class Experiment(LogMethods, NativeRuns):
             return
         self._stopper = threading.current_thread()
         deadline = time.monotonic() + timeout
+        is_prepared = False
         try:
             self._guard.call(self.unwatch)
             self._interceptor.drain(deadline)
@@ -334,8 +345,12 @@ class Experiment(LogMethods, NativeRuns):
             self._collector.stop(deadline)
             for backend in reversed(self._attached):
                 self._guard.call(backend.detach)
+            is_prepared = True
             orchestrator.stop(status, exit_code, max(0.0, deadline - time.monotonic()))
         finally:  # also when Ctrl-C ends the wait
+            if not is_prepared:
+                self._interceptor.uninstall()
+                orchestrator.stop(status, exit_code, 0.0)
             self._exit_handler.unwatch()
             self._final = self._guard.call(self.stats) or Stats(submitted=0, backends={}, waited=0, causes={})
             self._stopped.set()
@@ -381,12 +396,3 @@ class Experiment(LogMethods, NativeRuns):
                 else f"{', '.join(undelivered)} did not confirm the end of the run",
                 shlex.quote(str(self.folder)),
             )
-
-
-def secrets_in_use(settings: Settings, backends: Sequence[Backend]) -> Secrets:
-    """Return the secrets of a run: credentials in its settings, and those that its backends may use."""
-    secrets = Secrets()
-    secrets.add([settings.api_key, *passwords_in_url(settings.backend_url)])
-    for backend in backends:
-        secrets.add(backend.secrets())
-    return secrets

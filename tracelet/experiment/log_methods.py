@@ -105,7 +105,7 @@ class LogMethods:
         title = snapshot.to_text(title)
         if not title.strip():
             raise ConfigurationError("alert: title must not be empty")
-        self._submit(Alert(title, snapshot.to_text(text), level, time.time()))
+        self._submit(Alert(title, snapshot.to_text(text), snapshot.to_plain(level), time.time()))
 
     def log_image(self, tag: str, image: Any, step: int | None = None, *, dataformats: str = "CHW") -> None:
         """Log an image: an array or tensor, a PIL image or a matplotlib figure.

@@ -98,6 +98,8 @@ def find_run(base: Path, run: str) -> Path:
         raise RunNotFound(f"no run {run!r}: {_reason(error)}") from error
     runs = all_runs(base, removed=True)
     project, _, run_id = run.rpartition("/")
+    if not run_id:
+        raise RunNotFound(f"{run!r} names a project without a run; use project/id")
     parents = (project, safe_filename(project)) if project else ()
     exact = [
         folder for folder in runs if folder.name == run or (folder.name == run_id and folder.parent.name in parents)
