@@ -415,6 +415,13 @@ def test_an_artifact_logged_again_keeps_the_earlier_one(backend: AimBackend, rep
     assert {"dpi": 100} == run.artifact_facts["plots/a.png"]["metadata"]
 
 
+def test_an_earlier_version_takes_no_name_of_another_file(backend: AimBackend, repo: Path) -> None:
+    for number, (name, text) in enumerate([("b~1.txt", b"mine"), ("b.txt", b"one"), ("b.txt", b"two")]):
+        give(backend, Artifact(name, (stored(repo, text, name),), WALL + number), after=number)
+    backend.close("finished", 0)
+    assert {"b~1.txt": b"mine", "b~2.txt": b"one", "b.txt": b"two"} == store.only(repo).artifacts
+
+
 def test_no_artifact_leaves_its_folder(backend: AimBackend, repo: Path) -> None:
     files = tuple(stored(repo, b"x", name) for name in ("../../../out.txt", "a//b", "/root.txt"))
     run = written(backend, repo, Artifact("odd", files, WALL, "model"))

@@ -15,6 +15,8 @@ from backends import csv_store
 from backends.csv_store import lines, rows
 from support import REPOSITORY
 
+import tracelet
+from tracelet import sync
 from tracelet.backends.base import Batch
 from tracelet.backends.csvfile import CsvBackend, CsvConfig
 from tracelet.backends.csvfile.file_names import safe_path
@@ -512,3 +514,19 @@ def test_a_link_in_its_folder_is_not_written_through(name, tmp_path):
         written(tmp_path, records)
 
     assert "mine" == target.read_text()
+
+
+@pytest.mark.parametrize("config", [{}, {"dir": "out"}])
+def test_a_run_that_has_an_id_again_is_another_run(config, tmp_path):
+    """The files of the earlier one, whose journal is gone, are no proof of what the later one has."""
+    for first, mode in ((100, "online"), (500, "offline")):
+        with tracelet.start_logging(backend="csv", config=config, run_id="night", mode=mode) as experiment:
+            for step in range(5):
+                experiment.log_metric("loss", first + step, step)
+        if mode == "online":
+            for path in experiment.folder.glob("journal.db*"):
+                path.unlink()
+    assert sync.deliver(experiment.folder).complete
+    files = sorted(tmp_path.rglob("scalars.csv"), key=lambda path: len(path.parts))
+    values = [float(row[3]) for path in files for row in rows(path)[1:]]
+    assert [100, 101, 102, 103, 104, 500, 501, 502, 503, 504] == values

@@ -51,12 +51,14 @@ class FileStore:
 
     def _put(self, name: str, payload: Payload, description: Mapping[str, Any]) -> None:
         digest = _digest(payload)
-        earlier = self._query(lambda: self._index.get(name, None))
+        earlier = self._find(name)
         if earlier is not None and earlier["digest"] == digest:
             return
         count = 0 if earlier is None else earlier["earlier"]
         if earlier is not None:  # the new file replaces it
             count += 1
+            while self._find(earlier_name(name, count)) is not None:
+                count += 1  # the program has a file of that name
             self._move(name, earlier_name(name, count), earlier)
         with _on_disk(payload) as path:
             size = os.path.getsize(path)
@@ -65,6 +67,9 @@ class FileStore:
             else:
                 self._put_chunks(path, digest)
         self._index[name] = {**description, "digest": digest, "size": size, "earlier": count}
+
+    def _find(self, name: str) -> Any:
+        return self._query(lambda: self._index.get(name, None))
 
     def _move(self, name: str, new_name: str, description: Mapping[str, Any]) -> None:
         if self._has_uri:

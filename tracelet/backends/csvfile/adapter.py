@@ -118,15 +118,16 @@ class CsvBackend(Backend):
         earlier = self._log
         is_lost = earlier is not None and not earlier.is_in_place
         with _translated():
+            owner = f"{run.run_id} {run.created!r}"  # a later run may have the id again, with another journal
             if self._dir is None:
-                self.folder, owner = Path(run.folder, "csv").absolute(), run.run_id
+                self.folder = Path(run.folder, "csv").absolute()
                 if is_lost and has_state(self.folder):
                     raise BackendUnavailable(f"csv: another process writes to {self.folder}")
                 # If the run's folder was deleted, wait until the journal, and with it the run's lock, is restored.
                 make_private(self.folder, parents=not is_lost)
             else:
                 # Ranks may share a run id. Each has its own journal, and so its own sequence numbers.
-                owner = f"{run.run_id} {os.path.realpath(run.folder)}"
+                owner = f"{owner} {os.path.realpath(run.folder)}"
                 self.folder = claim(self._dir, owner, run.run_id, _FILES)
             self._log, self._written = CommitLog(self.folder, owner, _FILES), None
             if earlier is not None:

@@ -43,7 +43,7 @@ class CommitLog:
     """
 
     def __init__(self, folder: Path, owner: str, files: Mapping[str, str]) -> None:
-        self._folder = folder
+        self._folder, self._owner = folder, owner
         self._headers = files
         self._open: dict[str, io.FileIO] = {}
         self._place = _open_folder(folder)
@@ -72,11 +72,13 @@ class CommitLog:
         """Discard the pending text, and truncate each file to the length in the state."""
         state = _read(self._folder)
         if state is None:  # new folder, or the state was lost in a power failure: keep the files as they are
-            state = _State(owner=self._state.owner, offsets=dict.fromkeys(self._headers, 1 << 62))
+            state = _State(owner=self._owner, offsets=dict.fromkeys(self._headers, 1 << 62))
         elif any(self._size(name) < offset for name, offset in state.offsets.items()):
             # A power failure truncated a file: deliver the records after the last `sync` again.
             state.last, state.offsets = state.safe, dict(state.safe_offsets)
         self.close_files()
+        if state.owner != self._owner:  # the records are of an earlier journal, as of one that `tracelet gc` removed
+            state.owner, state.last, state.safe = self._owner, 0, 0
         for name, buffer in self.pending.items():
             buffer.seek(0)
             buffer.truncate()
