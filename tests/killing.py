@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -111,7 +112,8 @@ def kill(folder: Path, backend: str, moment: float, *, alone: bool) -> Killed:
         if alone:
             program.kill()
         else:
-            os.killpg(program.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it ended before
+                os.killpg(program.pid, signal.SIGKILL)
         program.wait(20)
     notes = [line.split() for line in (folder / "logged.txt").read_text().splitlines()]
     safe = max([int(count) for count, logged_at in notes if float(logged_at) < killed_at - SAFE], default=0)
