@@ -212,8 +212,9 @@ def _backend(
     check_installed(name)
     own = config.get(name, {})
     keys = {*cls.persistent_keys, *filters.KEYS} - set(own)
-    stored = {key: value for key, value in facts.get(f"config {name}", {}).items() if key in keys}
-    withheld = [key for key in facts.get(f"config {name}", {}).get(WITHHELD, ()) if key not in own]
+    in_journal = facts.get(f"config {name}", {})
+    stored = {key: value for key, value in in_journal.items() if key in keys}
+    withheld = [key for key in in_journal.get(WITHHELD, ()) if key not in own]
     if withheld:
         raise ConfigurationError(
             f"{folder}: the journal does not store {name}'s {withheld[0]}, since it has credentials. "

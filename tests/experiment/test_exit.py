@@ -14,7 +14,7 @@ START = """
     import atexit, os, signal, sys, threading, time
     import tracelet
 
-    experiment = tracelet.start_logging(backend="csv")
+    experiment = tracelet.start_logging(backend="csv", flush_timeout=120)
     for step in range(1000):
         experiment.log_metric("loss", step, step)
 """
@@ -278,7 +278,7 @@ def test_a_backend_that_ends_its_thread_does_not_delay_the_exit():
             def open(self, run): pass
             def write(self, batch): sys.exit(5)
 
-        experiment = tracelet.start_logging(backend=["csv", Leaving()])
+        experiment = tracelet.start_logging(backend=["csv", Leaving()], flush_timeout=120)
         for step in range(1000):
             experiment.log_metric("loss", step, step)
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shlex
@@ -119,13 +120,10 @@ class Experiment(LogMethods, NativeRuns):
         configs = {backend.name: journal_config(backend, secrets) for backend in (*backends, *expected)}
         self._guard.call(addresses.remember, addresses.addresses_in(configs))
         orchestrator.register(configs)
-        has_started = False
-        try:
+        with contextlib.ExitStack() as undo:  # Ctrl-C while a backend connects: nobody could stop this run
+            undo.callback(self._end, "failed", 1, 0.0)
             self._start(backends)
-            has_started = True
-        finally:  # Ctrl-C while a backend connects: nobody could stop this run
-            if not has_started:
-                self._end("failed", 1, 0.0)
+            undo.pop_all()
 
     def _start(self, backends: Sequence[Backend]) -> None:
         assert self._orchestrator is not None
