@@ -9,8 +9,11 @@ from event_files import BEGUN, event, framed, records, steps, write
 from hypothesis import strategies
 from tensorboard.compat.proto.event_pb2 import Event
 
-from tracelet.importer import import_run
+from tracelet.errors import JournalError
+from tracelet.importer import import_run, reader
 from tracelet.importer.tfrecord import CorruptRange, Frame, frames
+from tracelet.importer.windows import PlainWindow
+from tracelet.journal.store import Journal
 from tracelet.records import Embedding, Scalar
 from tracelet.runs.summary import summarise
 
@@ -126,6 +129,53 @@ def test_a_file_that_shrank_is_not_read_again(tmp_path):
     again = import_run(tmp_path / "exp", base=tmp_path / "runs")
     assert (0, 1) == (again.records, len(again.damage))
     assert () == import_run(tmp_path / "exp", base=tmp_path / "runs").damage
+    assert [0, 1, 2, 3, 4] == steps(records(done.folder))
+
+
+@pytest.mark.parametrize("good_reads", [0, 3])
+def test_a_file_that_could_not_be_read_is_read_later(tmp_path, monkeypatch, good_reads):
+    """A disk fails, a permission is missing: the next import reads the rest, also if the file has not changed."""
+    monkeypatch.setattr(reader, "_MAX_BUFFER", 64)
+    path = write(tmp_path / "exp", *FIVE)
+    write(tmp_path / "exp" / "val", *FIVE)
+    read, remaining = PlainWindow.read, [good_reads]
+
+    def failing(self, offset, length):
+        if self._path == path:
+            remaining[0] -= 1
+            if remaining[0] < 0:
+                raise OSError(5, "Input/output error")
+        return read(self, offset, length)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PlainWindow, "read", failing)
+        first = import_run(tmp_path / "exp", base=tmp_path / "runs")
+    assert ["Input/output error"] == [damage.rpartition(": ")[2] for damage in first.damage]
+    found = records(import_run(tmp_path / "exp", base=tmp_path / "runs").folder)
+
+    assert [0, 0, 1, 1, 2, 2, 3, 3, 4, 4] == sorted(steps(found))
+    assert 0 == import_run(tmp_path / "exp", base=tmp_path / "runs").records
+
+
+def test_an_embedding_that_could_not_be_read_is_read_later(tmp_path, monkeypatch):
+    embedding(tmp_path / "logs")
+    with monkeypatch.context() as patch:
+        patch.setattr(reader, "_bytes", lambda path: (tmp_path / "missing").read_bytes())
+        assert 1 == len(import_run(tmp_path / "logs", base=tmp_path / "runs").damage)
+    again = import_run(tmp_path / "logs", base=tmp_path / "runs")
+    assert [Embedding] == [type(record) for record in records(again.folder) if not isinstance(record, Scalar)]
+    assert 0 == import_run(tmp_path / "logs", base=tmp_path / "runs").records
+
+
+def test_a_damaged_position_is_an_error(tmp_path):
+    """It says what to do; nothing is imported twice."""
+    write(tmp_path / "exp", *FIVE)
+    done = import_run(tmp_path / "exp", base=tmp_path / "runs")
+    journal = Journal(done.folder)
+    journal.annotate("import", {"last": "five"})
+    journal.close()
+    with pytest.raises(JournalError, match=r"position of the last import is damaged.*tracelet rm"):
+        import_run(tmp_path / "exp", base=tmp_path / "runs")
     assert [0, 1, 2, 3, 4] == steps(records(done.folder))
 
 

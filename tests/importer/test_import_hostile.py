@@ -1,8 +1,10 @@
 """Hostile and compressed files: bounded memory, and no file ends the import of another."""
 
 import gzip
+import inspect
 import os
 import struct
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorflow_files import mesh_part, strings, summary, tensor
 
 from tracelet.capture.tensorboard.checksum import masked_crc32c
-from tracelet.importer import import_run, tfrecord
+from tracelet.importer import experiments, import_run, tfrecord
 from tracelet.journal.store import JournalReader
 from tracelet.records import Audio, RawSummary, Scalar
 
@@ -225,3 +227,38 @@ def test_a_record_whose_length_looks_like_compression_is_read(tmp_path):
         assert length == made.ByteSize()
         write(tmp_path / f"exp{number}", long_record(made.SerializeToString()))
         assert 2 == len(imported(tmp_path / f"exp{number}", tmp_path / "runs"))
+
+
+def test_folders_nested_deeper_than_python_recurses_are_read(tmp_path):
+    """With a low limit: pytest itself could not remove a thousand nested folders."""
+    write(tmp_path / "logs" / "b", event(1))
+    deepest = tmp_path / "logs"
+    for _ in range(300):
+        deepest /= "a"
+        deepest.mkdir()
+    write(deepest, event(2))
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + 150)
+    try:
+        found = experiments(tmp_path / "logs")
+        assert [deepest, tmp_path / "logs" / "b"] == found
+        assert [2] == steps(imported(found[0], tmp_path / "runs"))
+    finally:
+        sys.setrecursionlimit(limit)
+
+
+def test_a_folder_that_cannot_be_read_is_said_once(tmp_path, monkeypatch, caplog):
+    """However often `--watch` looks; the folders beside it are read."""
+    write(tmp_path / "logs" / "a", event(1))
+    (tmp_path / "logs" / "b").mkdir()
+    scan = os.scandir
+
+    def denied(path):
+        if path == str(tmp_path / "logs" / "b"):
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    for _ in range(3):
+        assert [tmp_path / "logs" / "a"] == experiments(tmp_path / "logs")
+    assert [f"tracelet: cannot read {tmp_path}/logs/b: Permission denied"] == caplog.messages

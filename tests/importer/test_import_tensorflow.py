@@ -59,6 +59,21 @@ def test_the_metadata_of_a_folder_is_its_own(tmp_path):
     assert (Text, RawSummary, "") == (type(text), type(raw), raw.plugin)
 
 
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_bfloat16_scalar_is_its_number(tmp_path, packed):
+    """As bytes or as numbers; numpy has no bfloat16."""
+    value = tensor("loss", np.float32(0), "scalars")
+    value.tensor.dtype = 14
+    value.tensor.ClearField("float_val")
+    bits = int(np.float32(-1.5).view("<u4") >> 16)
+    if packed:
+        value.tensor.tensor_content = bits.to_bytes(2, "little")
+    else:
+        value.tensor.half_val.append(bits)
+    write(tmp_path / "exp", summary(0, value))
+    assert [-1.5] == [record.value for record in imported(tmp_path / "exp", tmp_path / "runs")]
+
+
 def test_a_later_value_may_have_other_metadata(tmp_path):
     """Its own counts, for it and those behind it."""
     write(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
@@ -28,22 +29,26 @@ def experiments(logdir: Path, *, as_one: bool = False) -> list[Path]:
     if not logdir.is_dir():
         raise ConfigurationError(f"LOGDIR must be a folder with event files, got {logdir}")
     files = {PurePosixPath(folder): names for folder, names in event_files(logdir).items()}
-    tree = files.keys() | {parent for folder in files for parent in folder.parents}
     if as_one and files:
         return [logdir]
-    found = list(_experiments(PurePosixPath(), files, tree))
+    found = list(_experiments(files))
     return sorted(logdir / folder for folder in {*found, *_trials(logdir, found, files)})
 
 
-def _experiments(
-    folder: PurePosixPath, files: Mapping[PurePosixPath, list[str]], tree: set[PurePosixPath]
-) -> Iterator[PurePosixPath]:
-    children = sorted(path for path in tree if path.parent == folder and path != folder)
-    if folder in files or (children and all(child.name.lower() in SPLITS for child in children)):
-        yield folder
-        return
-    for child in children:
-        yield from _experiments(child, files, tree)
+def _experiments(files: Mapping[PurePosixPath, list[str]]) -> Iterator[PurePosixPath]:
+    root = PurePosixPath()
+    children = defaultdict(list)
+    for folder in files.keys() | {parent for path in files for parent in path.parents}:
+        if folder != root:
+            children[folder.parent].append(folder)
+    remaining = [root]
+    while remaining:
+        folder = remaining.pop()
+        below = children[folder]
+        if folder in files or (below and all(child.name.lower() in SPLITS for child in below)):
+            yield folder
+        else:
+            remaining += below
 
 
 def _trials(

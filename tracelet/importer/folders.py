@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 from collections.abc import Collection, Iterator
@@ -33,25 +34,44 @@ def event_files(root: Path) -> dict[str, list[str]]:
     Do not follow links to folders.
     """
     files_by_folder = {}
-    for folder, folders, files in os.walk(root, onerror=_warn):
-        folders.sort()
+    for folder, files in _walk(root):
         below = PurePosixPath(os.path.relpath(folder, root)).as_posix()
         names = sorted(name for name in files if _is_event_file(name))
         doubles = {name for name in names if plain_name(name) != name and plain_name(name) in names}
         if doubles:  # `gzip --keep` wrote them
-            logger.warning("tracelet: skipped %s in %r: the files without .gz are read", ", ".join(doubles), folder)
+            _warn(f"skipped {', '.join(sorted(doubles))} in {folder!r}: the files without .gz are read")
             names = [name for name in names if name not in doubles]
         valid = [name for name in names if is_text(below + name)]
         if valid:
             files_by_folder[below] = valid
         if valid != names:
-            logger.warning("tracelet: skipped event files in %r: a name there is not UTF-8", folder)
+            _warn(f"skipped event files in {folder!r}: a name there is not UTF-8")
     return files_by_folder
+
+
+def _walk(root: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield each folder with the names of its files, as `os.walk`, which before Python 3.12 recurses."""
+    remaining = [os.fspath(root)]
+    while remaining:
+        folder = remaining.pop()
+        folders, files = [], []
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    elif not os.path.isdir(entry.path):
+                        files.append(entry.name)
+        except OSError as error:
+            _warn(f"cannot read {error.filename}: {error.strerror}")
+        yield folder, files
+        remaining += sorted(folders, reverse=True)
 
 
 def without(files: dict[str, list[str]], root: Path, apart: Collection[Path]) -> dict[str, list[str]]:
     """Return the event files below `root` except those in folders of `apart`, or below them."""
-    below = {path.relative_to(root).as_posix() for path in apart if path != root and path.is_relative_to(root)}
+    prefix = os.path.join(root, "")
+    below = {str(path)[len(prefix) :] for path in apart if str(path).startswith(prefix)}  # quick: `apart` may be long
     return {
         folder: names
         for folder, names in files.items()
@@ -67,7 +87,7 @@ def state(root: Path, apart: Collection[Path] = ()) -> object:
     for path in paths:
         with contextlib.suppress(OSError):  # most folders have no embeddings
             status = path.stat()
-            stats.append((path, status.st_size, status.st_mtime_ns))
+            stats.append((path, status.st_size, status.st_ctime_ns))  # also if its permissions change
     return stats
 
 
@@ -93,7 +113,7 @@ def stamp(name: str) -> float:
 
 def projections(folder: Path) -> Iterator[Projection]:
     """Yield the embeddings in a writer's folder: `<step>/<tag>/tensors.tsv` with optional labels and sprite."""
-    if not (folder / PROJECTOR).is_file():
+    if not os.path.isfile(folder / PROJECTOR):  # `Path.is_file` raises if the folder cannot be entered
         return
     for tensors in sorted(folder.glob("*/*/tensors.tsv")):
         path = tensors.parent
@@ -103,7 +123,7 @@ def projections(folder: Path) -> Iterator[Projection]:
             # TensorBoard writes no links: a link may lead to any file of this user.
             links = [link for link in (path.parent, path, *paths) if link.is_symlink()]
             for link in links:
-                logger.warning("tracelet: skipped %s, because it is a link", link)
+                _warn(f"skipped {link}, because it is a link")
             files = tuple(file.name for file in paths if file.is_file() and file not in links)
             if not {path.parent, path, tensors} & set(links):
                 yield Projection(f"{path.parent.name}/{path.name}", tag, int(path.parent.name), files)
@@ -114,5 +134,7 @@ def _is_event_file(name: str) -> bool:
     return "tfevents" in name and not name.endswith(".profile-empty")
 
 
-def _warn(error: OSError) -> None:
-    logger.warning("tracelet: cannot read %s: %s", error.filename, error.strerror)
+@functools.lru_cache(maxsize=10_000)
+def _warn(message: str) -> None:
+    """Log a warning once: `--watch` looks every two seconds."""
+    logger.warning("tracelet: %s", message)

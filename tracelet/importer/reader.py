@@ -77,6 +77,7 @@ class Reader:
         self._metadata = metadata
         self._damage: list[str] = []
         self._damage_counts: Counter[str] = Counter()
+        self._unreadable: set[str] = set()
         self._renames = {folder: functools.partial(names, folder) for folder in files}
         self._files = list(self._changed(files))
         self._projections = [
@@ -104,7 +105,10 @@ class Reader:
             records = self._records(pending)
             first = next(records, None)
             rest = () if first is None else itertools.chain((first,), records)
-            yield Item(plain_name(pending.path), pending.position, pending.wall_time, rest)
+            end, size = pending.position
+            # Size -1: the next import reads this path again.
+            position = (end, -1 if pending.path in self._unreadable else size)
+            yield Item(plain_name(pending.path), position, pending.wall_time, rest)
 
     def _changed(self, files: Mapping[str, list[str]]) -> Iterator[tuple[str, str, str, int]]:
         """Yield folder, name, path and size of each event file whose size has changed."""
@@ -170,8 +174,11 @@ class Reader:
     def _frames(self, path: str, start: int) -> Iterator[Frame | CorruptRange]:
         """Yield the frames of a file. A read error becomes a corrupt range, so that the other files are still read."""
         try:
-            yield from frames(self._root / path, start, chunk=self._chunk)
+            for frame in frames(self._root / path, start, chunk=self._chunk):
+                start = frame.end
+                yield frame
         except OSError as error:
+            self._unreadable.add(path)
             yield CorruptRange(start, start, f"cannot be read: {error.strerror}")
 
     def _embeddings(self, order: int, folder: str, projection: Projection, path: str) -> Iterator[_Pending]:
@@ -191,6 +198,7 @@ class Reader:
                     self._metadata.complete(pending.folder, event)
                     yield from self._read(pending, event)
         except OSError as error:
+            self._unreadable.add(pending.path)
             self._damaged(pending.path, pending.start, f"cannot be read: {error.strerror}")
         except events.undecodable() as error:
             self._damaged(pending.path, pending.start, f"cannot be decoded ({type(error).__name__})")

@@ -243,7 +243,13 @@ def _load_progress(folder: Path) -> _Progress:
         fact, last = reader.facts().get(_FACT), reader.last()
     if fact is None:
         return _Progress()
-    intent = msgspec.convert(fact, _Intent)
+    try:
+        intent = msgspec.convert(fact, _Intent)
+    except msgspec.ValidationError as error:
+        raise JournalError(
+            f"{folder}: the position of the last import is damaged ({error}). Remove the run with `tracelet rm`, and "
+            "import it again"
+        ) from error
     return intent.after if last >= intent.last else intent.before
 
 

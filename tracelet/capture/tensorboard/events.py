@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 from tracelet.capture import values as snapshot
 from tracelet.capture.tensorboard import tensorflow
 from tracelet.capture.tensorboard.meshes import mesh_data, meshes, ply_files
-from tracelet.capture.tensorboard.tensors import to_array, to_rows
+from tracelet.capture.tensorboard.tensors import to_array, to_floats, to_rows
 from tracelet.records import (
     Audio,
     Graph,
@@ -94,7 +94,7 @@ def _value(values: Sequence[Any], point: _Point) -> Iterator[Record]:
     tag, (step, wall_time, rename) = value.tag, point
     match value.WhichOneof("value"), _plugin(value):
         case "tensor", "scalars":
-            number = float(to_array(value.tensor)[1].reshape(-1)[0])
+            number = float(to_floats(value.tensor).reshape(-1)[0])
             name, writer = rename(tag, "scalar")
             yield Scalar(name, number, step, wall_time, writer)
         case "histo", _:
@@ -138,7 +138,7 @@ def _value(values: Sequence[Any], point: _Point) -> Iterator[Record]:
             name, writer = rename(tag.removesuffix("/text_summary"), "text")
             yield Text(name, _text(value.tensor), step, wall_time, writer)
         case "tensor", "pr_curves":
-            tp, fp, tn, fn, precision, recall = map(tuple, to_array(value.tensor)[1].astype(float).tolist())
+            tp, fp, tn, fn, precision, recall = map(tuple, to_floats(value.tensor).tolist())
             name, writer = rename(tag, "pr_curve")
             yield PRCurve(name, tp, fp, tn, fn, precision, recall, step, wall_time, writer)
         case "tensor", "custom_scalars":

@@ -56,6 +56,18 @@ def to_array(tensor: Any) -> tuple[str, Any]:
     return dtype, np.broadcast_to(array[0], shape)
 
 
+def to_floats(tensor: Any) -> Any:
+    """Convert the numbers of a tensor to a numpy array of floats, also from bfloat16.
+
+    Raises:
+        ArithmeticError, LookupError, TypeError, ValueError: as `to_array`.
+    """
+    dtype, array = to_array(tensor)
+    if dtype == "bfloat16":  # the upper half of a float32
+        return (array.astype("<u4") << 16).view("<f4").astype(float)
+    return array.astype(float)
+
+
 def to_rows(tensor: Any) -> list[list[bytes]] | None:
     """Return the rows of a string tensor with two or more dimensions, or None for any other."""
     shape, strings = [dim.size for dim in tensor.tensor_shape.dim], list(tensor.string_val)
