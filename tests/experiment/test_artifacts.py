@@ -142,6 +142,18 @@ def test_a_data_frame(suffix, kept):
     assert {"label": [1, 2], "name": ["a,b", 'c"d']} == read(path).to_dict(orient="list")
 
 
+@pytest.mark.parametrize("suffix", ["csv", "json"])
+def test_a_data_frame_keeps_its_index_and_all_digits(suffix, kept):
+    frame = pd.DataFrame({"loss": [0.1 + 0.2, 1.2345e-16, np.nan]}, index=pd.Index(["a", "b", "c"], name="run"))
+    kept.experiment.log_artifact(frame, f"losses.{suffix}")
+    (path,) = kept().values()
+    if suffix == "csv":
+        read = pd.read_csv(path, index_col="run", float_precision="round_trip")
+        assert frame.equals(read)
+    else:
+        assert {"loss": {"a": 0.1 + 0.2, "b": 1.2345e-16, "c": None}} == json.loads(path.read_bytes())
+
+
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
 def test_a_figure(suffix, kept):
     """A figure as it looks now, in the form of the suffix; it is not closed."""

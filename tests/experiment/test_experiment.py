@@ -350,6 +350,23 @@ def test_a_table(experiment, records):
     assert Table is type(first)
 
 
+@pytest.mark.parametrize(
+    ("index", "columns", "row"),
+    [
+        (pd.Index([7]), ["x"], [1]),
+        (pd.Index(["mean"]), ["index", "x"], ["mean", 1]),
+        (pd.Index([7], name="epoch"), ["epoch", "x"], [7, 1]),
+        (pd.MultiIndex.from_tuples([("a", 2)], names=["fold", "epoch"]), ["fold", "epoch", "x"], ["a", 2, 1]),
+        (pd.Index([7], name="x"), ["x", "x"], [7, 1]),
+    ],
+)
+def test_a_table_of_a_data_frame_has_its_index(experiment, records, index, columns, row):
+    """Except one without a name that numbers the rows."""
+    experiment.log_table("t", pd.DataFrame({"x": [1]}, index=index))
+    (table,) = records()
+    assert {"columns": columns, "rows": [row]} == json.loads(data(table))
+
+
 def test_a_table_without_columns_is_refused(experiment):
     with pytest.raises(tracelet.TraceletError, match="columns"):
         experiment.log_table("t", [[1, 2]])

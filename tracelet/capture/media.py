@@ -140,10 +140,11 @@ def wav(samples: Any, sample_rate: int) -> bytes:
 
 
 def table(columns: Sequence[str] | None, data: Any) -> bytes:
-    """Encode a pandas DataFrame, or rows with the names of their columns, as JSON."""
+    """Encode a pandas DataFrame with its index, or rows with the names of their columns, as JSON."""
     if isinstance(data, str | bytes | os.PathLike):
         raise TraceletError(f"log_table: data must be a DataFrame or rows, got {data!r}. Load the file first")
     if hasattr(data, "to_dict") and hasattr(data, "columns"):
+        data = with_index(data)
         columns = [str(name) for name in data.columns]
         rows = [to_plain(list(row)) for row in data.itertuples(index=False, name=None)]
     else:
@@ -154,6 +155,14 @@ def table(columns: Sequence[str] | None, data: Any) -> bytes:
     if invalid is not None:
         raise TraceletError(f"log_table: a row has {len(invalid)} cells, but there are {len(columns)} columns")
     return json.dumps({"columns": list(columns), "rows": rows}, ensure_ascii=False).encode()
+
+
+def with_index(frame: Any) -> Any:
+    """Return a DataFrame with its index as first columns, except one without a name that only numbers the rows."""
+    index = getattr(frame, "index", None)
+    if index is None or (list(index.names) == [None] and index.dtype.kind in "iu"):
+        return frame
+    return frame.reset_index(allow_duplicates=True)
 
 
 def _to_host(values: Any) -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ from typing import Any
 import msgspec
 
 from tracelet.backends import backend_class, vendor_of
+from tracelet.capture.media import with_index
 from tracelet.capture.values import to_plain
 from tracelet.errors import ArtifactError, JournalError
 from tracelet.guard import logger
@@ -124,12 +127,24 @@ def _frame(frame: Any, target: PurePosixPath) -> bytes:
         raise ArtifactError(
             f"the suffix of a DataFrame must be one of {', '.join(_FRAME_WRITERS)}, got {target.suffix!r}"
         )
+    if writer == "to_json":
+        return _frame_json(frame)
     out = io.BytesIO()
-    options: dict[str, Any] = {} if writer == "to_json" else {"index": False}
-    if target.suffix.lower() == ".tsv":
-        options["sep"] = "\t"
-    getattr(frame, writer)(out, **options)
+    options = {"sep": "\t"} if target.suffix.lower() == ".tsv" else {}
+    getattr(with_index(frame), writer)(out, index=False, **options)
     return out.getvalue()
+
+
+def _frame_json(frame: Any) -> bytes:
+    """Encode a DataFrame as pandas does, but with all digits: pandas writes at most 15 decimals, and 1e-16 as 0."""
+    columns = json.loads(frame.to_json(double_precision=15))
+    if hasattr(frame, "columns"):
+        for number, (name, column) in enumerate(columns.items()):
+            exact = frame.iloc[:, number]
+            if exact.dtype.kind == "f":
+                finite = (value if math.isfinite(value) else None for value in exact.tolist())
+                columns[name] = dict(zip(column, finite, strict=True))
+    return json.dumps(columns, ensure_ascii=False).encode("utf-8", "backslashreplace")
 
 
 def _from_vendor(artifact: Any, artifact_path: str | None, vendor: str, spool: Spool) -> Artifact:

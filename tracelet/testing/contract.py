@@ -196,6 +196,16 @@ class BackendContract:
         expected = {plot.name: _bytes(plot.files[0])} | {model.name + file.name: _bytes(file) for file in model.files}
         self._compare(tmp_path, records, "artifacts", expected)
 
+    def test_artifacts_of_any_names_are_kept(self, tmp_path: Path) -> None:
+        """Also a file with the name of another's folder, a folder with that of a file, and a name of 300 letters."""
+        names = ("a.b", "a.b/c.txt", "d/e.txt", "d", "n" * 300 + ".txt")
+        records = [Artifact(name, (stored(tmp_path, name.encode(), "f"),), WALL_TIME) for name in names]
+        backend = self._opened(tmp_path)
+        outcome = deliver(backend, records)
+        backend.close("finished", 0)
+        kept = self._read(tmp_path).artifacts
+        assert outcome.filtered or kept is None or {name.encode() for name in names} <= set(kept.values())
+
     def test_durable_seq_ends_at_the_last_record(self, tmp_path: Path) -> None:
         """`durable_seq` is never ahead of the last delivered record, and reaches it at `close`."""
         backend = self._opened(tmp_path)

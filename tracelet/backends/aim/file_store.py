@@ -11,6 +11,7 @@ from typing import Any
 
 from tracelet.backends.aim.series import Query
 from tracelet.backends.aim.values import earlier_name, file_stem, safe_path, to_plain
+from tracelet.backends.paths import Paths
 from tracelet.backends.presentation import artifact_files, record_files
 from tracelet.records import Artifact, File, Payload, kind
 
@@ -29,6 +30,9 @@ class FileStore:
         self._run, self._query = run, query
         self._index = run.meta_run_tree.subtree(("tracelet", "files"))
         self._chunks = run.series_run_trees[1].subtree("tracelet")
+        self._paths = Paths()
+        for path in query(lambda: list(self._index.keys())):  # of an earlier process
+            self._paths.assign(path, path)
         self._has_uri = uri is not None
         if uri is not None:
             run.set_artifacts_uri(uri)
@@ -37,7 +41,9 @@ class FileStore:
         """Store the files of an artifact."""
         description = {"type": artifact.type, "metadata": to_plain(dict(artifact.metadata)), "artifact": artifact.name}
         for name, payload in artifact_files(artifact).items():
-            self._put(safe_path(name), payload, description | {"wall_time": artifact.wall_time})
+            path = self._paths.assign(name, safe_path(name))
+            renamed = {} if path == name else {"file": to_plain(name)}
+            self._put(path, payload, description | renamed | {"wall_time": artifact.wall_time})
 
     def put_files(self, record: Any) -> tuple[dict[str, str], dict[str, Any]]:
         """Store the files of a record without an Aim object. Return their paths by name, and its other fields."""

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, unquote
 
+from tracelet.backends.paths import shortened
+
 LARGEST_STEP = 2**63 - 1
 FEWEST_BINS, MOST_BINS = 64, 512
 # Aim reads a key "" back as the number 0, and then reads no metric of the run at all. Aim itself uses the others, for
@@ -115,7 +117,7 @@ def file_stem(text: str) -> str:
 def safe_path(name: str) -> str:
     """Return a relative path that stays inside its folder."""
     parts = to_plain(name).replace("\0", "_").split("/")
-    return "/".join({"": "_", ".": "_", "..": "__"}.get(part, part) for part in parts)
+    return shortened("/".join({"": "_", ".": "_", "..": "__"}.get(part, part) for part in parts))
 
 
 def earlier_name(name: str, number: int) -> str:

@@ -21,6 +21,7 @@ from tracelet.backends.clearml.connection import Connection, ended_copy
 from tracelet.backends.clearml.offline_session import DESCRIPTION
 from tracelet.backends.clearml.uploads import Uploads
 from tracelet.backends.clearml.values import EXACT_PARAMS, EXACT_SUMMARY, parameters
+from tracelet.backends.paths import shortened
 from tracelet.errors import BackendUnavailable, RecordRejected
 from tracelet.records import File, Payload
 
@@ -79,8 +80,10 @@ class OpenTask:
             self._clearml.StorageManager.upload_file(str(source), url, wait_for_upload=True, retries=1)
 
     def upload_artifact(self, name: str, data: Payload, metadata: Mapping[str, Any]) -> None:
-        """Upload a file as an artifact with its path as name."""
+        """Upload a file as an artifact with its path as name. The metadata have a path that is too long for a file."""
         texts = {str(key): _to_text(value) for key, value in metadata.items()}
+        if shortened(name) != name:
+            texts["name"], name = name, shortened(name)
         self._check_server()
         with self._staged(data, Path(name).name or "artifact") as source, self._editing():
             arguments = {"artifact_object": str(source), "metadata": texts, "wait_on_upload": True}

@@ -33,6 +33,7 @@ from tracelet.backends.mlflow.values import (
     param_text,
     weight,
 )
+from tracelet.backends.paths import Paths
 from tracelet.errors import BackendUnavailable, RecordRejected
 from tracelet.guard import logger
 from tracelet.records import Alert, Params, Record, Scalar, Summary, Tags, shown_step
@@ -64,6 +65,7 @@ class BatchWriter:
         self._target, self._access, self._secrets = target, access, secrets
         self._timestamps = TimestampDeduplicator()
         self._max_items = dict(_MAX_ITEMS)
+        self._paths = Paths()
         self._keys: dict[str, tuple[str, int]] = {}
         tags = target.run.data.tags
         self._name_tags = {name: value for name, value in tags.items() if name.startswith("tracelet.name.")}
@@ -76,7 +78,7 @@ class BatchWriter:
         """Write the batch; on an error, `error.written` is the number of records written."""
         written = 0
         try:
-            _BatchRequest(self, Stage(folder)).run(batch)
+            _BatchRequest(self, Stage(folder, self._paths)).run(batch)
             written = len(batch)
         except (BackendUnavailable, RecordRejected) as error:
             written = error.written

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from tracelet.backends.mlflow.values import artifact_path, digest, file_key, image_stem, stem, strict
+from tracelet.backends.paths import Paths
 from tracelet.backends.presentation import (
     alert_page,
     artifact_files,
@@ -47,8 +48,9 @@ _SMALL_BYTES = 32 * 1024
 class Stage:
     """A folder of files to upload, with their paths in the run."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, paths: Paths) -> None:
         self.folder = folder
+        self._paths = paths
         self.images = False
         self.tables: list[str] = []
         self.largest = 0
@@ -136,7 +138,7 @@ class Stage:
     def _artifact(self, artifact: Artifact) -> None:
         stored = {}
         for name, data in artifact_files(artifact).items():
-            path = artifact_path(name)
+            path = self._paths.assign(name, artifact_path(name))
             self._link(path, data)
             stored[path] = name
         renamed = any(path != name for path, name in stored.items())
