@@ -248,6 +248,46 @@ def test_a_folder_that_is_deleted_is_noticed(tmp_path):
     assert [str(step) for step in range(20)] == [row[1] for row in rows(backend.folder / "scalars.csv")[1:]]
 
 
+@pytest.mark.parametrize("harm", ["deleted", "replaced", "shortened"])
+@pytest.mark.parametrize("when", ["live", "when opened again"])
+def test_a_file_that_is_not_what_it_was_is_noticed(tmp_path, harm, when):
+    """Nothing goes to a deleted file; opened again, the backend takes the whole run, each row once."""
+    backend = opened(tmp_path)
+    records = [*scalars(*(("a", step, float(step)) for step in range(20))), Text("t", "words", 1, 1e9)]
+    deliver(backend, records[:10])
+    backend.flush()
+    if when == "when opened again":
+        backend.close("finished", 0)
+    path = backend.folder / "scalars.csv"
+    content = path.read_bytes()[:100]
+    if harm != "shortened":
+        path.unlink()
+    if harm != "deleted":
+        path.write_bytes(content)
+    if when == "live":
+        with pytest.raises(BackendUnavailable, match=r"scalars\.csv was deleted, replaced or shortened") as caught:
+            backend.write(Batch(records[10:], 21))
+        assert (True, 0) == (caught.value.reopen, backend.durable_seq())
+    backend.open(run_info(tmp_path))
+    assert 0 == backend.durable_seq()
+    deliver(backend, records)
+    backend.close("finished", 0)
+    assert [str(step) for step in range(20)] == [row[1] for row in rows(path)[1:]]
+    assert 1 == len(lines(backend.folder / "texts.jsonl"))
+
+
+def test_a_line_that_somebody_added_ends_nothing(tmp_path):
+    """Neither at the end of the run nor when it is opened again."""
+    for step in range(2):
+        backend = opened(tmp_path)
+        deliver(backend, [*scalars(("a", step, 0.5))], after=step)
+        for name in ("scalars.csv", "media.csv"):
+            with open(backend.folder / name, "a") as file:
+                file.write("checked by anna\r\nnot,a,row,0.5\r\n")
+        backend.close("finished", 0)
+    assert [["step", "a"], ["0", "0.5"], ["1", "0.5"]] == rows(backend.folder / "metrics.csv")
+
+
 def test_a_folder_that_another_process_made_again_is_left_to_it(tmp_path):
     """Two processes that both believe to own the run do not write one file."""
     first, run = opened(tmp_path), run_info(tmp_path)

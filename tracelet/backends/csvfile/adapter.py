@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,7 @@ _FILES = {
     _ALERTS: "",
     **dict.fromkeys(_LINES.values(), ""),
 }
+_MEDIA_WIDTH = _FILES[_MEDIA].count(",") + 1
 # Fields that are no details in the index of media: they have a column, or they are in the file.
 _NOT_DETAILS = frozenset(("tag", "data", "parts", "names", "layout", "config", "step", "wall_time", "writer"))
 
@@ -158,7 +160,8 @@ class CsvBackend(Backend):
         """Return the last sequence number that the operating system has; a kill of the process does not lose it."""
         if self._log is None:
             return self._written
-        return max(self._log.last, self._written or 0) if self._log.is_in_place else 0
+        is_intact = self._log.is_in_place and self._log.damaged is None
+        return max(self._log.last, self._written or 0) if is_intact else 0
 
     def flush(self) -> None:
         """Flush to the disk, so that records also survive a power failure."""
@@ -193,6 +196,10 @@ class CsvBackend(Backend):
         if not self._log.is_in_place:
             self._log.close_files()
             raise BackendUnavailable(f"csv: {self.folder} was deleted or moved", reopen=True)
+        damaged = self._log.damaged
+        if damaged is not None:
+            self._log.close_files()
+            raise BackendUnavailable(f"csv: {self.folder / damaged} was deleted, replaced or shortened", reopen=True)
         if not self._is_consistent:
             self._log.restore()
             self._read_folder(self._log)
@@ -207,24 +214,21 @@ class CsvBackend(Backend):
         self._tables = FileNames(self.folder / "tables", ".csv")
         self._artifacts = FileNames(self.folder / "artifacts")
         self._media_count = 0
-        for media_kind, tag, *_ in read_rows(self.folder / _MEDIA):
+        for media_kind, tag, *_ in read_rows(self.folder / _MEDIA, _MEDIA_WIDTH):
             self._media_count += 1
             if media_kind == "table":
                 self._tables.claim(tag)
-        for line in read_lines(self.folder / _ARTIFACTS):
-            for file in json.loads(line)["files"]:
-                self._artifacts.claim(file["name"])
+        path = self.folder / _ARTIFACTS
+        with _unchanged(path):
+            for line in read_lines(path):
+                for file in json.loads(line)["files"]:
+                    self._artifacts.claim(file["name"])
 
     def _read_json(self, name: str) -> dict[str, Any]:
         path = self.folder / name
-        try:
+        with _unchanged(path), contextlib.suppress(FileNotFoundError):
             return dict(json.loads(path.read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            return {}
-        except (ValueError, TypeError) as error:
-            raise BackendUnavailable(
-                f"csv: {path} was changed and is not valid JSON ({error}). Repair or move it"
-            ) from error
+        return {}
 
     def _merge(self, record: Record) -> dict[str, dict[str, Any]]:
         """Merge a record that has no line of its own. Return the file to write, with its new content."""
@@ -332,6 +336,16 @@ def _translated(*, records: bool = False) -> Translated:
         return BackendUnavailable(f"csv: {error}")
 
     return Translated(translate)
+
+
+@contextlib.contextmanager
+def _unchanged(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (LookupError, TypeError, ValueError) as error:
+        raise BackendUnavailable(
+            f"csv: {path} was changed and is not valid JSON ({error}). Repair or move it"
+        ) from error
 
 
 def _write_line(log: CommitLog, name: str, line: Mapping[str, Any]) -> None:

@@ -68,13 +68,28 @@ class CommitLog:
         except OSError:
             return False
 
+    @property
+    def damaged(self) -> str | None:
+        """Return the name of a file that was deleted, replaced or shortened, or None."""
+        return next((name for name, offset in self._state.offsets.items() if offset and self._is_damaged(name)), None)
+
+    def _is_damaged(self, name: str) -> bool:
+        try:
+            status = os.stat(self._folder / name)
+        except OSError:
+            return True
+        file = self._open.get(name)
+        replaced = file is not None and not os.path.samestat(status, os.fstat(file.fileno()))
+        return replaced or status.st_size < self._state.offsets[name]
+
     def restore(self) -> None:
         """Discard the pending text, and truncate each file to the length in the state."""
         state = _read(self._folder)
         if state is None:  # new folder, or the state was lost in a power failure: keep the files as they are
             state = _State(owner=self._owner, offsets=dict.fromkeys(self._headers, 1 << 62))
-        elif any(self._size(name) < offset for name, offset in state.offsets.items()):
-            # A power failure truncated a file: deliver the records after the last `sync` again.
+        elif self._is_short(state.safe_offsets):  # somebody deleted or shortened a file: deliver everything again
+            state = _State(owner=state.owner)
+        elif self._is_short(state.offsets):  # a power failure did: deliver the records after the last `sync` again
             state.last, state.offsets = state.safe, dict(state.safe_offsets)
         self.close_files()
         if state.owner != self._owner:  # the records are of an earlier journal, as of one that `tracelet gc` removed
@@ -115,6 +130,9 @@ class CommitLog:
     def close_files(self) -> None:
         while self._open:
             self._open.popitem()[1].close()
+
+    def _is_short(self, offsets: Mapping[str, int]) -> bool:
+        return any(self._size(name) < offset for name, offset in offsets.items())
 
     def _size(self, name: str) -> int:
         try:

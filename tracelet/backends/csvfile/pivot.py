@@ -10,8 +10,11 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+from tracelet.backends.csvfile.rows import read_rows
 from tracelet.filesystem import create
 
+# Columns of the scalars.
+_WIDTH = 4
 # Cells that a table may have, and those for each of its points: many tags at different steps are mostly empty cells.
 _MAX_CELLS, _MAX_CELLS_PER_POINT = 10_000_000, 100
 
@@ -60,18 +63,17 @@ def _load(db: sqlite3.Connection, scalars: Path, columns: dict[str, int]) -> int
         "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA temp_store=FILE; PRAGMA cache_size=-2000;"
         "CREATE TABLE points (step, tag INTEGER, value TEXT);"
     )
-    with open(scalars, encoding="utf-8", newline="") as file:
-        rows = csv.reader(file)
-        next(rows, None)
-        db.execute("BEGIN")
-        count = db.executemany("INSERT INTO points VALUES (?, ?, ?)", _points(rows, columns)).rowcount
-        db.execute("COMMIT")
+    db.execute("BEGIN")
+    points = _points(read_rows(scalars, _WIDTH), columns)
+    count = db.executemany("INSERT INTO points VALUES (?, ?, ?)", points).rowcount
+    db.execute("COMMIT")
     return count
 
 
 def _points(rows: Iterator[list[str]], columns: dict[str, int]) -> Iterator[tuple[int | str, int, str]]:
     for tag, step, _, value in rows:
-        yield _sortable(int(step)), columns.setdefault(tag, len(columns)), value
+        with contextlib.suppress(ValueError):  # a line that somebody added
+            yield _sortable(int(step)), columns.setdefault(tag, len(columns)), value
 
 
 def _sortable(step: int) -> int | str:

@@ -12,13 +12,13 @@ from tracelet.filesystem import create
 from tracelet.records import Table
 
 
-def read_rows(path: Path) -> Iterator[list[str]]:
-    """Yield the rows below the header; none if the file is missing."""
+def read_rows(path: Path, width: int) -> Iterator[list[str]]:
+    """Yield the rows below the header, none if the file is missing. Skip other lines, which somebody added."""
     if path.exists():
         with open(path, encoding="utf-8", newline="") as file:
             rows = csv.reader(file)
             next(rows, None)
-            yield from rows
+            yield from (row for row in rows if len(row) == width)
 
 
 def read_lines(path: Path) -> Iterator[str]:
