@@ -197,6 +197,9 @@ def test_what_the_store_lost_is_delivered_again(kept, caplog):
 
     assert sync.deliver(experiment.folder, ["forgetful"]).complete is True
     assert [*range(kept)] == values(Forgetful.store)  # nothing waits by the journal, so the store is not asked
+    assert sync.deliver(experiment.folder, ["forgetful"], verify=True).complete is True
+    assert [*range(100)] == values(Forgetful.store)
+    del Forgetful.store[kept:]
 
     with tracelet.start_logging(backend="forgetful", run_id="one", resume=True) as again:
         again.log_metric("loss", 100, 100)

@@ -107,6 +107,7 @@ def deliver(
     tell: OnProgress = lambda name, done, total: None,
     stands_in: bool = False,
     trust: bool = False,
+    verify: bool = False,
 ) -> Synced:
     """Deliver the pending records of the run in `folder`, and upload the vendors' offline recordings.
 
@@ -118,6 +119,7 @@ def deliver(
         stands_in: True if this process does nothing else. It then uses the name of the run's program, so that vendors
             record the same source as in a live run.
         trust: True: deliver also to servers that only the journal names.
+        verify: True: open also backends that are up to date. If a store has lost records, they are delivered again.
 
     Raises:
         JournalError: there is no readable journal, or `tracelet gc` removed it.
@@ -153,7 +155,11 @@ def deliver(
         incomplete = [
             backend
             for backend in targets
-            if (before.get(backend.name, Cursor()).position < last or facts.get(f"trouble {backend.name}"))
+            if (
+                before.get(backend.name, Cursor()).position < last
+                or facts.get(f"trouble {backend.name}")
+                or (verify and backend.name not in recorded_offline)
+            )
             and not (backend.name in reasons and backend.offline_seq(folder) >= last)
         ]
         try:

@@ -105,7 +105,13 @@ class _Sync:
     def _deliver(self, folder: Path) -> None:
         with progress_bars(folder, as_json=self._as_json) as tell:
             synced = sync_module.deliver(
-                folder, self._backends, config=self._config, tell=tell, stands_in=True, trust=self._trust
+                folder,
+                self._backends,
+                config=self._config,
+                tell=tell,
+                stands_in=True,
+                trust=self._trust,
+                verify=not self._watch,
             )
         if not self._watch:
             self.done.append(synced)
