@@ -10,6 +10,7 @@ import numpy
 import pytest
 from backends.faults import Faulty, Gate, assert_balanced, journalled, raises, values
 from programs import csv_values, run_program, the_run
+from support import until
 
 import tracelet
 from tracelet import sync
@@ -27,13 +28,6 @@ def gate():
     gate = Gate()
     yield gate
     gate.open()
-
-
-def until(reached, seconds=20):
-    deadline = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.005)
 
 
 # Clocks.

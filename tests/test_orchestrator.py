@@ -10,7 +10,7 @@ import tracemalloc
 
 import pytest
 from backends.faults import Faulty, Gate, assert_balanced, journalled, values
-from support import BUSY
+from support import BUSY, until
 
 import tracelet
 from tracelet.backends.memory import MemoryBackend
@@ -51,13 +51,6 @@ def within(seconds, function, *args):
     thread.join(seconds)
     assert not thread.is_alive(), f"{function} did not return within {seconds} s"
     assert [] == failures
-
-
-def until(reached, seconds=20):
-    deadline = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.005)
 
 
 # Back-pressure.

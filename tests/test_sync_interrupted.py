@@ -2,6 +2,7 @@
 
 import pytest
 from programs import csv_values, run_program, started, the_run
+from support import until
 
 import tracelet
 from tracelet import sync
@@ -49,6 +50,7 @@ def test_a_live_run_is_left_to_its_process():
     experiment = tracelet.start_logging(backend=memory)
     experiment.log_metric("loss", 1)
     assert experiment.flush(10)
+    until(lambda: cursors(experiment.folder)["memory"].position == 1)
     before = cursors(experiment.folder)
     synced = sync.deliver(experiment.folder, ["csv"])
     assert "the run is still active" == synced.skipped

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import signal
 import sys
 import threading
 import time
@@ -60,6 +61,26 @@ def delayed() -> Iterator[None]:
         yield
     finally:
         _delaying.remove(thread)
+
+
+class SigtermBlock:
+    """Hold back SIGTERM during a fork: `block` before it, `restore` in the parent, and last in the child.
+
+    A child may have a Python handler of its parent, or of a vendor, for a moment. It would lose a signal that arrives
+    then, and a worker of multiprocessing's Pool would wait for ever.
+    """
+
+    def __init__(self) -> None:
+        self._state = threading.local()
+
+    def block(self) -> None:
+        self._state.mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def restore(self) -> None:
+        mask = getattr(self._state, "mask", None)
+        if mask is not None:
+            self._state.mask = None
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def after_in_child(function: Callable[[], None]) -> None:

@@ -756,6 +756,24 @@ def test_a_forked_child_doubles_nothing() -> None:
     assert float(done.out.splitlines()[-1]) < 10
 
 
+TERMINATED = """
+    import multiprocessing, os, signal, time, tracelet
+    from clearml.utilities.process.mp import BackgroundMonitor
+
+    run = tracelet.start_logging(backend="clearml", flush_timeout=5)
+    BackgroundMonitor.start_all = lambda **options: os.kill(os.getpid(), signal.SIGTERM)
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(20,))
+    child.start()
+    child.join()
+    print(child.exitcode)
+"""
+
+
+def test_a_forked_child_that_is_terminated_as_it_begins_dies() -> None:
+    """Also while ClearML's fork hook has its own signal handler in place, which would swallow the signal."""
+    assert f"{-signal.SIGTERM}\n" == run_program(TERMINATED).out
+
+
 # -- a server
 
 

@@ -18,7 +18,7 @@ import pytest
 import wandb
 from backends.test_wandb import WALL, give, info, png, scalar, spooled, surroundings
 from backends.wandb_server import Answer, ServerRun, WandbServer, content
-from support import BUSY, TESTS
+from support import BUSY, TESTS, until
 
 from tracelet.backends.wandb import WandbBackend, WandbConfig, connect
 from tracelet.errors import BackendUnavailable
@@ -54,13 +54,6 @@ def waits(folder: Path) -> str | None:
 
 def upload_offline(folder: Path, seconds: float = 30) -> None:
     WandbBackend().upload_offline(info(folder), time.monotonic() + seconds)
-
-
-def until(reached: Callable[[], Any], seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < end, "it did not come"
-        time.sleep(0.02)
 
 
 def taken(backend: WandbBackend, record: Record) -> bool:

@@ -119,25 +119,37 @@ def test_sigterm_kills_as_before():
     assert ALL == csv_values(folder)
 
 
-def test_a_handler_from_before_decides():
+@pytest.mark.parametrize(
+    ("last_line", "end"),
+    [
+        ("sys.exit(7)", ("killed", 7)),
+        ("raise SystemExit", ("killed", 0)),
+        ("raise OSError('reclaimed')", ("killed", 1)),
+        ("left.append(True)", ("finished", 0)),  # as a program that saves a checkpoint and goes on
+    ],
+)
+def test_a_handler_from_before_decides(last_line, end):
     """The program's own SIGTERM handler runs, may still log, and its exit code stands."""
-    source = """
+    source = f"""
         import signal, sys, time, tracelet
+
+        left = []
 
         def leave(number, frame):
             experiment.log_metric("loss", 1, 1)
-            sys.exit(7)
+            {last_line}
 
         signal.signal(signal.SIGTERM, leave)
         experiment = tracelet.start_logging(backend="csv")
         experiment.log_metric("loss", 0, 0)
         print("ready", flush=True)
-        time.sleep(20)
+        while not left:
+            time.sleep(0.01)
     """
     ended = signalled(source, signal.SIGTERM)
-    assert 7 == ended.returncode
+    assert end[1] == ended.returncode
     folder = the_run()
-    assert ("killed", 143) == ending(folder)
+    assert end == ending(folder)
     assert [0, 1] == csv_values(folder)
 
 

@@ -111,7 +111,7 @@ def test_the_programs_handler_may_stop_the_run(interrupted):
     assert list(range(1000)) == csv_values(the_run()) == journal_values(the_run())
 
 
-@pytest.mark.parametrize("end", ["sys.exit()", "experiment.stop(); time.sleep(20)"])
+@pytest.mark.parametrize("end", ["sys.exit()", "experiment.stop()", "experiment.stop(); time.sleep(20)"])
 def test_a_signal_during_the_end_waits_for_it(end):
     """The end that has begun is completed, then the process dies of the signal."""
     source = f"""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 import typer
@@ -19,11 +20,16 @@ def print_error(error: TraceletError) -> str:
 
 
 class OneLineErrors(TyperGroup):
-    """Print a `TraceletError` as one line on stderr, without a traceback, and exit with code 1."""
+    """Print a `TraceletError`, or that of a file, as one line on stderr, and exit with code 1."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except TraceletError as error:
             print_error(error)
+            raise typer.Exit(1) from error
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # the reader of the output has ended; typer exits without a word
+                raise
+            print_error(TraceletError(f"{error.filename or 'the output'}: {error.strerror or error}"))
             raise typer.Exit(1) from error

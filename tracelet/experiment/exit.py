@@ -14,14 +14,14 @@ import weakref
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from tracelet import forks
 from tracelet.backends.base import Status
 from tracelet.experiment.exit_callbacks import ExitCallbacks
-from tracelet.experiment.sigterm import TermHandler
+from tracelet.experiment.sigterm import KILLED_BY_TERM, TermHandler
 from tracelet.guard import attempted
 
 EndCallback = Callable[[Status, int, float], None]
 
-KILLED_BY_TERM = 128 + int(signal.SIGTERM)
 KILLED_BY_INT = 128 + int(signal.SIGINT)
 _INTERRUPTED: tuple[Status, int] = ("killed", KILLED_BY_INT)
 
@@ -74,8 +74,8 @@ class ExitHandler:
     def outcome(self) -> tuple[Status, int]:
         """Return the likely status and exit code of a program that is ending now."""
         error = _last_error()
-        if self._sigterm.received:
-            return "killed", KILLED_BY_TERM
+        if self._sigterm.exit_code is not None:
+            return "killed", self._sigterm.exit_code
         if error is not None and error is not self._last_error and not hasattr(sys, "ps1"):
             return _INTERRUPTED if isinstance(error, KeyboardInterrupt) else ("failed", 1)
         return ("failed", self._exit_code) if self._exit_code else ("finished", 0)
@@ -90,7 +90,7 @@ class ExitHandler:
                 self._flush(timeout / 2)
             timeout -= time.monotonic() - started
             with self._callbacks.run_before(self._at_exit):
-                self._end(*(self.outcome() if self._sigterm.received else outcome), timeout)
+                self._end(*(outcome if self._sigterm.exit_code is None else self.outcome()), timeout)
         else:
             self._end(*outcome, timeout)
         self._sigterm.die_if_received()
@@ -116,20 +116,12 @@ class ExitHandler:
 
 
 _active_handlers: weakref.WeakSet[ExitHandler] = weakref.WeakSet()
-_fork_state = threading.local()
+_sigterm_block = forks.SigtermBlock()
 
 
 def _before_fork() -> None:
-    # Block SIGTERM: the child would lose a signal that arrives before it has the previous handler again.
     if _active_handlers:
-        _fork_state.mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-
-
-def _after_fork() -> None:
-    mask = getattr(_fork_state, "mask", None)
-    if mask is not None:
-        _fork_state.mask = None
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        _sigterm_block.block()
 
 
 def _after_fork_in_child() -> None:
@@ -137,11 +129,13 @@ def _after_fork_in_child() -> None:
     # Python handler that runs just before a semaphore wait would leave it waiting for ever (measured).
     for handler in list(_active_handlers):
         handler.unwatch()
-    _after_fork()
+    _sigterm_block.restore()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_sigterm_block.restore, after_in_child=_after_fork_in_child
+    )
 
 
 def _die_as_interrupted() -> None:

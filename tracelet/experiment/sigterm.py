@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import atexit
 import contextlib
 import os
 import signal
@@ -20,6 +21,9 @@ _RESEND_EVERY = 0.005
 _MAX_POSTPONE = 0.25
 
 
+KILLED_BY_TERM = 128 + int(signal.SIGTERM)
+
+
 class TermHandler:
     """Handle SIGTERM from `install` to `uninstall`, if called on the main thread.
 
@@ -31,7 +35,8 @@ class TermHandler:
         self._end, self._timeout = end, timeout
         self._pid = os.getpid()
         self._previous: Any = None
-        self.received = False
+        self.exit_code: int | None = None
+        """The exit code of the program if SIGTERM ends it."""
         self._is_ending = self._is_waiting = False
         self._ended = threading.Event()
         self._postponed_since: float | None = None
@@ -65,14 +70,15 @@ class TermHandler:
         was_resent, self._resent = self._resent, False
         if self._is_waiting or (was_resent and self._postponed_since is None):
             return
-        self.received = True
         if callable(self._previous):
             if not (_holds_locks(frame) and self._postpone(_MAX_POSTPONE)):
                 self._postponed_since = None
-                self._previous(number, frame)
+                self._call_previous(number, frame)
             return
+        self.exit_code = KILLED_BY_TERM
         if not self._is_ending:
             self._is_ending = True
+            atexit.register(self.die_if_received)  # the interrupted code may be the program's last
             self._deadline = time.monotonic() + self._timeout
             if not _started(self._end_run):
                 self._is_waiting = True  # for the exit of the interpreter, which has begun and ends the run
@@ -84,6 +90,15 @@ class TermHandler:
         with contextlib.suppress(KeyboardInterrupt):  # the user interrupts the wait: end now
             self._ended.wait(max(0.0, self._deadline - time.monotonic()))
         self.die_if_received()
+
+    def _call_previous(self, number: int, frame: FrameType | None) -> None:
+        """Call the program's handler. If it returns, the program goes on; if it raises, it ends the program."""
+        try:
+            self._previous(number, frame)
+        except BaseException as error:
+            code = error.code if isinstance(error, SystemExit) else 1
+            self.exit_code = 0 if code is None else code if isinstance(code, int) else 1
+            raise
 
     def _end_run(self) -> None:
         # The interrupted call may be about to submit a record: let it do so before the end.

@@ -74,10 +74,15 @@ def is_file(path: Path, status: os.stat_result) -> bool:
 @contextlib.contextmanager
 def _opened(path: Path | int, mode: str) -> Iterator[IO[bytes]]:
     with forks.no_fork:  # a child finds each open file in `_files`
-        file: IO[bytes] = open(path, mode)  # noqa: SIM115
+        file: IO[bytes] = open(path, mode, opener=_at_once)  # noqa: SIM115
         _files.add(file)
     with file:
         yield file
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Open a file, and also a pipe without waiting for its other end."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
 
 
 def _try_lock(file: IO[bytes]) -> bool:
