@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any
 
 # Code that holds locks which the end of a run needs.
@@ -78,27 +78,34 @@ class TermHandler:
         self.exit_code = KILLED_BY_TERM
         if not self._is_ending:
             self._is_ending = True
-            atexit.register(self.die_if_received)  # the interrupted code may be the program's last
+            atexit.register(self._wait_and_die)  # the interrupted code may be the program's last
             self._deadline = time.monotonic() + self._timeout
             if not _started(self._end_run):
                 self._is_waiting = True  # for the exit of the interpreter, which has begun and ends the run
                 return
         if not self._ended.is_set() and _holds_locks(frame) and self._postpone(self._timeout):
             return
-        self._is_waiting = True
         self._postponed_since = None
+        self._wait_and_die()
+
+    def _wait_and_die(self) -> None:
+        self._is_waiting = True
         with contextlib.suppress(KeyboardInterrupt):  # the user interrupts the wait: end now
             self._ended.wait(max(0.0, self._deadline - time.monotonic()))
         self.die_if_received()
 
     def _call_previous(self, number: int, frame: FrameType | None) -> None:
         """Call the program's handler. If it returns, the program goes on; if it raises, it ends the program."""
-        try:
+        with contextlib.ExitStack() as stack:
+            stack.push(self._set_exit_code)
             self._previous(number, frame)
-        except BaseException as error:
+
+    def _set_exit_code(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
             code = error.code if isinstance(error, SystemExit) else 1
             self.exit_code = 0 if code is None else code if isinstance(code, int) else 1
-            raise
 
     def _end_run(self) -> None:
         # The interrupted call may be about to submit a record: let it do so before the end.
