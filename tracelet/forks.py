@@ -32,7 +32,11 @@ _timeouts_at: dict[Callable[[], bool], float] = {}
 
 def new_lock() -> Any:
     """Return a reentrant lock that is free in each forked child: the thread that held it is not there."""
-    lock = threading.RLock()
+    return free_in_child(threading.RLock())
+
+
+def free_in_child(lock: Any) -> Any:
+    """Return a lock, of a vendor for example, that is from now on free in each forked child."""
     _locks.add(lock)
     return lock
 

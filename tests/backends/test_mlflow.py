@@ -899,3 +899,22 @@ def test_mlflows_own_listening_makes_no_second_copy(tmp_path: Path) -> None:
         assert [0.9] == [value for key, _, value, _ in found[name].metrics if key == "acc"]
         assert ({"lr": 0.1}, {"lr": "0.1"}) == (found[name].exact_params, found[name].params)
     assert 20 == len(found["after"].series("loss"))
+
+
+@pytest.mark.parametrize("own", ["own.db", "ours.db"])
+def test_a_run_of_the_program_may_begin_while_ours_connects(own: str, tmp_path: Path) -> None:
+    """Both create the tables of a new store, of which only one thread at a time is capable."""
+    source = f"""
+        import mlflow, tracelet
+        mlflow.set_tracking_uri("sqlite:///{tmp_path}/{own}")
+        store = {{"tracking_uri": "sqlite:///{tmp_path}/ours.db"}}
+        experiment = tracelet.start_logging(backend="mlflow", wait=False, config=store)
+        with mlflow.start_run():
+            mlflow.log_metric("mine", 1)
+        experiment.log_metric("loss", 1, 1)
+        assert experiment.flush(60)
+    """
+    done = run_program(source, tmp_path)
+    assert 0 == done.returncode, done.stderr
+    keys = [key for place in {own, "ours.db"} for run in store.runs(tmp_path / place) for key, *_ in run.metrics]
+    assert {"mine": 1, "loss": 1} == {key: keys.count(key) for key in ("mine", "loss")}

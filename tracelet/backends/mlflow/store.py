@@ -17,6 +17,7 @@ from tracelet.backends import environment
 from tracelet.backends.http import THROTTLED, request
 from tracelet.backends.mlflow.config import MlflowConfig
 from tracelet.errors import BackendUnavailable
+from tracelet.forks import free_in_child
 from tracelet.redaction import redacted_url
 
 NOT_INSTALLED = 'not installed: pip install "tracelet[mlflow]"'
@@ -143,13 +144,22 @@ def prepare(store: Store) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
-        tables = SqlAlchemyStore(f"sqlite:///{draft}", str(artifacts_beside(path)))
+        with _building():
+            tables = SqlAlchemyStore(f"sqlite:///{draft}", str(artifacts_beside(path)))
         tables.engine.dispose()
         with contextlib.suppress(FileExistsError):
             os.link(draft, path)
     finally:
         for leftover in path.parent.glob(f"{draft.name}*"):
             leftover.unlink()
+
+
+def _building() -> contextlib.AbstractContextManager[Any]:
+    """Take MLflow's own lock: alembic's state is global, and the program may be creating a store at this moment."""
+    from mlflow.tracking._tracking_service import registry
+
+    lock = getattr(registry, "_building_store_lock", None)  # older releases have none
+    return contextlib.nullcontext() if lock is None else free_in_child(lock)
 
 
 def artifacts_beside(database: Path) -> Path:
