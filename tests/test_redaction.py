@@ -9,6 +9,7 @@ import math
 import os
 import sqlite3
 from pathlib import Path
+from urllib.parse import quote, quote_plus
 
 import msgspec
 import pytest
@@ -222,6 +223,17 @@ def test_a_secret_that_json_escapes_is_hidden_in_every_document(secret, memory, 
     assert {"category": [chart]} == json.loads(hidden.layout)
     assert [{"camera": "***"}] == [json.loads(mesh.config) for mesh in memory.of(Mesh)]
     assert ["*** ***"] == [text.text.replace('"', "").replace("'", "") for text in memory.of(Text)]
+
+
+@pytest.mark.parametrize("secret", ['pass"word', "back\\slash", "p@ss word/1", "pässwörd"])
+def test_a_secret_is_hidden_as_urls_and_nested_json_write_it(secret, memory, monkeypatch):
+    monkeypatch.setattr(MemoryBackend, "secrets", lambda self: [secret])
+    spelled = [quote(secret, safe=""), quote_plus(secret), json.dumps(json.dumps(secret))]
+    with tracelet.start_logging(backend=memory) as experiment:
+        experiment.log_params({str(number): f"<{text}>" for number, text in enumerate(spelled)})
+    (params,) = memory.of(Params)
+    assert [True] * 3 == ["***" in text for text in params.values.values()]
+    assert not any(text[1:-1].strip('\\"') != "***" for text in params.values.values())
 
 
 def test_a_document_without_a_secret_stays_as_it_was_written():

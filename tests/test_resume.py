@@ -10,6 +10,7 @@ from programs import run_program
 import tracelet
 from tracelet.backends.memory import MemoryBackend
 from tracelet.errors import ConfigurationError, RunNotFound
+from tracelet.records import Tags
 
 PROGRAM = """
     import sys, tracelet
@@ -98,6 +99,24 @@ def test_what_cannot_be_gone_on_with_is_said():
     running.stop()
     with pytest.raises(ConfigurationError, match="resume=False needs a new run_id"):
         tracelet.start_logging(run_id="here", resume=False)
+
+
+def test_a_resumed_run_keeps_its_description(caplog):
+    """What is ignored is said; new tags are added."""
+    tracelet.start_logging("first", run_id="here", tags=["a"], notes="why").stop()
+    memory = MemoryBackend()
+    with tracelet.start_logging(
+        "second", run_id="here", tags=["a", "b"], notes="why", group="g", backend=memory
+    ) as run:
+        assert "first" == run.name
+    assert "run here is resumed and keeps its own name and group" in caplog.text
+    assert [("b",)] == [record.tags for record in memory.records if isinstance(record, Tags)]
+
+
+@pytest.mark.parametrize(("argument", "message"), [({"run_id": "latest"}, "started last"), ({"dir": "a\0b"}, "NUL")])
+def test_names_that_no_run_can_have_are_refused(argument, message):
+    with pytest.raises(ConfigurationError, match=message):
+        tracelet.start_logging(**argument)
 
 
 def test_a_run_is_not_resumed_twice_at_once():

@@ -81,8 +81,8 @@ def start_logging(
         config: The backend's own keys. With several backends, one dict for each, by its name. `tags`, `notes` and
             `group` may also be given here, and the filters `include`, `exclude`, `kinds`, `exclude_kinds` and `every`.
         mode: `online`; `offline`: journal only, no vendor imported, no socket opened; `disabled`: do nothing.
-        tags: Tags of the run.
-        notes: A description of the run.
+        tags: Tags of the run. A resumed run gets those that it lacks.
+        notes: A description of the run. A resumed run keeps its own, and its name and group.
         group: The name of a group of related runs.
         root_logdir: The log directory whose tags have no prefix. If omitted, the first writer sets it.
         run_id: The id of a new run, or of an existing run in `dir` to resume.
@@ -169,6 +169,8 @@ def start_logging(
         )
         if settings.mode != "disabled":
             _active, _active_pid = experiment, os.getpid()
+        if info.resumed:
+            experiment.add_tags(*(tag for tag in settings.tags if tag.strip() and tag not in info.tags))
         return experiment
 
 
@@ -299,6 +301,8 @@ def _run_info(settings: Settings, run_id: str | None, resume: bool | None) -> Ru
         raise ConfigurationError(
             f"the working directory was deleted: dir must be absolute, got {settings.dir!r}"
         ) from None
+    if "\0" in str(base):
+        raise ConfigurationError(f"dir must not contain a NUL character, got {settings.dir!r}")
     if not isinstance(run_id, str | None):
         raise ConfigurationError(f"run_id must be a str, got {shown(run_id)}")
     if resume and run_id is None:
@@ -310,7 +314,9 @@ def _run_info(settings: Settings, run_id: str | None, resume: bool | None) -> Ru
             if resume is False:
                 raise ConfigurationError(f"run_id {run_id!r} exists in {folder}; resume=False needs a new run_id")
             with JournalReader(folder) as reader:
-                return msgspec.structs.replace(reader.info(), folder=str(folder), resumed=True)
+                info = reader.info()
+            _warn_of_ignored(settings, info)
+            return msgspec.structs.replace(info, folder=str(folder), resumed=True)
     elif resume:
         raise RunNotFound(f"resume=True, but there is no run {run_id!r} under {base}. Run: tracelet runs")
     return RunInfo(
@@ -324,6 +330,14 @@ def _run_info(settings: Settings, run_id: str | None, resume: bool | None) -> Ru
         created=time.time(),
         program=str(sys.argv[0]) if sys.argv else None,
     )
+
+
+def _warn_of_ignored(settings: Settings, info: RunInfo) -> None:
+    """Log which arguments differ from the description of the resumed run, which stays."""
+    wanted = {"name": settings.exp_name, "notes": settings.notes, "group": settings.group}
+    ignored = [field for field, value in wanted.items() if value is not None and value != getattr(info, field)]
+    if ignored:
+        logger.warning("tracelet: run %s is resumed and keeps its own %s", info.run_id, " and ".join(ignored))
 
 
 def _ensure_visible() -> None:

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 import msgspec
 
@@ -25,7 +25,7 @@ class Secrets:
     def __init__(self) -> None:
         self._values: frozenset[str] = frozenset()
         self._spellings: tuple[str, ...] = ()
-        """The values as they are, and as JSON and Python write them in quotes; longest first."""
+        """The values as they are, and as URLs, JSON and Python write them; longest first."""
 
     def add(self, values: Iterable[str | None]) -> None:
         """Hide these values from now on. Values shorter than eight characters are ignored."""
@@ -102,9 +102,14 @@ class Secrets:
 
 
 def _quoted(value: str) -> Iterator[str]:
-    """Yield the forms of a value inside the quotes of JSON and of a `repr`."""
-    for quoted in (json.dumps(value), json.dumps(value, ensure_ascii=False), repr(value)):
+    """Yield the forms of a value in a URL, and inside the quotes of a `repr`, of JSON, and of JSON in JSON."""
+    yield quote(value, safe="")
+    yield quote_plus(value)
+    yield repr(value)[1:-1]
+    for ascii in (True, False):
+        quoted = json.dumps(value, ensure_ascii=ascii)
         yield quoted[1:-1]
+        yield json.dumps(quoted, ensure_ascii=ascii)[3:-3]
 
 
 def redacted_url(text: str) -> str:

@@ -65,7 +65,7 @@ NAMES = ["0.weight", "0.bias", "2.weight", "2.bias"]
 def test_gradients_of_one_pass_in_so_many(experiment, records):
     """The first pass, then each third; a series for each parameter, by wandb's names."""
     model = net()
-    experiment.watch(model, log_freq=3)
+    experiment.watch(model, log_freq=np.int64(3))
     for seed in range(7):
         backward(model, seed=seed)
     assert {(f"gradients/{name}", step) for name in NAMES for step in (0, 3, 6)} == set(told(records()))

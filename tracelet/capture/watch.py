@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 import sys
 import time
 import weakref
@@ -19,7 +20,7 @@ import msgspec
 from tracelet import forks
 from tracelet.capture import values as snapshot
 from tracelet.errors import ConfigurationError
-from tracelet.guard import Guard
+from tracelet.guard import Guard, attempted
 from tracelet.records import Histogram, Record, Scalar
 
 Watched: TypeAlias = Literal["gradients", "parameters", "all"]
@@ -56,10 +57,11 @@ class Watching:
             raise ConfigurationError(f"watch: model must be a torch.nn.Module, got {type(model).__name__}")
         if what not in _WATCHED:
             raise ConfigurationError(f"watch: log must be one of {', '.join(map(repr, _WATCHED))}, got {what!r}")
-        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+        count = attempted(lambda: operator.index(every), lambda: 0)
+        if isinstance(every, bool) or count < 1:
             raise ConfigurationError(f"watch: log_freq must be a number of backward passes, 1 or more, got {every!r}")
         self.end(model)
-        watch = _Watch(torch, model, what, every, name, step, self._submit, self._named, self._guard)
+        watch = _Watch(torch, model, what, count, name, step, self._submit, self._named, self._guard)
         shared_tags = {tag for other in self._watches for tag in other.tags()} & watch.tags()
         self._watches.append(watch)
         if shared_tags:
