@@ -322,6 +322,7 @@ def foreign():
         {"server": "//evil.example:81"},
         {"server": "HTTPS://user:word@Evil.example:81"},
         {"mirrors": {"eu": "grpc://evil.example:81"}},
+        {"server": "postgresql:///runs?host=evil.example:81"},
     ],
 )
 def test_a_server_that_only_the_journal_names_needs_trust(config, foreign):

@@ -10,17 +10,22 @@ from pathlib import Path
 from typing import Any
 
 from tracelet.filesystem import make_private
+from tracelet.redaction import redacted_url
 
 # The scheme, user and host at the start of a text. A path, as in sqlite:////data/mlflow.db, has no host.
 _ADDRESS = re.compile(r"\s*((?:[a-z][\w+.\-]*:)?//)(?:[^/?#\s]*@)?([^/?#\s@]+)", re.IGNORECASE)
+# An address whose host is in its query, as in postgresql:///runs?host=there.
+_QUERY = re.compile(r"\s*[a-z][\w+.\-]*:[^?]*\?", re.IGNORECASE)
 
 
 def addresses_in(value: Any) -> Iterator[str]:
-    """Yield the scheme and host of each address in plain data, without credentials."""
+    """Yield the scheme and host of each address in plain data, or the whole one, without credentials."""
     match value:
         case str():
             if found := _ADDRESS.match(value):
                 yield "".join(found.groups()).lower()
+            elif _QUERY.match(value):
+                yield redacted_url(" ".join(value.split()))
         case Mapping():
             for item in value.values():
                 yield from addresses_in(item)

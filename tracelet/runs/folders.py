@@ -35,8 +35,6 @@ def new_run_id() -> str:
 
 
 def check_run_id(run_id: str) -> str:
-    if run_id == LATEST:
-        raise ConfigurationError(f"run_id {LATEST!r} names the run that was started last; choose another id")
     if not _RUN_ID.fullmatch(run_id):
         raise ConfigurationError(
             f"run_id must be 1 to 64 letters, digits, '-', '_' or '.', and begin with a letter or digit, got {run_id!r}"
