@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
@@ -12,6 +13,8 @@ def main() -> None:
         command.main(sys.argv[2:])
     from tracelet.cli import app
 
+    if sys.stdout is None:  # closed, as in `tracelet gc >&-`
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     app(prog_name="tracelet")
 
 

@@ -35,6 +35,32 @@ def test_a_run_is_one_line(call, finished_run):
     assert re.search(r" 2 \d+\.\d KiB csv: 2 delivered$", line)
 
 
+def test_a_long_name_does_not_fill_the_terminal(call, finished_run):
+    finished_run({"loss": [0.5]}, exp_name="n" * 100_000)
+    assert len(call("runs").stdout) < 5000
+    assert len(call("runs", width=60).stdout) < 5000
+
+
+@pytest.mark.parametrize("command", ["runs", "runs --json", "gc --yes"])
+def test_an_output_that_cannot_be_written(command, finished_run, tmp_path):
+    """A closed one is nobody's; a full disk is said in one line."""
+    finished_run({"loss": [0.5]})
+    program = f"{sys.executable} -m tracelet {command}"
+    closed, full = (
+        subprocess.run(
+            f"{program} {target}",
+            shell=True,
+            env={**os.environ, "TRACELET_DIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        for target in (">&-", ">/dev/full")
+    )
+    assert (0, "") == (closed.returncode, closed.stderr)
+    assert (1, "tracelet: the output: No space left on device\n") == (full.returncode, full.stderr)
+
+
 def test_a_running_run_says_so(call, tmp_path):
     """While its process lives, a run is `running`."""
     with tracelet.start_logging(dir=tmp_path) as experiment:

@@ -246,6 +246,14 @@ def test_a_second_writer_is_refused(folder, journal):
     assert is_live(folder)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names are POSIX's")
+def test_a_pipe_in_place_of_the_lock_does_not_block(folder):
+    folder.mkdir()
+    os.mkfifo(folder / "journal.lock")
+    with pytest.raises(JournalError, match=r"journal\.lock"):
+        Journal(folder)
+
+
 def test_a_dead_writer_holds_nothing(folder):
     """The lock goes with the process, however it ends."""
     source = """

@@ -20,8 +20,6 @@ _COLORS = {"running": "cyan", "finished": "green", "failed": "red", "killed": "y
 
 def console() -> Console:
     """Return a console on standard output that interprets no markup or emoji, since names are untrusted."""
-    if sys.stdout is None:  # closed, as in `tracelet gc >&-`
-        return Console(file=io.StringIO(), markup=False, emoji=False)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that is not UTF-8 shows "?"
     # Color only if it is a terminal, even if FORCE_COLOR is set. rich itself respects NO_COLOR.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
+import sys
 from typing import Any
 
 import typer
@@ -19,6 +22,12 @@ def print_error(error: TraceletError) -> str:
     return text
 
 
+def _discard_output() -> None:
+    """Send the rest of the output nowhere: the interpreter would fail to write it at its end."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 class OneLineErrors(TyperGroup):
     """Print a `TraceletError`, or that of a file, as one line on stderr, and exit with code 1."""
 
@@ -32,4 +41,6 @@ class OneLineErrors(TyperGroup):
             if error.errno == errno.EPIPE:  # the reader of the output has ended; typer exits without a word
                 raise
             print_error(TraceletError(f"{error.filename or 'the output'}: {error.strerror or error}"))
+            if error.filename is None:
+                _discard_output()
             raise typer.Exit(1) from error

@@ -20,6 +20,8 @@ from tracelet.runs.summary import RunSummary, Unreadable, summaries
 
 _TABLE_WIDTH = 120
 
+_MAX_NAME = 100
+
 
 def runs(
     as_json: AsJson = False,
@@ -53,8 +55,8 @@ def _table(entries: Sequence[RunSummary | Unreadable]) -> Table:
             case RunSummary(info=info):
                 table.add_row(
                     cell(info.run_id),
-                    cell(info.project or ""),
-                    cell(info.name or ""),
+                    cell(_short(info.project)),
+                    cell(_short(info.name)),
                     status(entry.status),
                     moment(info.created),
                     duration(entry.duration),
@@ -75,7 +77,7 @@ def _blocks(out: Console, entries: Sequence[RunSummary | Unreadable]) -> None:
         match entry:
             case RunSummary(info=info):
                 out.print(cell(f"{info.run_id} "), status(entry.status), sep="")
-                parts = [part for part in (info.project, info.name) if part]
+                parts = [_short(part) for part in (info.project, info.name) if part]
                 parts += [
                     moment(info.created),
                     duration(entry.duration),
@@ -89,6 +91,12 @@ def _blocks(out: Console, entries: Sequence[RunSummary | Unreadable]) -> None:
                     out.print(cell(f"  {text}"))
             case Unreadable(folder=folder, reason=reason):
                 out.print(cell(f"{folder.name} unreadable: {reason}"))
+
+
+def _short(name: str | None) -> str:
+    """Return the start of a name: a long one would fill the terminal."""
+    text = name or ""
+    return text if len(text) <= _MAX_NAME else f"{text[:_MAX_NAME]}…"
 
 
 def _backends(entry: RunSummary) -> Text:
