@@ -154,6 +154,13 @@ def test_a_data_frame_keeps_its_index_and_all_digits(suffix, kept):
         assert {"loss": {"a": 0.1 + 0.2, "b": 1.2345e-16, "c": None}} == json.loads(path.read_bytes())
 
 
+def test_a_data_frame_with_missing_numbers(kept):
+    frame = pd.DataFrame({"loss": pd.array([0.5, None], dtype="Float64")})
+    kept.experiment.log_artifact(frame, "losses.json")
+    (path,) = kept().values()
+    assert {"loss": {"0": 0.5, "1": None}} == json.loads(path.read_bytes())
+
+
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
 def test_a_figure(suffix, kept):
     """A figure as it looks now, in the form of the suffix; it is not closed."""

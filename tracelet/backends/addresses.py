@@ -15,7 +15,7 @@ from tracelet.redaction import redacted_url
 # The scheme, user and host at the start of a text. A path, as in sqlite:////data/mlflow.db, has no host.
 _ADDRESS = re.compile(r"\s*((?:[a-z][\w+.\-]*:)?//)(?:[^/?#\s]*@)?([^/?#\s@]+)", re.IGNORECASE)
 # An address whose host is in its query, as in postgresql:///runs?host=there.
-_QUERY = re.compile(r"\s*[a-z][\w+.\-]*:[^?]*\?", re.IGNORECASE)
+_QUERY = re.compile(r"\s*[a-z][\w+.\-]*:[^?\s]*\?\S*=", re.IGNORECASE)
 
 
 def addresses_in(value: Any) -> Iterator[str]:

@@ -142,9 +142,13 @@ def _frame_json(frame: Any) -> bytes:
         for number, (name, column) in enumerate(columns.items()):
             exact = frame.iloc[:, number]
             if exact.dtype.kind == "f":
-                finite = (value if math.isfinite(value) else None for value in exact.tolist())
+                finite = (value if _is_finite(value) else None for value in exact.tolist())
                 columns[name] = dict(zip(column, finite, strict=True))
     return json.dumps(columns, ensure_ascii=False).encode("utf-8", "backslashreplace")
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, float) and math.isfinite(value)  # pandas.NA is not a float
 
 
 def _from_vendor(artifact: Any, artifact_path: str | None, vendor: str, spool: Spool) -> Artifact:

@@ -89,6 +89,8 @@ class TermHandler:
         self._wait_and_die()
 
     def _wait_and_die(self) -> None:
+        if os.getpid() != self._pid:  # a forked child at its exit
+            return
         self._is_waiting = True
         with contextlib.suppress(KeyboardInterrupt):  # the user interrupts the wait: end now
             self._ended.wait(max(0.0, self._deadline - time.monotonic()))
