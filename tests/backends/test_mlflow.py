@@ -888,7 +888,7 @@ AUTOLOG = """
 
 def test_mlflows_own_listening_makes_no_second_copy(tmp_path: Path) -> None:
     """`mlflow.pytorch.autolog` after the start and before it: each point is there once; afterwards it works again."""
-    ended = run_program(AUTOLOG, tmp_path)
+    ended = run_program(AUTOLOG, tmp_path, timeout=240)
     assert 0 == ended.returncode, ended.stderr
     found = by_name()
 

@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 import re
+import shlex
 import sqlite3
 import subprocess
 import sys
@@ -45,7 +46,7 @@ def test_a_long_name_does_not_fill_the_terminal(call, finished_run):
 def test_an_output_that_cannot_be_written(command, finished_run, tmp_path):
     """A closed one is nobody's; a full disk is said in one line."""
     finished_run({"loss": [0.5]})
-    program = f"{sys.executable} -m tracelet {command}"
+    program = f"{shlex.quote(sys.executable)} -m tracelet {command}"
     closed, full = (
         subprocess.run(
             f"{program} {target}",

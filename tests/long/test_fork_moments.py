@@ -31,14 +31,15 @@ def test_a_child_of_any_moment_can_import_the_vendor(number: int) -> None:
                 time.sleep(0.001)
             child = os.fork()
             if child == 0:
-                signal.alarm(60)
+                signal.alarm(200)  # ten children import at once
                 for module in list(sys.modules):
                     __import__(module)
                 import {vendor}
                 tracelet.start_logging(run_id=f"child-{{os.getpid()}}", backend="csv").stop()
                 os._exit(0)
             children.append(child)
-        assert [0] * len(children) == [os.waitpid(child, 0)[1] for child in children]
+        ended = [os.waitpid(child, 0)[1] for child in children]
+        assert not any(ended), ended
         """,
         deadline=300,
         fresh=True,
