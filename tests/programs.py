@@ -176,7 +176,11 @@ def ending(folder: Path) -> tuple[str, int | None]:
 
 
 def csv_values(folder: Path, tag: str = "loss") -> list[float]:
-    with open(folder / "csv" / "scalars.csv", encoding="utf-8", newline="") as file:
+    """Return the values in the csv backend's folder; none if it has no scalars."""
+    path = folder / "csv" / "scalars.csv"
+    if not path.exists():
+        return []
+    with open(path, encoding="utf-8", newline="") as file:
         return [float(row["value"]) for row in csv.DictReader(file) if row["tag"] == tag]
 
 
