@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from tracelet import forks
 from tracelet.backends.base import Status
 from tracelet.experiment.exit_callbacks import ExitCallbacks
-from tracelet.experiment.sigterm import KILLED_BY_TERM, TermHandler
+from tracelet.experiment.sigterm import KILLED_BY_TERM, TermHandler, exit_code_of
 from tracelet.guard import attempted
 
 EndCallback = Callable[[Status, int, float], None]
@@ -109,7 +109,7 @@ class ExitHandler:
         @functools.wraps(original)
         def exit(status: Any = None, /) -> NoReturn:
             if threading.current_thread() is threading.main_thread():  # on another thread it ends only the thread
-                self._exit_code = 0 if status is None else status & 0xFF if isinstance(status, int) else 1
+                self._exit_code = exit_code_of(status)
             original(status)
 
         sys.exit = self._exit_wrapper = exit

@@ -20,7 +20,6 @@ _RESEND_EVERY = 0.005
 # Seconds of such attempts. Later the main thread waits somewhere, and a thread that waits holds no lock.
 _MAX_POSTPONE = 0.25
 
-
 KILLED_BY_TERM = 128 + int(signal.SIGTERM)
 
 
@@ -106,8 +105,7 @@ class TermHandler:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None:
-            code = error.code if isinstance(error, SystemExit) else 1
-            self.exit_code = 0 if code is None else code if isinstance(code, int) else 1
+            self.exit_code = exit_code_of(error.code) if isinstance(error, SystemExit) else 1
 
     def _end_run(self) -> None:
         # The interrupted call may be about to submit a record: let it do so before the end.
@@ -135,6 +133,11 @@ class TermHandler:
                 return
             self._resent = True
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+
+
+def exit_code_of(status: object) -> int:
+    """Return the exit code of a process that ends by `sys.exit(status)`."""
+    return 0 if status is None else status & 0xFF if isinstance(status, int) else 1
 
 
 def _started(function: Callable[[], None]) -> bool:

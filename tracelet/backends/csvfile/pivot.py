@@ -72,8 +72,11 @@ def _load(db: sqlite3.Connection, scalars: Path, columns: dict[str, int]) -> int
 
 def _points(rows: Iterator[list[str]], columns: dict[str, int]) -> Iterator[tuple[int | str, int, str]]:
     for tag, step, _, value in rows:
-        with contextlib.suppress(ValueError):  # a line that somebody added
-            yield _sortable(int(step)), columns.setdefault(tag, len(columns)), value
+        try:
+            number = int(step)
+        except ValueError:  # a line that somebody added
+            continue
+        yield _sortable(number), columns.setdefault(tag, len(columns)), value
 
 
 def _sortable(step: int) -> int | str:
