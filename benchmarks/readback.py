@@ -36,7 +36,7 @@ def _events(folder: Path) -> Held:
     kinds = {"scalars": "scalar", "histograms": "histogram", "images": "image"}
     return Counter(
         kinds.get(value.metadata.plugin_data.plugin_name, "other")
-        for path in (folder / "events").rglob("events.out.tfevents.*")
+        for path in folder.rglob("events.out.tfevents.*")
         for event in EventFileLoader(str(path)).Load()
         for value in event.summary.value
     )
@@ -167,9 +167,10 @@ def _swanlab(folder: Path) -> Held:
 
 
 STORES: dict[str, Callable[[Path], Held]] = {
-    "events": _events,
+    "events": lambda folder: _events(folder / "events"),
     "journal": _journal,
     "csv": _csv,
+    "tensorboard": lambda folder: _events(folder / "runs"),
     "wandb": _wandb,
     "mlflow": _mlflow,
     "clearml": _clearml,

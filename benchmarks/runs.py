@@ -7,7 +7,7 @@ import resource
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-BACKENDS = ("csv", "wandb", "mlflow", "clearml", "aim")
+BACKENDS = ("csv", "tensorboard", "wandb", "mlflow", "clearml", "aim")
 
 
 class Way(NamedTuple):

@@ -73,7 +73,7 @@ _HEAVY = (
     *(f"cli/test_{name}.py" for name in ("completion", "doctor", "progress", "run", "sync_command")),
     *(
         f"backends/test_{name}.py"
-        for name in ("aim", "clearml", "csvfile", "mlflow", "mlflow_server", "wandb", "wandb_server")
+        for name in ("aim", "clearml", "csvfile", "mlflow", "mlflow_server", "tensorboard", "wandb", "wandb_server")
     ),
     *(
         f"backends/test_{name}.py"

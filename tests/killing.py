@@ -24,7 +24,7 @@ SAFE = 0.1
 """Records that were logged this many seconds before a kill must not be lost."""
 BATCH = 4096
 """The most records in one write."""
-ONCE = ("csv", "mlflow", "wandb")
+ONCE = ("csv", "mlflow", "tensorboard", "wandb")
 """Stores that hold every record once, whatever the moment. The others may hold one batch twice."""
 
 # It writes its progress and the time with `os.write`, past all buffers, so that the notes survive a kill.

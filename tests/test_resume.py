@@ -69,6 +69,7 @@ def test_a_parameter_takes_the_later_value(backend, resumed):
 def test_it_is_one_run_everywhere(resumed):
     """No vendor has a second run."""
     assert 1 == len(list(resumed.glob("runs/*/*/csv")))
+    assert 1 == len(list(resumed.glob("runs/*/*/tensorboard")))
     assert 1 == len(mlflow_store.runs(resumed / "mlflow.db"))
     assert 1 == len(aim_store.runs(resumed))
     assert 1 == len({run.id for run in wandb_store.runs(resumed)})

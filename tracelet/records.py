@@ -166,7 +166,7 @@ class Graph(_Record, frozen=True, tag="graph"):
 
 
 class Layout(_Record, frozen=True, tag="layout"):
-    """A custom_scalars layout as JSON: `{"category": [{"title": ..., "charts": [...]}]}`."""
+    """A custom_scalars layout as JSON: `{"category": [{"title": ..., "chart": [...]}]}`."""
 
     tag: str
     layout: str

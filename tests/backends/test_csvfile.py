@@ -19,8 +19,8 @@ import tracelet
 from tracelet import sync
 from tracelet.backends.base import Batch
 from tracelet.backends.csvfile import CsvBackend, CsvConfig
-from tracelet.backends.csvfile.file_names import safe_path
 from tracelet.backends.csvfile.pivot import write_wide
+from tracelet.backends.file_names import safe_path
 from tracelet.errors import BackendUnavailable
 from tracelet.records import KINDS, Artifact, Params, Scalar, Table, Text, kind
 from tracelet.testing import BackendContract, deliver, run_info, sample_records
@@ -374,7 +374,7 @@ def test_a_table_of_empty_cells_is_not_written(tmp_path, caplog):
 PROGRAM = """
 import os, signal, sys
 from pathlib import Path
-from tracelet.backends.csvfile.commit_log import CommitLog
+from tracelet.backends.commit_log import CommitLog
 from tracelet.backends.csvfile import CsvBackend
 from tracelet.testing import deliver, run_info
 from tests_csv_records import story
@@ -383,22 +383,28 @@ tmp_path, where, at = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 
+class Csv(CsvBackend):
+    def write(self, batch):
+        self.last = batch.last
+        super().write(batch)
+
 class Killed(CommitLog):
+    def append(self, name, data, *, header=b""):
+        inside = where == "inside" and backend.last > at
+        super().append(name, data[:-3] if inside else data, header=header)
+        if inside:
+            die()
+
     def commit(self, last):
         if last > at and where == "before":
-            die()
-        if last > at and where == "inside":
-            for name, buffer in self.pending.items():
-                if buffer.tell():
-                    self._append(name, buffer.getvalue().encode()[:-3])
             die()
         super().commit(last)
         if last > at and where == "after":
             die()
 
-import tracelet.backends.csvfile.adapter as csvfile
-csvfile.CommitLog = Killed
-backend = CsvBackend()
+import tracelet.backends.folder as folder
+folder.CommitLog = Killed
+backend = Csv()
 backend.open(run_info(tmp_path))
 records = story(tmp_path)
 deliver(backend, records, size=4)

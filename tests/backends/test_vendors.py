@@ -114,12 +114,13 @@ KEPT = {
     "aim": ({"repo": "store"}, "repo"),
     "csv": ({"dir": "store"}, "dir"),
     "mlflow": ({"tracking_uri": "sqlite:///store.db"}, "tracking_uri"),
+    "tensorboard": ({"dir": "store"}, "dir"),
     "wandb": ({"dir": "store"}, "dir"),
 }
 CREDENTIALS = {"api_key", "access_key", "secret_key", "password", "headers", "settings", "token"}
 
 
-@pytest.mark.parametrize("name", ["aim", "clearml", "csv", "mlflow", "wandb"])
+@pytest.mark.parametrize("name", sorted(_BUILTIN))
 def test_no_credential_is_kept_of_a_config(name):
     """What a later delivery needs to know is in the journal, but for what signs in."""
     cls = backend_class(name)

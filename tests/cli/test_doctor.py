@@ -20,13 +20,12 @@ from programs import run_program
 
 import tracelet
 from tracelet import backends, doctor
-from tracelet.backends import backend_class, known_backends
+from tracelet.backends import _BUILTIN, backend_class, known_backends
 from tracelet.backends.base import Probe
 from tracelet.doctor import examine_backend, other_patches
 from tracelet.doctor.protocol import AboutWriter
 from tracelet.records import KINDS
 
-BUILT_IN = ("aim", "clearml", "csv", "memory", "mlflow", "wandb")
 SERVED = ("clearml", "mlflow", "wandb")
 KEY, WRONG = "s" * 40, "w" * 40
 
@@ -465,7 +464,7 @@ def test_each_fault_is_told_once(call, monkeypatch, asked_once):
     assert "not checked" in next(line for line in told.splitlines() if "memory" in line and "unknown" not in line)
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("name", _BUILTIN)
 def test_every_kind_has_a_place(name):
     """What a backend accepts, it says where to find."""
     cls = backend_class(name)

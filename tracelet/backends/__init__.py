@@ -39,6 +39,7 @@ _BUILTIN = {
     "csv": _Entry("tracelet.backends.csvfile:CsvBackend"),
     "memory": _Entry("tracelet.backends.memory:MemoryBackend"),
     "mlflow": _Entry("tracelet.backends.mlflow:MlflowBackend", "mlflow", "3.7"),
+    "tensorboard": _Entry("tracelet.backends.tensorboard:TensorBoardBackend"),
     "wandb": _Entry("tracelet.backends.wandb:WandbBackend", "wandb", "0.30"),
 }
 _registered: dict[str, type[Backend]] = {}

@@ -134,7 +134,7 @@ def artifacts(folder: Path) -> list[Artifact]:
 def sample_records(tmp_path: Path) -> list[Record]:
     """Return one record of each kind, and two artifacts. Payloads are existing `File`s below `tmp_path`."""
     table = {"columns": ["name", "score"], "rows": [["a", 0.1], ["b", float("nan")]]}
-    layout = {"category": [{"title": "losses", "charts": [{"title": "both", "multiline": {"tag": ["loss"]}}]}]}
+    layout = {"category": [{"title": "losses", "chart": [{"title": "both", "multiline": {"tag": ["loss"]}}]}]}
     ramp = tuple(i / 4 for i in range(5))
     vectors = stored(tmp_path, b"1.0\t2.0\n3.0\t4.0\n", "tensors.tsv"), stored(tmp_path, b"a\nb\n", "metadata.tsv")
     numbers = stored(tmp_path, struct.pack("<6f", *range(6)), "t.bin")

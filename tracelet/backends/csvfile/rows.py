@@ -21,13 +21,6 @@ def read_rows(path: Path, width: int) -> Iterator[list[str]]:
             yield from (row for row in rows if len(row) == width)
 
 
-def read_lines(path: Path) -> Iterator[str]:
-    """Yield the lines; none if the file is missing."""
-    if path.exists():
-        with open(path, encoding="utf-8") as file:
-            yield from file
-
-
 def write_table(record: Table, source: str, target: Path) -> None:
     """Write the table in `source` (see `records.Table`) as CSV. A nested value becomes JSON.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import count
 from pathlib import Path
 
@@ -36,22 +36,22 @@ class _State(msgspec.Struct, kw_only=True):
 
 
 class CommitLog:
-    """`files` maps the name of each append-only file to its first line ("" for none).
+    """`append` to any files, then `commit`. Every method may raise `OSError`; then `restore` before the next append.
 
-    Write text to `pending[name]`; `commit` appends it to the file. Every method may raise `OSError`. After an error,
-    call `restore` before the next append.
+    `kept` are text files: if the state was lost, they keep their whole lines. Others are written again.
     """
 
-    def __init__(self, folder: Path, owner: str, files: Mapping[str, str]) -> None:
-        self._folder, self._owner = folder, owner
-        self._headers = files
+    def __init__(self, folder: Path, owner: str, kept: Iterable[str] = ()) -> None:
+        self._folder, self._owner, self._kept = folder, owner, tuple(kept)
         self._open: dict[str, io.FileIO] = {}
         self._place = _open_folder(folder)
         self._state = _State(owner=owner)
-        self.pending: dict[str, io.StringIO] = {name: io.StringIO(newline="") for name in files}
         with contextlib.ExitStack() as stack:
             stack.callback(self.close)
+            is_new = _read(folder) is None and not any(map(self._size, self._kept))
             self.restore()
+            if is_new:  # otherwise a kill in the first batch would leave lines that nobody removes
+                self.commit(0)
             stack.pop_all()
 
     @property
@@ -83,31 +83,37 @@ class CommitLog:
         return replaced or status.st_size < self._state.offsets[name]
 
     def restore(self) -> None:
-        """Discard the pending text, and truncate each file to the length in the state."""
+        """Truncate each file to the length in the state."""
         state = _read(self._folder)
         if state is None:  # new folder, or the state was lost in a power failure: keep the files as they are
-            state = _State(owner=self._owner, offsets=dict.fromkeys(self._headers, 1 << 62))
+            state = _State(owner=self._owner, offsets=dict.fromkeys(self._kept, 1 << 62))
         elif self._is_short(state.safe_offsets):  # somebody deleted or shortened a file: deliver everything again
-            state = _State(owner=state.owner)
+            state = _State(owner=state.owner, offsets=dict.fromkeys(state.offsets, 0))
         elif self._is_short(state.offsets):  # a power failure did: deliver the records after the last `sync` again
-            state.last, state.offsets = state.safe, dict(state.safe_offsets)
+            state.last = state.safe
+            state.offsets = {name: state.safe_offsets.get(name, 0) for name in state.offsets}
         self.close_files()
         if state.owner != self._owner:  # the records are of an earlier journal, as of one that `tracelet gc` removed
             state.owner, state.last, state.safe = self._owner, 0, 0
-        for name, buffer in self.pending.items():
-            buffer.seek(0)
-            buffer.truncate()
-            state.offsets[name] = self._cut(name, state.offsets.get(name, 0))
+        state.offsets = {name: self._cut(name, offset) for name, offset in state.offsets.items()}
         self._state = state
 
+    def append(self, name: str, data: bytes, *, header: bytes = b"") -> None:
+        """Append `data` to the file `name`, after `header` if the file is empty."""
+        offset = self._state.offsets.get(name)
+        if offset is None:
+            offset = self._cut(name, 0)
+        file = self._open.get(name)
+        if file is None:
+            file = self._open[name] = io.FileIO(self._folder / name, "a", opener=no_follow)
+        rest = memoryview(data if offset else header + data)
+        length = offset + len(rest)
+        while rest:  # an almost full disk accepts a part, and rejects the next
+            rest = rest[file.write(rest) :]
+        self._state.offsets[name] = length
+
     def commit(self, last: int) -> None:
-        """Append the pending text. From then on the files hold all records up to sequence number `last`."""
-        for name, buffer in self.pending.items():
-            if buffer.tell():
-                # UTF-8 cannot encode a lone surrogate. In JSON, its escape is read back as the original.
-                self._append(name, buffer.getvalue().encode("utf-8", "backslashreplace"))
-                buffer.seek(0)
-                buffer.truncate()
+        """From now on the files hold all records up to sequence number `last`."""
         self._state.last = last
         replace(self._folder / _STATE, msgspec.json.encode(self._state))
 
@@ -151,17 +157,6 @@ class CommitLog:
             return offset
         return 0
 
-    def _append(self, name: str, data: bytes) -> None:
-        file = self._open.get(name)
-        if file is None:
-            file = self._open[name] = io.FileIO(self._folder / name, "a", opener=no_follow)
-        if self._state.offsets[name] == 0:
-            data = self._headers[name].encode() + data
-        rest = memoryview(data)
-        while rest:  # an almost full disk accepts a part, and rejects the next
-            rest = rest[file.write(rest) :]
-        self._state.offsets[name] += len(data)
-
 
 def _open_folder(folder: Path) -> int | None:
     try:
@@ -175,7 +170,7 @@ def has_state(folder: Path) -> bool:
     return (folder / _STATE).exists()
 
 
-def claim(folder: Path, owner: str, run_id: str, files: Mapping[str, str]) -> Path:
+def claim(folder: Path, owner: str, run_id: str, files: Iterable[str]) -> Path:
     """Create and return the run's folder: `folder`, or its subfolder `run_id` if it holds another run or user files."""
     for candidate in _candidates(folder, run_id):
         make_private(candidate)
