@@ -7,10 +7,11 @@ import os
 import signal
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
 
+from backends.store_content import StoreContent
 from backends.stores import READERS
 from programs import run_program, started
 
@@ -57,12 +58,6 @@ SYNC = """
 """
 
 
-class _Environment(TypedDict):
-    TRACELET_DIR: str
-    WANDB_DIR: str
-    CLEARML_CACHE_DIR: str
-
-
 @dataclass
 class Killed:
     """Hold a killed run: its first `safe` scalars must not be lost, and `journalled` scalars are in its journal."""
@@ -72,7 +67,8 @@ class Killed:
     safe: int
     journalled: int
     images: int
-    environment: _Environment
+    environment: dict[str, str]
+    read: Callable[[Path], StoreContent]
 
     def sync(self) -> int:
         """Run `tracelet sync` and return the number of records that it delivered."""
@@ -87,7 +83,7 @@ class Killed:
 
     def assert_complete(self) -> None:
         """Check that the store has every record of the journal: once, or at most one batch twice, and in order."""
-        stored = READERS[self.backend](self.folder)
+        stored = self.read(self.folder)
         counts = Counter(int(value) for tag, _, value, _ in stored.scalars if tag == "loss")
         assert [] == [step for step in range(self.journalled) if step not in counts][:10]
         assert self.journalled == len(counts)
@@ -99,11 +95,21 @@ class Killed:
         assert [("image", IMAGE_EVERY * number) for number in range(self.images)] == sorted(stored.images)
 
 
-def kill(folder: Path, backend: str, moment: float, *, alone: bool) -> Killed:
-    """Run the program and kill it `moment` seconds after its first call; if `alone`, without its child processes."""
-    environment = _Environment(
-        TRACELET_DIR=str(folder / "runs"), WANDB_DIR=str(folder), CLEARML_CACHE_DIR=str(folder / "clearml")
-    )
+def kill(
+    folder: Path,
+    backend: str,
+    moment: float,
+    *,
+    alone: bool,
+    read: Callable[[Path], StoreContent] | None = None,
+    **more: str,
+) -> Killed:
+    """Run the program and kill it `moment` seconds after its first call; if `alone`, without its child processes.
+
+    `read` reads the store, by default the local one. `more` are environment variables.
+    """
+    places = {"TRACELET_DIR": "runs", "WANDB_DIR": ".", "CLEARML_CACHE_DIR": "clearml"}
+    environment = {name: str(folder / place) for name, place in places.items()} | more
     arguments = (SCALARS, IMAGE_EVERY, backend)
     with started(PROGRAM, *arguments, own_group=True, **environment) as program:
         assert program.stdout.readline(), program.stderr.read()
@@ -117,7 +123,7 @@ def kill(folder: Path, backend: str, moment: float, *, alone: bool) -> Killed:
         program.wait(20)
     notes = [line.split() for line in (folder / "logged.txt").read_text().splitlines()]
     safe = max([int(count) for count, logged_at in notes if float(logged_at) < killed_at - SAFE], default=0)
-    killed = Killed(folder, backend, safe, 0, 0, environment)
+    killed = Killed(folder, backend, safe, 0, 0, environment, read or READERS[backend])
     with JournalReader(killed.run) as reader:
         records = list(reader.records())
     values = [record.value for record in records if isinstance(record, Scalar)]

@@ -363,8 +363,16 @@ def test_what_a_store_has_beyond_the_journal_is_not_taken_for_what_is_said_now(g
     with tracelet.start_logging(run_id="killed") as experiment:
         for step in range(300):
             experiment.log_metric("loss", step, step)
-    ahead = Faulty(open=gate)
-    ahead._written = 500  # what its `durable_seq` says
+
+    class Ahead(Faulty):
+        def open(self, run):
+            super().open(run)
+            return 500
+
+        def durable(self):
+            return super().durable() if self.records else 500
+
+    ahead = Ahead(open=gate)
     again = tracelet.start_logging(run_id="killed", backend=ahead, resume=True, connect_timeout=0.2)
     for step in range(300, 400):
         again.log_metric("loss", step, step)

@@ -463,7 +463,7 @@ def test_stopping_from_several_threads(memory, experiment):
     assert 4 * [(1000, "finished")] == after
 
 
-@pytest.mark.parametrize("hook", ["write", "flush", "durable_seq"])
+@pytest.mark.parametrize("hook", ["write", "flush", "durable"])
 def test_stopping_inside_a_backends_callback(hook):
     """A backend (or a vendor's callback) that ends the run on the delivery's own thread: no deadlock."""
     backend = Faulty()

@@ -11,11 +11,12 @@ import sqlite3
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
-import msgspec
 import pytest
 from backends.faults import Faulty, journalled, raises
 
 import tracelet
+from tracelet.backends.base import BackendConfig, Written
+from tracelet.backends.capabilities import Probing
 from tracelet.backends.memory import MemoryBackend
 from tracelet.errors import BackendUnavailable, RecordRejected
 from tracelet.journal.store import JournalReader
@@ -26,24 +27,39 @@ KEY = "0123456789abcdef0123456789abcdef01234567"
 TOKEN = "tok-very-secret-word"
 
 
-class Keyed(MemoryBackend):
+class Keyed(MemoryBackend, Probing):
     """A backend with a key in its config and a token in its environment, which tells both in its errors."""
 
     name = "keyed"
-    persistent_keys = ("place",)
 
-    class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    class Config(BackendConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+        secret_keys = ("api_key",)
+
         api_key: str | None = None
         place: str | None = None
 
     def secrets(self):
-        return [self.config.api_key or "", os.environ["KEYED_TOKEN"]]
+        return [os.environ["KEYED_TOKEN"]]
 
     def write(self, batch):
         for at, record in enumerate(batch):
             if isinstance(record, Text) and record.text == "refuse me":
-                raise RecordRejected(f"no, {self.config.api_key}", written=at)
+                return Written(at, RecordRejected(f"no, {self.config.api_key}"))
             self.records.append(record)
+        return None
+
+
+class SignedIn(MemoryBackend, Probing):
+    """A backend whose vendor is signed in with a credential."""
+
+    name = "signed_in"
+
+    def __init__(self, secret):
+        super().__init__()
+        self.secret = secret
+
+    def secrets(self):
+        return [self.secret]
 
 
 @pytest.fixture
@@ -202,9 +218,9 @@ def test_the_journal_has_no_copy_in_its_pages(keyed):
 
 
 @pytest.mark.parametrize("secret", ['pass"word', "back\\slash", "tab\tand\nline", "pässwörd", "nnnnnnnn"])
-def test_a_secret_that_json_escapes_is_hidden_in_every_document(secret, memory, monkeypatch):
+def test_a_secret_that_json_escapes_is_hidden_in_every_document(secret):
     """Tables, layouts and meshes are redacted before encoding; a text may quote the secret as JSON or Python does."""
-    monkeypatch.setattr(MemoryBackend, "secrets", lambda self: [secret])
+    memory = SignedIn(secret)
     layout = json.dumps({"category": [{"title": f"with {secret}", "charts": [1.5, float("inf"), None]}]})
     rows = [[f"{secret}!", "\n" * 9 + "n" * 7], [2.5, float("nan")]]
     with tracelet.start_logging(backend=memory) as experiment:
@@ -226,8 +242,8 @@ def test_a_secret_that_json_escapes_is_hidden_in_every_document(secret, memory, 
 
 
 @pytest.mark.parametrize("secret", ['pass"word', "back\\slash", "p@ss word/1", "pässwörd"])
-def test_a_secret_is_hidden_as_urls_and_nested_json_write_it(secret, memory, monkeypatch):
-    monkeypatch.setattr(MemoryBackend, "secrets", lambda self: [secret])
+def test_a_secret_is_hidden_as_urls_and_nested_json_write_it(secret):
+    memory = SignedIn(secret)
     spelled = [quote(secret, safe=""), quote_plus(secret), json.dumps(json.dumps(secret))]
     with tracelet.start_logging(backend=memory) as experiment:
         experiment.log_params({str(number): f"<{text}>" for number, text in enumerate(spelled)})

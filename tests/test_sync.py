@@ -18,6 +18,8 @@ from support import BUSY
 import tracelet
 from tracelet import sync
 from tracelet.backends import _registered
+from tracelet.backends.base import BackendConfig
+from tracelet.backends.capabilities import OfflineRecording
 from tracelet.backends.memory import MemoryBackend
 from tracelet.errors import BackendUnavailable, ConfigurationError, UntrustedServer
 from tracelet.journal.store import Journal, JournalReader
@@ -30,7 +32,7 @@ SERVER: dict = {}
 """The vendor's server: `up`, and the values it has by run id."""
 
 
-class Detouring(MemoryBackend):
+class Detouring(MemoryBackend, OfflineRecording):
     """A vendor with an offline recording of its own, a JSON file beside the journal, for while its server is away."""
 
     name = "detouring"
@@ -38,9 +40,9 @@ class Detouring(MemoryBackend):
     def open(self, run):
         self._run, self._place = run.run_id, Path(run.folder) / "recording.json"
         self._offline = not SERVER["up"]
-        self._last = None
         if not self._offline:
             self.upload_offline(run, time.monotonic() + 5)
+        return max(self.durable(), self._recorded()["last"])
 
     @property
     def offline_reason(self):
@@ -60,11 +62,8 @@ class Detouring(MemoryBackend):
         SERVER.setdefault(self._run, []).extend(found)
         SERVER[f"{self._run} last"] = batch.last
 
-    def durable_seq(self):
+    def durable(self):
         return SERVER.get(f"{self._run} last", 0)
-
-    def resume_after(self):
-        return max(self.durable_seq(), self._recorded()["last"])
 
     @classmethod
     def pending_upload(cls, folder):
@@ -175,13 +174,12 @@ class Forgetful(MemoryBackend):
     store: ClassVar[list] = []
 
     def open(self, run):
-        self._opened = True
+        return len(self.store)
 
     def write(self, batch):
         self.store.extend(batch)
-        self._written = batch.last
 
-    def durable_seq(self):
+    def durable(self):
         return len(self.store)
 
 
@@ -214,9 +212,13 @@ class Unfinished(MemoryBackend):
 
     name = "unfinished"
     on_server = 0
+    confirmed = None
+
+    def durable(self):
+        return self.confirmed
 
     def close(self, status, exit_code):
-        self._written = self.on_server
+        self.confirmed = self.on_server
         raise BackendUnavailable("the upload did not end in time")
 
 
@@ -286,13 +288,14 @@ class Signed(MemoryBackend):
     """A vendor whose servers and headers are in its config; the journal stores the servers only."""
 
     name = "signed"
-    persistent_keys = ("server", "mirrors")
     opened: ClassVar[list] = []
 
-    class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    class Config(BackendConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+        secret_keys = ("headers",)
+
         server: str | None = None
-        mirrors: dict[str, str] = {}
-        headers: dict[str, str] = {}
+        mirrors: dict[str, str] = msgspec.field(default_factory=dict)
+        headers: dict[str, str] = msgspec.field(default_factory=dict)
 
     def open(self, run):
         self.opened.append(self.config)

@@ -48,42 +48,33 @@ class JournalError(TraceletError, OSError):
 class BackendError(TraceletError):
     """Base class of the two errors that a backend may raise.
 
-    Any other exception is a defect of the backend. The batch is retried, as after `BackendUnavailable`.
-
-    `written` counts the records at the start of the batch that the vendor already accepted. Delivery resumes
-    after them, so they are not sent twice.
+    Any other exception is a defect of the backend. The batch is retried, as after `BackendUnavailable`. If a part of
+    the batch is written, `write` returns the error instead (`Written`).
     """
 
-    def __init__(self, reason: str, *, written: int = 0) -> None:
+    def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
-        self.written = written
 
 
 class BackendUnavailable(BackendError):
     """The vendor is temporarily unavailable. The same batch is retried later.
 
     `retry_after` is the minimum delay in seconds, if the vendor's server sent one (HTTP 429, 503). With `reopen`,
-    `open` is called again first: the store lost records, and `durable_seq` returns the last that it has.
+    `open` is called again first: the store lost records, and `open` returns the last that it has.
     """
 
-    def __init__(
-        self, reason: str, *, written: int = 0, retry_after: float | None = None, reopen: bool = False
-    ) -> None:
-        super().__init__(reason, written=written)
+    def __init__(self, reason: str, *, retry_after: float | None = None, reopen: bool = False) -> None:
+        super().__init__(reason)
         self.retry_after, self.reopen = retry_after, reopen
 
 
 class RecordRejected(BackendError):
-    """The vendor will never accept one record of the batch.
+    """The vendor will never accept a record.
 
-    `whole=False` (default): the rejected record is the one right after the `written` records. `whole=True`: the
-    vendor rejected the batch without naming a record; delivery halves the batch until one record remains.
+    In `Written`, it means the record right after the written ones. Raised by `write`, it means one of the batch;
+    delivery halves the batch until one record remains.
     """
-
-    def __init__(self, reason: str, *, written: int = 0, whole: bool = False) -> None:
-        super().__init__(reason, written=written)
-        self.whole = whole
 
 
 def suggest(word: str, known: Iterable[str], prefix: str = "") -> str:

@@ -152,14 +152,17 @@ class Guard:
 
     def attempt(self, function: Callable[..., object], *args: Any) -> Exception | None:
         """Call `function(*args)` and return the exception it raised, or None. Count and log all but `BackendError`."""
+        return self.outcome(function, *args)[1]
+
+    def outcome(self, function: Callable[..., T], *args: Any) -> tuple[T | None, Exception | None]:
+        """Do as `attempt`, and also return the result; None after an exception."""
         try:
-            function(*args)
+            return function(*args), None
         except BackendError as error:
-            return error
+            return None, error
         except Exception as error:
             self.swallowed(error, function)
-            return error
-        return None
+            return None, error
 
     def swallowed(self, error: BaseException, function: Callable[..., Any]) -> None:
         """Count an error that `function` raised, and log it with its traceback once per cause."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracelet import forks
+from tracelet.backends import secrets_of
 from tracelet.backends.base import Backend, Status
 from tracelet.delivery.status import DeliveryHandle, DeliveryStats
 from tracelet.delivery.thread import Delivery
@@ -175,7 +176,7 @@ class Orchestrator:
 
     def _on_open(self, backend: Backend, on_open: Callable[[], None]) -> None:
         """Add the backend's secrets after `open`, which may have loaded credentials. Runs on the backend's thread."""
-        self._secrets.add(self.guard.call(backend.secrets) or ())
+        self._secrets.add(self.guard.call(secrets_of, backend) or ())
         on_open()
 
     def _delivered_seq(self) -> int | None:

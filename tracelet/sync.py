@@ -26,8 +26,11 @@ from tracelet.backends import (
     journal_config,
     offline_recording,
     pending_upload,
+    persistent_keys,
+    secrets_of,
 )
 from tracelet.backends.base import Backend
+from tracelet.backends.capabilities import OfflineRecording
 from tracelet.errors import ConfigurationError, RunInUse, UntrustedServer
 from tracelet.guard import Guard
 from tracelet.journal.store import JournalReader, is_live
@@ -139,7 +142,7 @@ def deliver(
     recorded_offline = [backend.name for backend in targets if pending_upload(backend.name, folder) is not None]
     secrets = Secrets()
     for backend in targets:
-        secrets.add(backend.secrets())
+        secrets.add(secrets_of(backend))
     info = msgspec.structs.replace(info, folder=str(folder.absolute()), resumed=True)
     guard = Guard(secrets.hide)
     try:
@@ -160,7 +163,11 @@ def deliver(
                 or facts.get(f"trouble {backend.name}")
                 or (verify and backend.name not in recorded_offline)
             )
-            and not (backend.name in reasons and backend.offline_seq(folder) >= last)
+            and not (
+                backend.name in reasons
+                and isinstance(backend, OfflineRecording)
+                and backend.offline_seq(folder) >= last
+            )
         ]
         try:
             orchestrator.start(incomplete, lambda: None)
@@ -217,7 +224,7 @@ def _backend(
     cls = backend_class(name)
     check_installed(name)
     own = config.get(name, {})
-    keys = {*cls.persistent_keys, *filters.KEYS} - set(own)
+    keys = {*persistent_keys(cls), *filters.KEYS} - set(own)
     in_journal = facts.get(f"config {name}", {})
     stored = {key: value for key, value in in_journal.items() if key in keys}
     withheld = [key for key in in_journal.get(WITHHELD, ()) if key not in own]
@@ -241,6 +248,7 @@ def _upload_offline(backends: Sequence[Backend], info: RunInfo, guard: Guard) ->
     """Upload the vendors' offline recordings. Return the reasons of failures, by backend."""
     reasons = {}
     for backend in backends:
+        assert isinstance(backend, OfflineRecording)
         error = guard.attempt(backend.upload_offline, info, time.monotonic() + _UPLOAD_TIMEOUT)
         if error is not None:
             reasons[backend.name] = guard.hide(getattr(error, "reason", None) or f"{type(error).__name__}: {error}")

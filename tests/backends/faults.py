@@ -41,9 +41,9 @@ class Faulty(MemoryBackend):
         self._meet("write")
         super().write(batch)
 
-    def durable_seq(self) -> int | None:
-        self._meet("durable_seq")
-        return super().durable_seq()
+    def durable(self) -> int | None:
+        self._meet("durable")
+        return super().durable()
 
     def flush(self) -> None:
         self._meet("flush")

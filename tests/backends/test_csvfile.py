@@ -239,10 +239,9 @@ def test_a_folder_that_is_deleted_is_noticed(tmp_path):
     deliver(backend, records[:10])
     shutil.rmtree(backend.folder)
     with pytest.raises(BackendUnavailable, match="was deleted") as caught:
-        backend.write(Batch(records[10:], 20))
-    assert (True, 0, False) == (caught.value.reopen, backend.durable_seq(), backend.folder.exists())
-    backend.open(run_info(tmp_path))
-    assert 0 == backend.durable_seq()
+        backend.write(Batch.up_to(records[10:], 20))
+    assert (True, 0, False) == (caught.value.reopen, backend.durable(), backend.folder.exists())
+    assert (0, 0) == (backend.open(run_info(tmp_path)), backend.durable())
     deliver(backend, records)
     backend.close("finished", 0)
     assert [str(step) for step in range(20)] == [row[1] for row in rows(backend.folder / "scalars.csv")[1:]]
@@ -266,10 +265,9 @@ def test_a_file_that_is_not_what_it_was_is_noticed(tmp_path, harm, when):
         path.write_bytes(content)
     if when == "live":
         with pytest.raises(BackendUnavailable, match=r"scalars\.csv was deleted, replaced or shortened") as caught:
-            backend.write(Batch(records[10:], 21))
-        assert (True, 0) == (caught.value.reopen, backend.durable_seq())
-    backend.open(run_info(tmp_path))
-    assert 0 == backend.durable_seq()
+            backend.write(Batch.up_to(records[10:], 21))
+        assert (True, 0) == (caught.value.reopen, backend.durable())
+    assert (0, 0) == (backend.open(run_info(tmp_path)), backend.durable())
     deliver(backend, records)
     backend.close("finished", 0)
     assert [str(step) for step in range(20)] == [row[1] for row in rows(path)[1:]]
@@ -298,7 +296,7 @@ def test_a_folder_that_another_process_made_again_is_left_to_it(tmp_path):
     (tmp_path / "run").mkdir()
     second = opened(tmp_path)
     deliver(second, scalars(("b", 0, 2.0)))
-    for write in (lambda: first.open(run), lambda: first.write(Batch(scalars(("a", 1, 1.0)), 2))):
+    for write in (lambda: first.open(run), lambda: first.write(Batch.up_to(scalars(("a", 1, 1.0)), 2))):
         with pytest.raises(BackendUnavailable, match=r"another process writes|was deleted"):
             write()
     second.close("finished", 0)
@@ -319,7 +317,7 @@ def test_a_row_costs_the_same_however_many_there_are(tmp_path):
     sizes = []
     for number in range(50):
         batch = [Scalar("loss", 0.5, 100, 1e9) for _ in range(2000)]
-        backend.write(Batch(batch, (number + 1) * 2000))
+        backend.write(Batch.up_to(batch, (number + 1) * 2000))
         sizes.append((backend.folder / "scalars.csv").stat().st_size)
     growth = {later - earlier for earlier, later in itertools.pairwise(sizes)}
     assert {len("loss,100,1000000000.0,0.5\r\n") * 2000} == growth
@@ -335,7 +333,7 @@ def test_memory_does_not_grow_with_the_rows(tmp_path):
     try:
         for number in range(50):
             batch = [Scalar(f"m{i % 7}", i / 3, i // 7 % 50, 1e9) for i in range(number * size, (number + 1) * size)]
-            backend.write(Batch(batch, (number + 1) * size))
+            backend.write(Batch.up_to(batch, (number + 1) * size))
         backend.close("finished", 0)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
@@ -445,13 +443,14 @@ def story(tmp_path, monkeypatch):
 @pytest.mark.parametrize("where", ["before", "inside", "after"])
 @pytest.mark.parametrize("at", [0, 20, 33])
 def test_a_kill_costs_nothing_and_doubles_nothing(tmp_path, story, where, at):
-    """Killed before, in the middle of, or after a batch: resent after `durable_seq`, the run is whole."""
+    """Killed before, in the middle of, or after a batch: resent after the number of `open`, the run is whole."""
     (tmp_path / "killed").mkdir()
     done = subprocess.run([sys.executable, "-c", PROGRAM, str(tmp_path / "killed"), where, str(at)], timeout=60)
     assert -signal.SIGKILL == done.returncode
 
-    backend = opened(tmp_path / "killed")
-    held = backend.durable_seq()
+    backend = CsvBackend()
+    held = backend.open(run_info(tmp_path / "killed"))
+    assert held == backend.durable()
     first_bad = at // 4 * 4 + 4
     assert (first_bad if where == "after" else first_bad - 4) == held
     deliver(backend, story(tmp_path / "killed")[held:], after=held, size=5)
@@ -486,7 +485,7 @@ for room in (10, 1):
     else:
         raise SystemExit("the disk was not full")
     assert scalars.stat().st_size == size + room, "no half row was tried"
-    assert backend.durable_seq() == 500, backend.durable_seq()
+    assert backend.durable() == 500, backend.durable()
 if sys.argv[3] == "end":  # it is full to the end: what a person finds has no half row either
     try:
         backend.close("finished", 0)

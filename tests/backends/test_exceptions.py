@@ -15,7 +15,7 @@ import pytest
 
 from tracelet.backends.aim import errors as aim
 from tracelet.backends.clearml import errors as clearml
-from tracelet.backends.csvfile import adapter as csvfile
+from tracelet.backends.csvfile import CsvBackend
 from tracelet.backends.exceptions import REJECTED, UNAVAILABLE, verdict
 from tracelet.backends.mlflow import errors as mlflow
 from tracelet.backends.wandb import errors as wandb
@@ -38,9 +38,9 @@ REJECTING = {
 WRITING = {
     "aim": lambda: aim.Translated(in_batch=True),
     "clearml": lambda: clearml.translated(record=True),
-    "csv": lambda: csvfile._translated(records=True),
+    "csv": lambda: CsvBackend()._translated(records=True),
     "mlflow": mlflow.converting,
-    "wandb": lambda: wandb.translated(written=0),
+    "wandb": lambda: wandb.translated(record=True),
 }
 
 

@@ -287,7 +287,10 @@ def test_a_store_that_lost_something_gets_what_it_had(memory):
 
         def __init__(self, held=None):
             super().__init__()
-            self._written = held
+            self.held = held
+
+        def open(self, run):
+            return self.held
 
     experiment = tracelet.start_logging(run_id="one", backend=Forgetful(), config=GIVEN)
     log(experiment)

@@ -10,7 +10,7 @@ from delivery.delivering import quick
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tracelet.backends.base import Backend
+from tracelet.backends.base import Backend, Written
 from tracelet.backends.filters import Filter, FilterState
 from tracelet.delivery.thread import Delivery
 from tracelet.errors import BackendUnavailable, RecordRejected
@@ -124,11 +124,12 @@ class Filling(Backend):
     def write(self, batch):
         for at, record in enumerate(batch):
             if not self.store.room:
-                raise BackendUnavailable("full", written=at)
+                return Written(at, BackendUnavailable("full"))
             self.store.room -= 1
             if is_refused(record):
-                raise RecordRejected("no", written=at)
+                return Written(at, RecordRejected("no"))
             self.store.records.append(record)
+        return None
 
 
 @given(

@@ -10,8 +10,6 @@ from tracelet.testing import BackendContract, MemoryBackend, Stored, deliver, ru
 
 
 class TestMemory(BackendContract):
-    knows_its_store = True
-
     def make_backend(self, tmp_path):
         # Its store is the object itself: the same one is opened again.
         self.backend = getattr(self, "backend", None) or MemoryBackend()
@@ -108,7 +106,7 @@ def test_a_backend_that_loses_or_doubles_fails_the_exam(tmp_path):
             super().write([type(one)(one.tag, one.value + 0.0, one.step, one.wall_time) for one in batch])
 
     class Hurries(MemoryBackend):
-        def durable_seq(self):
+        def durable(self):
             return 10**9
 
     class Leaks(MemoryBackend):
@@ -124,7 +122,7 @@ def test_a_backend_that_loses_or_doubles_fails_the_exam(tmp_path):
         Doubles: "test_batches_of_one",
         Sorts: "test_steps_are_kept_as_given",
         Rounds: "test_floats_are_kept_to_the_bit",
-        Hurries: "test_durable_seq_ends_at_the_last_record",
+        Hurries: "test_durable_ends_at_the_last_record",
         Leaks: "test_every_kind_is_taken_or_filtered",
     }
     for defect, question in found.items():

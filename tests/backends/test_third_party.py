@@ -9,7 +9,7 @@ import pytest
 
 import tracelet
 from tracelet import backends
-from tracelet.backends.base import Backend
+from tracelet.backends.base import Backend, write_each
 from tracelet.backends.memory import MemoryBackend
 from tracelet.errors import BackendUnavailable, ConfigurationError, RecordRejected
 from tracelet.records import Artifact, Histogram, Image, Params, Scalar, Text, shown_step
@@ -29,13 +29,15 @@ class SqlBackend(Backend):
         self._db.execute("CREATE TABLE IF NOT EXISTS records (kind, name, step, body, payload)")
 
     def write(self, batch):
-        for number, record in enumerate(batch):
-            try:
-                self._db.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?)", self._row(record))
-            except sqlite3.Error as error:
-                raise BackendUnavailable(f"sql: {error}", written=number) from error
-            except OSError as error:
-                raise RecordRejected(f"sql: {error}", written=number) from error
+        return write_each(batch, self._write)
+
+    def _write(self, record):
+        try:
+            self._db.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?)", self._row(record))
+        except sqlite3.Error as error:
+            raise BackendUnavailable(f"sql: {error}") from error
+        except OSError as error:
+            raise RecordRejected(f"sql: {error}") from error
 
     def close(self, status, exit_code):
         self._db.close()

@@ -22,13 +22,14 @@ import msgspec
 import pytest
 import wandb
 from backends import wandb_store as store
+from backends.writing import attempt, write_whole
 from programs import run_program, the_run
 from support import TESTS
 from wandb.sdk.lib.module import unset_globals
 
-from tracelet.backends.base import Batch
+from tracelet.backends import secrets_of
 from tracelet.backends.wandb import WandbBackend, WandbConfig
-from tracelet.backends.wandb.connect import active_run
+from tracelet.backends.wandb.host import active_run
 from tracelet.errors import BackendUnavailable, RecordRejected
 from tracelet.journal.store import JournalReader
 from tracelet.records import (
@@ -86,6 +87,9 @@ AWKWARD = [
 ]
 
 
+_given: list[Record] = []
+
+
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """wandb writes below this test's folder only, and its session begins with this test's environment."""
@@ -101,6 +105,7 @@ def surroundings(folder: Path, monkeypatch: pytest.MonkeyPatch, environment: dic
     for name, value in {"HOME": str(folder), "WANDB_SILENT": "true", **environment}.items():
         monkeypatch.setenv(name, value)
     wandb.teardown()
+    _given.clear()
     yield folder
     run = active_run(wandb)
     if run is not None:
@@ -124,17 +129,36 @@ def backend(folder: Path) -> Iterator[WandbBackend]:
     backend.close("finished", 0)
 
 
-_last = 0
-
-
 def give(backend: WandbBackend, *records: Record) -> int:
-    """One batch, as the delivery hands it over; its sequence number."""
-    global _last
-    _last += len(records)
-    batch = Batch(records, _last)
-    backend.write(batch)
-    backend.on_written(batch)
-    return _last
+    """Write one batch, and return its last sequence number. A lost run is opened again, as by the delivery."""
+    _given.extend(records)
+    result = attempt(backend, records, len(_given))
+    if result is not None and is_lost(result.error):
+        give_rest(backend)
+    elif result is not None:
+        raise result.error
+    return len(_given)
+
+
+def is_lost(error: Exception) -> bool:
+    return isinstance(error, BackendUnavailable) and error.reopen
+
+
+def give_rest(backend: WandbBackend) -> None:
+    """Open the run again, and write what it does not hold."""
+    position = backend.open(info(backend._folder.parent)) or 0
+    write_whole(backend, _given[position:], len(_given))
+
+
+def close(backend: WandbBackend, status: Any = "finished") -> None:
+    """End the run, as the delivery does."""
+    try:
+        backend.close(status, 0)
+    except BackendUnavailable as error:
+        if not error.reopen:
+            raise
+        give_rest(backend)
+        backend.close(status, 0)
 
 
 def written(backend: WandbBackend, folder: Path, *records: Record) -> store.StoredRun:
@@ -238,7 +262,8 @@ def test_every_key_has_one_exact_definition(backend: WandbBackend, folder: Path)
     run = written(backend, folder, *records, Text("note", "x", 1, WALL))
 
     keys = {"loss", "val/loss", "~a~1", "note"}
-    assert {"global_step": ("", True)} | dict.fromkeys(keys, ("global_step", False)) == run.metrics
+    hidden = {"global_step": ("", True), "_tracelet": ("", True)}
+    assert hidden | dict.fromkeys(keys, ("global_step", False)) == run.metrics
     assert len(run.metrics) == len(run.definitions)
     assert {} == run.globs
     assert all("global_step" in row for row in run.rows)
@@ -277,10 +302,10 @@ def test_values_and_wall_times_are_exact(backend: WandbBackend, folder: Path) ->
 
 def test_a_tag_that_is_no_text_is_rejected_alone(backend: WandbBackend, folder: Path) -> None:
     """A lone surrogate cannot be written; what stood before it in the batch counts as taken."""
-    with pytest.raises(RecordRejected) as caught:
-        backend.write(Batch([scalar("ok", 1, 1), scalar("\ud800", 1, 1)], 2))
+    result = attempt(backend, [scalar("ok", 1, 1), scalar("\ud800", 1, 1)], 2)
 
-    assert 1 == caught.value.written
+    assert result is not None
+    assert (1, RecordRejected) == (result.count, type(result.error))
     backend.close("finished", 0)
     assert [(1, 1, WALL)] == store.only(folder).series("ok")
 
@@ -587,7 +612,7 @@ def test_a_program_that_tears_wandb_down_loses_nothing(folder: Path, owner: str,
     give(backend, *[scalar("loss", at, at) for at in range(50, 60)], Params({"lr": 0.5}, WALL))
     last = give(backend, scalar("loss", 60, 60))
     backend.flush()
-    assert last == backend.durable_seq()
+    assert last == backend.durable()
     if second is not None:
         assert (second, False) == (wandb.run, second is backend.native)
         second.log({"own": 1})
@@ -732,7 +757,7 @@ def test_a_sweeps_values_are_there_on_return(folder: Path, monkeypatch: pytest.M
     assert ("agents", 0.125) == (wandb.run.id, wandb.config["lr"])
     last = give(backend, Params({"lr": 1.0, "other": 2}, WALL))
     backend.flush()
-    assert last == backend.durable_seq()
+    assert last == backend.durable()
     backend.close("finished", 0)
     run = store.only(folder)
 
@@ -758,7 +783,7 @@ def test_a_disabled_run_takes_everything(folder: Path) -> None:
     last = give(backend, scalar("a", 1, 1), Image("i", b"x", "png", 1, 1, 1, WALL), Params({"lr": 1}, WALL))
     backend.flush()
 
-    assert last == backend.durable_seq()
+    assert backend.durable() in (None, last)
     backend.close("finished", 0)
 
 
@@ -774,7 +799,7 @@ def test_a_key_that_is_given_is_kept_secret(folder: Path) -> None:
     with pytest.raises(BackendUnavailable) as caught:
         backend.close("finished", 0)
 
-    assert {key} == set(backend.secrets())
+    assert {key} == secrets_of(backend)
     assert key not in f"{caught.value!r}{config!r}{config}{offline_reason}"
     assert [] == [path for path in folder.rglob("*") if path.is_file() and key.encode() in path.read_bytes()]
     assert before == (sys.exit, sys.excepthook)
@@ -792,7 +817,7 @@ def test_every_key_in_use_is_known(folder: Path, monkeypatch: pytest.MonkeyPatch
     config = WandbConfig(api_key="given", backend_url="http://me:addressed@localhost", settings=given)
 
     known = {"given", "environment", "filed", "addressed", "based", "en%20vironed", "en vironed"}
-    assert known == set(WandbBackend(config).secrets())
+    assert known == secrets_of(WandbBackend(config))
     assert "addressed" not in repr(config)
 
 
@@ -810,7 +835,7 @@ def test_a_password_in_the_address_is_in_no_text(folder: Path) -> None:
 
 def test_the_journal_keeps_no_credential() -> None:
     """What `tracelet sync` may find of the config has neither the key nor the settings, which may hold one."""
-    assert {"api_key", "settings"} == set(WandbConfig.__struct_fields__) - set(WandbBackend.persistent_keys)
+    assert {"api_key", "settings"} == set(WandbConfig.__struct_fields__) - set(WandbConfig.persistent_keys())
 
 
 def test_config_knows_its_keys() -> None:
@@ -828,7 +853,7 @@ def test_config_knows_its_keys() -> None:
 
 def test_confirm_follows_the_file(backend: WandbBackend, folder: Path) -> None:
     """Nothing is confirmed before it stands in the file, everything after `flush`, also beside the program's rows."""
-    assert backend.durable_seq() is None
+    assert 0 == backend.durable()
     first = give(backend, *[scalar("loss", at, at) for at in range(100)])
     for at in range(50):
         wandb.log({"own": at}, step=at)
@@ -840,16 +865,16 @@ def test_confirm_follows_the_file(backend: WandbBackend, folder: Path) -> None:
         scalar("open", 1, 1),
     )
     backend._read()
-    assert backend.durable_seq() in (None, first)
+    assert backend.durable() <= first
     backend.flush()
 
-    assert second == backend.durable_seq()
+    assert second == backend.durable()
     run = store.only(folder)
     assert 100 == len(run.series("loss"))
     assert [1] == [value for _, value, _ in run.series("open")]
     third = give(backend, scalar("loss", 1, 100))
     backend.close("finished", 0)
-    assert third == backend.durable_seq()
+    assert third == backend.durable()
 
 
 def test_a_batch_is_not_confirmed_without_its_open_row(backend: WandbBackend) -> None:
@@ -859,16 +884,16 @@ def test_a_batch_is_not_confirmed_without_its_open_row(backend: WandbBackend) ->
     deadline = time.monotonic() + 5
     while not backend._read() and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert first == backend._durability.confirmed
+    assert first == backend.durable()
 
     third = give(backend, scalar("a", 4, 4))
     backend.flush()
-    assert third == backend.durable_seq()
+    assert third == backend.durable()
     assert first < second < third
 
 
 def test_what_was_confirmed_survives_a_kill(folder: Path) -> None:
-    """kill -9 of program and service together right after `durable_seq`: every confirmed row is in the file."""
+    """kill -9 of program and service together right after `durable`: every confirmed row is in the file."""
     program = """
         import os, sys
         from pathlib import Path
@@ -879,7 +904,7 @@ def test_what_was_confirmed_survives_a_kill(folder: Path) -> None:
         backend.open(info(Path(sys.argv[1])))
         last = give(backend, *[scalar("loss", at, at) for at in range(3000)])
         backend.flush()
-        assert last == backend.durable_seq()
+        assert last == backend.durable()
         give(backend, *[scalar("late", at, at) for at in range(10)])
         os.killpg(0, 9)
     """
@@ -904,7 +929,7 @@ def test_a_dead_service_loses_nothing(backend: WandbBackend, folder: Path) -> No
     wandb.setup()._connection._proc._process.wait()
     give(backend, *[scalar("loss", at, at) for at in range(150, 200)])
     wandb.log({"own": 1}, step=1)
-    backend.close("finished", 0)
+    close(backend)
     found = store.runs(folder)
 
     assert {"run1"} == {run.id for run in found}
@@ -917,7 +942,7 @@ def test_a_service_that_dies_last_is_replaced_at_close(backend: WandbBackend, fo
     give(backend, *[scalar("loss", at, at) for at in range(50)])
     wandb.setup()._connection._proc._process.kill()
     wandb.setup()._connection._proc._process.wait()
-    backend.close("killed", 0)
+    close(backend, "killed")
     found = store.runs(folder)
 
     assert [(at, at, WALL) for at in range(50)] == [point for run in found for point in run.series("loss")]

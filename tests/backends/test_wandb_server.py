@@ -18,9 +18,10 @@ import pytest
 import wandb
 from backends.test_wandb import WALL, give, info, png, scalar, spooled, surroundings
 from backends.wandb_server import Answer, ServerRun, WandbServer, content
+from backends.writing import write_whole
 from support import BUSY, TESTS, until
 
-from tracelet.backends.wandb import WandbBackend, WandbConfig, connect
+from tracelet.backends.wandb import WandbBackend, WandbConfig, connection
 from tracelet.errors import BackendUnavailable
 from tracelet.records import Artifact, Image, Params, Record, Text
 from tracelet.testing import BackendContract, Stored
@@ -43,9 +44,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: WandbServer)
 
 
 def opened(folder: Path, **config: Any) -> WandbBackend:
+    return reopened(folder, **config)[0]
+
+
+def reopened(folder: Path, **config: Any) -> tuple[WandbBackend, int | None]:
+    """A backend, and the last number that need not be written again."""
     backend = WandbBackend(WandbConfig(**config))
-    backend.open(info(folder))
-    return backend
+    return backend, backend.open(info(folder))
 
 
 def waits(folder: Path) -> str | None:
@@ -127,8 +132,8 @@ def test_a_second_process_goes_on_after_the_first(server: WandbServer, folder: P
     last = give(first, *[scalar("loss", step, step) for step in range(10)])
     first.close("finished", 0)
     wandb.teardown()
-    second = opened(folder)
-    assert (last, last) == (second.resume_after(), second.durable_seq())
+    second, position = reopened(folder)
+    assert (last, last) == (position, second.durable())
     give(second, *[scalar("loss", step, step) for step in range(10, 20)])
     second.close("finished", 0)
 
@@ -160,25 +165,25 @@ def test_a_run_begins_without_its_server(fault: str, server: WandbServer, folder
     """In time for `start_logging` there is a `wandb.run`, the reason is told, and later all of it is at the server."""
     begun = time.monotonic()
     with server.fault(FAULTS[fault](server)):
-        backend = opened(folder, finish_timeout=1.0)
+        backend, position = reopened(folder, finish_timeout=1.0)
         assert time.monotonic() - begun < 9
         assert backend.offline_reason
         assert "\n" not in backend.offline_reason
         wandb.log({"own": 1}, step=3)
         last = give(backend, *[scalar("loss", step, step) for step in range(10)])
         backend.flush()
-        assert (None, 0) == (backend.resume_after(), backend.durable_seq())
+        assert (None, 0) == (position, backend.durable())
         with pytest.raises(BackendUnavailable):
             backend.close("finished", 0)
-    assert backend.durable_seq() == 0
+    assert backend.durable() == 0
     assert waits(folder)
     upload_offline(folder)
 
     run = server.the_run()
     assert ([(step, step) for step in range(10)], [1], [0]) == (points(run), run.values("own"), run.exit_codes[-1:])
     assert waits(folder) is None
-    later = opened(folder)
-    assert (last, last) == (later.resume_after(), later.durable_seq())
+    later, position = reopened(folder)
+    assert (last, last) == (position, later.durable())
     later.close("finished", 0)
     assert 10 == len(points(run))
 
@@ -209,7 +214,7 @@ def test_a_server_that_comes_back_gets_the_run_at_its_end(server: WandbServer, f
     server.start()
     backend.close("finished", 0)
 
-    assert (last, None) == (backend.durable_seq(), waits(folder))
+    assert (last, None) == (backend.durable(), waits(folder))
     assert [(step, step) for step in range(10)] == points(server.the_run())
 
 
@@ -225,7 +230,7 @@ def test_recordings_are_handed_over_in_their_order(
             backend.close("finished", 0)
         wandb.teardown()
     server.start()
-    monkeypatch.setattr(connect, "_CONNECT_TIMEOUT", 60.0)  # two `wandb sync` on a loaded machine
+    monkeypatch.setattr(connection, "_CONNECT_TIMEOUT", 60.0)  # two `wandb sync` on a loaded machine
     backend = opened(folder)
     assert backend.offline_reason is None
     give(backend, *[scalar("loss", step, step) for step in range(20, 30)])
@@ -345,7 +350,7 @@ def test_an_outage_in_the_middle_loses_nothing(server: WandbServer, folder: Path
     backend.close("finished", 0)
 
     assert [(step, step) for step in range(300)] == points(server.the_run())
-    assert backend.durable_seq() == last + 100
+    assert backend.durable() == last + 100
 
 
 @pytest.mark.parametrize("code", [429, pytest.param(500, marks=pytest.mark.long)])
@@ -388,7 +393,7 @@ def test_an_upload_that_does_not_end_is_told(how: str, server: WandbServer, fold
     until(lambda: server.runs["run1"].streams.get("wandb-history.jsonl"))
     last = give(backend, *[scalar("loss", step, step) for step in range(100, 200)])
     backend.flush()
-    assert last == backend.durable_seq()
+    assert last == backend.durable()
     fault = {"hangs": server.hang, "forbids": lambda call: Answer(403)}.get(how, lambda call: None)
     if how == "refuses":
         server.stop()
@@ -398,7 +403,7 @@ def test_an_upload_that_does_not_end_is_told(how: str, server: WandbServer, fold
         with pytest.raises(BackendUnavailable):
             backend.close("finished", 0)
         assert time.monotonic() - begun < 8
-    assert 0 == backend.durable_seq()
+    assert 0 == backend.durable()
     assert waits(folder)
     wandb.teardown()
     if how == "refuses":
@@ -406,8 +411,8 @@ def test_an_upload_that_does_not_end_is_told(how: str, server: WandbServer, fold
     upload_offline(folder)
 
     assert [(step, step) for step in range(300)] == points(server.the_run())
-    later = opened(folder)
-    assert last == later.resume_after() == later.durable_seq()
+    later, position = reopened(folder)
+    assert last == position == later.durable()
     later.close("finished", 0)
 
 
@@ -432,31 +437,24 @@ def test_an_artifact_that_did_not_get_there_is_not_confirmed(server: WandbServer
     first = Artifact("first.bin", (spooled(folder, "first.bin", b"1"),), WALL)  # wandb signs in at the first one
     before = give(backend, first, scalar("loss", 0, 0), scalar("loss", 1, 1))
     backend.flush()
-    until(lambda: before == backend.durable_seq())
+    until(lambda: before == backend.durable())
     file = spooled(folder, "a.bin", b"x")
     artifact, rest = Artifact("a.bin", (file,), WALL), [scalar("loss", step, step) for step in range(2, 10)]
     with server.fault(lambda call: server.hang(call) if call == "CreateArtifact" else None):
         give(backend, artifact)
         last = give(backend, *rest)
         backend.flush()
-        assert before == backend.durable_seq()
+        assert before == backend.durable()
         with pytest.raises(BackendUnavailable):
             backend.close("finished", 0)
     wandb.teardown()
-    later = opened(folder)
-    assert before == later.resume_after()
-    later.write(_batch([artifact, *rest], last))
-    later.on_written(_batch([], last))
+    later, position = reopened(folder)
+    assert before == position
+    write_whole(later, [artifact, *rest], last)
     later.close("finished", 0)
 
     assert [(step, step) for step in range(10)] == points(server.the_run())
     assert [{"first.bin": b"1"}, {"a.bin": b"x"}] == [server.entries(one) for one in server.committed()]
-
-
-def _batch(records: list[Any], last: int) -> Any:
-    from tracelet.backends.base import Batch
-
-    return Batch(records, last)
 
 
 # -- processes that die, and that end
@@ -494,9 +492,9 @@ def test_a_killed_run_is_finished_without_doubles(server: WandbServer, folder: P
         backend.open(info(Path(sys.argv[1])))
         for start in range(0, 3000, 100):
             last = give(backend, *[scalar("loss", at, at) for at in range(start, start + 100)])
-            backend.durable_seq()
+            backend.durable()
             time.sleep(0.05)
-        while (backend.durable_seq() or 0) < last:  # the service may send what it has not written yet
+        while (backend.durable() or 0) < last:  # the service may send what it has not written yet
             time.sleep(0.01)
         os.killpg(0, 9)
     """
@@ -504,8 +502,7 @@ def test_a_killed_run_is_finished_without_doubles(server: WandbServer, folder: P
     assert -signal.SIGKILL == ended.returncode, ended.stderr
     run = server.the_run()
     assert waits(folder)
-    backend = opened(folder)
-    held = backend.resume_after()
+    backend, held = reopened(folder)
     assert held
     give_from(backend, held, 3500)
     backend.close("finished", 0)
@@ -518,8 +515,7 @@ def give_from(backend: WandbBackend, held: int, end: int) -> None:
     """What a delivery hands over after a restart: everything behind what is held."""
     for start in range(held, end, 100):
         stop = min(start + 100, end)
-        backend.write(_batch([scalar("loss", at, at) for at in range(start, stop)], stop))
-        backend.on_written(_batch([], stop))
+        write_whole(backend, [scalar("loss", at, at) for at in range(start, stop)], stop)
 
 
 ENDING = """

@@ -21,6 +21,7 @@ from typing import Any
 
 from backends.http_stand_in import Handler, Listener
 from backends.store_content import StoreContent
+from backends.wandb_store import MARK
 
 HISTORY, SUMMARY, EVENTS, OUTPUT = "wandb-history.jsonl", "wandb-summary.json", "wandb-events.jsonl", "output.log"
 ENTITY = "team"
@@ -326,8 +327,8 @@ def content(server: WandbServer, run_id: str | None = None) -> StoreContent:
     for run in server.runs.values() if run_id is None else [server.runs[run_id]]:
         tags = run.config.get("tracelet_names", {}).get("value", {})
         for row in run.rows:
-            step, wall_time = row["global_step"], row["_timestamp"]
-            for key in row.keys() - {"global_step", "_timestamp", "_step", "_runtime"}:
+            step, wall_time = row.get("global_step"), row["_timestamp"]
+            for key in row.keys() - {"global_step", "_timestamp", "_step", "_runtime", MARK}:
                 value, tag = row[key], tags.get(key, key)
                 if not isinstance(value, dict):
                     found.scalars.append((tag, step, float(value), wall_time))

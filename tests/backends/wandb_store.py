@@ -14,6 +14,8 @@ from typing import Any
 
 from backends.store_content import StoreContent
 
+MARK = "_tracelet"
+"""The key that says in each row which records the run holds. A row may have it alone."""
 LEVELS = {"INFO": "info", "WARN": "warning", "ERROR": "error"}
 HEADER = 7
 BLOCK = 32 * 1024
@@ -64,6 +66,7 @@ class StoredRun:
     name: str = ""
     tags: tuple[str, ...] = ()
     rows: list[dict[str, Any]] = field(default_factory=list)
+    marks: list[str] = field(default_factory=list)
     metrics: dict[str, tuple[str, bool]] = field(default_factory=dict)
     definitions: list[str] = field(default_factory=list)
     globs: dict[str, str] = field(default_factory=dict)
@@ -120,9 +123,12 @@ def read(folder: Path) -> StoredRun:
                 for item in record.run.config.update:
                     _put(run.config, item)
             case "history":
-                run.rows.append({})
+                row: dict[str, Any] = {}
                 for item in record.history.item:
-                    _put(run.rows[-1], item)
+                    _put(row, item)
+                run.marks += [row.pop(MARK)] if MARK in row else []
+                if any(not key.startswith("_") for key in row):
+                    run.rows.append(row)
             case "metric":
                 if record.metric.glob_name:
                     run.globs[record.metric.glob_name] = record.metric.step_metric

@@ -16,6 +16,7 @@ import pytest
 
 import tracelet
 from tracelet.backends import _registered
+from tracelet.backends.capabilities import OfflineRecording
 from tracelet.backends.memory import MemoryBackend
 from tracelet.journal.store import Journal, JournalReader
 from tracelet.journal.tables import Cursor
@@ -279,7 +280,7 @@ def test_the_notes_of_a_backend_hide_no_run(call, finished_run, content, monkeyp
 def test_notes_that_cannot_be_read_are_the_reason_in_the_row(call, finished_run, monkeypatch):
     """A backend of another package may raise anything."""
 
-    class Fragile(MemoryBackend):
+    class Fragile(MemoryBackend, OfflineRecording):
         name = "fragile"
 
         @classmethod

@@ -11,6 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 import tracelet
+from tracelet.backends.base import Written
 from tracelet.errors import RecordRejected
 from tracelet.records import Scalar
 from tracelet.runs import charts, plot, report
@@ -30,8 +31,9 @@ class Fussy(MemoryBackend):
     def write(self, batch):
         for place, record in enumerate(batch):
             if isinstance(record, Scalar) and record.tag == "bad":
-                raise RecordRejected("the name is taken", written=place)
+                return Written(place, RecordRejected("the name is taken"))
             self.records.append(record)
+        return None
 
 
 def test_facts_and_parameters(call, finished_run, tmp_path):

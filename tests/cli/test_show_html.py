@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tracelet
+from tracelet.backends.base import Written
 from tracelet.errors import RecordRejected
 from tracelet.records import Scalar
 from tracelet.runs import page
@@ -85,8 +86,9 @@ class Fussy(MemoryBackend):
     def write(self, batch):
         for place, record in enumerate(batch):
             if isinstance(record, Scalar) and record.tag == "bad":
-                raise RecordRejected("the <name> is taken", written=place)
+                return Written(place, RecordRejected("the <name> is taken"))
             self.records.append(record)
+        return None
 
 
 def test_everything_that_can_be_looked_at_is_there(shown, tmp_path):

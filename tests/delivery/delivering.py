@@ -14,7 +14,8 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tracelet.backends.base import Backend, Batch, Status
+from tracelet.backends.base import Backend, Batch, Status, Written
+from tracelet.backends.capabilities import OfflineRecording
 from tracelet.delivery import backoff as backoff_module
 from tracelet.delivery import thread as delivery_module
 from tracelet.delivery import throttle as throttle_module
@@ -53,14 +54,15 @@ def quick() -> Iterator[None]:
 class Store:
     """Model a vendor: a log of records, each with the sequence number stored beside it. It outlives the process.
 
-    The first `uploaded` items of the log are at the server, and the first `durable` ones survive a kill of the process.
-    The items between them are in the vendor's offline recording, made while its server is unavailable.
+    Filtered and rejected records leave no number in it. The first `uploaded` items of the log are at the server, and
+    the first `durable` ones survive a kill of the process. The items between them are in the vendor's offline
+    recording, made while its server is unavailable.
     """
 
     def __init__(self, *, reports_seq: bool, lags: bool, whole: bool) -> None:
         self.reports_seq, self.lags, self.whole = reports_seq, lags, whole
         self.lock = threading.RLock()
-        self.log: list[tuple[float | None, int]] = []
+        self.log: list[tuple[float, int]] = []
         self.durable = self.uploaded = 0
         self.is_up, self.is_offline = True, False
         self.fails_at: int | None = None
@@ -71,8 +73,8 @@ class Store:
         """Return the sequence number of the last of `length` items."""
         return self.log[length - 1][1] if length else 0
 
-    def add(self, *items: tuple[float | None, int]) -> None:
-        self.log += items
+    def add(self, item: tuple[float, int]) -> None:
+        self.log.append(item)
         if not self.lags:
             self.catch_up()
 
@@ -88,13 +90,13 @@ class Store:
         del self.log[self.durable :]
 
     def durable_ids(self) -> list[float]:
-        return [item for item, _ in self.log[: self.durable] if item is not None]
+        return [item for item, _ in self.log[: self.durable]]
 
     def uploaded_ids(self) -> list[float]:
-        return [item for item, _ in self.log[: self.uploaded] if item is not None]
+        return [item for item, _ in self.log[: self.uploaded]]
 
 
-class ModelBackend(Backend):
+class ModelBackend(Backend, OfflineRecording):
     """Write to a `Store`. When its process dies, it raises SystemExit, on which a thread ends without a message."""
 
     name, accepts = "model", (Scalar,)
@@ -102,7 +104,7 @@ class ModelBackend(Backend):
     def __init__(self, store: Store) -> None:
         super().__init__()
         self.store = store
-        self.has_written = False
+        self.start = len(store.log)
 
     def _check(self) -> None:
         if self.store.is_dead:
@@ -110,49 +112,48 @@ class ModelBackend(Backend):
         if not self.store.is_up:
             raise BackendUnavailable("down")
 
-    def open(self, run: RunInfo) -> None:
-        self._check()
+    def open(self, run: RunInfo) -> int | None:
+        with self.store.lock:
+            self._check()
+            return self.store.number(self.store.durable) if self.store.reports_seq else None
 
-    def write(self, batch: Batch) -> None:
+    def write(self, batch: Batch) -> Written | None:
         store = self.store
         with store.lock:
             self._check()
-            for index, record in enumerate(batch):
+            assert list(batch.numbers) == [record.step for record in batch if isinstance(record, Scalar)]
+            if store.whole and any(isinstance(record, Scalar) and record.tag == "refused" for record in batch):
+                raise RecordRejected("no")
+            for index, (record, seq) in enumerate(zip(batch, batch.numbers, strict=True)):
                 assert isinstance(record, Scalar)
-                assert record.step is not None
                 if store.dies_at == index:
                     store.is_dead = True
                     raise SystemExit
                 if store.fails_at == index:
                     store.fails_at = None
-                    raise BackendUnavailable("failed", written=index)
+                    return Written(index or -5, BackendUnavailable("failed"))
                 if record.tag == "refused":
-                    if store.whole and index == 0 and len(batch) > 1:
-                        raise RecordRejected("no", whole=True)
-                    raise RecordRejected("no", written=index)
-                store.add((record.value, record.step))
-
-    def on_written(self, batch: Batch) -> None:
-        with self.store.lock:
-            self.has_written = True
-            self.store.add((None, batch.last))
+                    return Written(index, RecordRejected("no"))
+                store.add((record.value, seq))
+            if store.fails_at == len(batch):
+                store.fails_at = None
+                return Written(len(batch) + 5, BackendUnavailable("failed after the last record"))
+        return None
 
     def flush(self) -> None:
         with self.store.lock:
             self._check()
             self.store.catch_up()
 
-    def durable_seq(self) -> int | None:
+    def durable(self) -> int | None:
         with self.store.lock:
             if self.store.is_dead:
                 raise SystemExit
-            if self.store.reports_seq or self.has_written:
+            if self.store.reports_seq:
                 return self.store.number(self.store.uploaded)
+            if self.store.lags:  # it counts the records of this process only
+                return self.store.number(self.store.uploaded) if self.store.uploaded > self.start else 0
             return None
-
-    def resume_after(self) -> int | None:
-        with self.store.lock:
-            return self.store.number(self.store.durable) if self.store.reports_seq else None
 
     @property
     def offline_reason(self) -> str | None:
@@ -327,8 +328,7 @@ class DeliveryModel(RuleBasedStateMachine):
         self.delivery.finish("finished", 0, time.monotonic() + patience)
         assert self.delivery.wait_ended(time.monotonic() + PATIENCE)
         self.writer.close()
-        if self.store.is_up and self.delivery.was_open:
-            assert self.store.number(self.store.uploaded) >= self.delivery.position
+        self.the_cursor_is_not_ahead_of_the_store()
         if uploads and self.store.is_offline:
             self.upload()
         self.end_process()

@@ -8,13 +8,14 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-import msgspec
-
-from tracelet.backends.base import Backend, Batch, Status
+from tracelet.backends.base import Backend, BackendConfig, Batch, Status
+from tracelet.backends.capabilities import ChildProcesses, Probing
 from tracelet.records import RunInfo, Scalar
 
 
-class _Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _Config(BackendConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    secret_keys = ("token",)
+
     dir: str
     token: str | None = None
 
@@ -25,8 +26,9 @@ class _FileBackend(Backend):
     Config = _Config
     accepts = (Scalar,)
 
-    def open(self, run: RunInfo) -> None:
+    def open(self, run: RunInfo) -> int | None:
         self.file = Path(self.config.dir) / "values.jsonl"
+        return None
 
     def write(self, batch: Batch) -> None:
         scalars = [record for record in batch if isinstance(record, Scalar)]
@@ -39,7 +41,8 @@ class Crashing(_FileBackend):
 
     name = "crashing"
 
-    def resume_after(self) -> int:
+    def open(self, run: RunInfo) -> int:
+        super().open(run)
         return len(self.file.read_text().splitlines()) if self.file.exists() else 0
 
     def write(self, batch: Batch) -> None:
@@ -74,7 +77,7 @@ class Slow(_FileBackend):
             time.sleep(0.01)
 
 
-class Talking(_FileBackend):
+class Talking(_FileBackend, ChildProcesses, Probing):
     """Describe its process in `process.json`, and reveal its credential in an error."""
 
     name = "talking"

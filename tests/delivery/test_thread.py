@@ -9,12 +9,13 @@ from backends.faults import Faulty, Gate, assert_balanced, journalled, raises, v
 from support import BUSY
 
 import tracelet
+from tracelet.backends.base import Written
 from tracelet.backends.memory import MemoryBackend
 from tracelet.errors import BackendUnavailable, RecordRejected
 from tracelet.journal.store import JournalReader
 from tracelet.records import Scalar, Text
 
-HOOKS = ("open", "write", "durable_seq", "flush", "close", "attach", "detach")
+HOOKS = ("open", "write", "durable", "flush", "close", "attach", "detach")
 
 
 @pytest.fixture
@@ -107,23 +108,51 @@ class Strict(MemoryBackend):
     def write(self, batch):
         bad = [number for number, record in enumerate(batch) if record.value > self.limit]
         if bad and self.manner == "whole":
-            raise RecordRejected("too big", whole=True)
+            raise RecordRejected("too big")
         if bad and self.manner == "single":
             self.records.extend(batch[: bad[0]])
-            raise RecordRejected("too big", written=bad[0])
+            return Written(bad[0], RecordRejected("too big"))
         if bad:
             raise KeyError("too big")
         self.records.extend(batch)
+        return None
 
 
 class Knowing(MemoryBackend):
-    """Says after `open` how much an earlier process had left in its store."""
+    """Returns from `open` the last number that an earlier process left in its store."""
 
     name = "knowing"
 
     def __init__(self, held):
         super().__init__()
-        self._written = held
+        self.held = held
+
+    def open(self, run):
+        return self.held
+
+
+class Counting(MemoryBackend):
+    """Stores its records with their numbers, and returns the last number. Filtered and rejected records have none."""
+
+    name, accepts = "counting", (Scalar,)
+
+    def __init__(self, store):
+        super().__init__()
+        self.store = store
+
+    def open(self, run):
+        return self.durable()
+
+    def durable(self):
+        return max(self.store, default=0)
+
+    def write(self, batch):
+        for index, (number, record) in enumerate(zip(batch.numbers, batch, strict=True)):
+            if record.value < 0:
+                return Written(index, RecordRejected("negative"))
+            assert number not in self.store
+            self.store[number] = record.value
+        return None
 
 
 class ScalarsOnly(MemoryBackend):
@@ -182,9 +211,11 @@ def test_a_backend_that_raises_harms_nobody(hook, error, memory, swallowed, capl
         assert list(range(100)) == values(faulty.records)
     if hook in ("flush", "close", "attach", "detach"):
         assert 100 == stats.backends["faulty"].delivered
+    if hook == "durable":  # a backend that cannot say which records are durable has confirmed none
+        assert 100 == stats.backends["faulty"].pending
 
 
-@pytest.mark.parametrize("hook", ["open", "write", "durable_seq", "flush", "close"])
+@pytest.mark.parametrize("hook", ["open", "write", "durable", "flush", "close"])
 def test_a_backend_that_hangs_harms_nobody(hook, gate, memory):
     """Start, calls and stop return in time, the other backend has everything, the books balance."""
     began = time.monotonic()
@@ -211,8 +242,9 @@ def test_order_survives_an_outage():
                 raise BackendUnavailable("away")
             if self.calls["write"] == 3:
                 self.records.append(batch[0])
-                raise BackendUnavailable("away again", written=1)
+                return Written(1, BackendUnavailable("away again"))
             self.records.extend(batch)
+            return None
 
     flaky = Flaky()
     experiment = tracelet.start_logging(backend=flaky)
@@ -454,14 +486,14 @@ def test_attach_and_detach_run_in_the_callers_thread():
 
 
 def test_a_backend_that_claims_to_have_written_too_much_goes_on(swallowed):
-    """`written` beyond the batch is a vendor adapter's mistake: the run goes on after the refused record."""
+    """A count beyond the batch is a vendor adapter's mistake: the run goes on after the refused record."""
 
     class Boasting(Faulty):
         def write(self, batch):
             self.calls["write"] += 1
             if self.calls["write"] == 1:
-                raise RecordRejected("no", written=len(batch) + 5)
-            super().write(batch)
+                return Written(len(batch) + 5, RecordRejected("no"))
+            return super().write(batch)
 
     boasting = Boasting()
     experiment = tracelet.start_logging(backend=boasting)
@@ -471,3 +503,159 @@ def test_a_backend_that_claims_to_have_written_too_much_goes_on(swallowed):
     assert experiment.flush(30)
     assert [Text] == [type(record) for record in boasting.of(Text)]
     assert_balanced(experiment.stats())
+
+
+@pytest.mark.parametrize(
+    ("count", "error", "stored"),
+    [
+        (-3, BackendUnavailable("away"), 0),
+        (-1, RecordRejected("no"), 0),
+        (2, BackendUnavailable("away"), 2),
+        (10, BackendUnavailable("away"), 10),
+        (15, BackendUnavailable("away"), 10),
+        (10, RecordRejected("no"), 9),
+        (15, RecordRejected("no"), 9),
+    ],
+)
+def test_a_count_of_written_records_is_one_of_the_batch(count, error, stored, gate):
+    """A count below 0 is 0, and one beyond the batch is all of it, or all but its rejected last record."""
+
+    class Miscounting(Faulty):
+        def write(self, batch):
+            if self.calls["write"]:
+                return super().write(batch)
+            self._meet("write")
+            self.records.extend(batch[:stored])
+            return Written(count, error)
+
+    miscounting = Miscounting(open=gate)
+    experiment = tracelet.start_logging(backend=miscounting, connect_timeout=0.2)
+    log(experiment, 10)
+    experiment.flush(0.2)
+    gate._opened.set()
+    experiment.stop(timeout=30)
+
+    rejected = [stored] if isinstance(error, RecordRejected) else []
+    assert [number for number in range(10) if number not in rejected] == values(miscounting.records)
+    stats = experiment.stats().backends["faulty"]
+    assert (10 - len(rejected), len(rejected), 0) == (stats.delivered, stats.rejected, stats.pending)
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [10, True, "all of them", Written("1", BackendUnavailable("x")), Written(1, None), Written(1, KeyError())],
+)
+def test_a_write_that_returns_something_else_has_written_nothing(nonsense, swallowed):
+    """It is a defect of the backend, under its name: no record counts as delivered or rejected for it."""
+
+    class Odd(Faulty):
+        def write(self, batch):
+            if self.calls["write"] < 5:
+                self._meet("write")
+                return nonsense
+            return super().write(batch)
+
+    odd = Odd()
+    experiment = tracelet.start_logging(backend=odd)
+    log(experiment, 10)
+    experiment.stop(timeout=30)
+
+    assert {TypeError} == {type(error) for error in swallowed}
+    swallowed.clear()
+    assert 5 == experiment.stats().causes[f"error in {Odd.write.__qualname__}: TypeError"]
+    assert list(range(10)) == values(odd.records)
+    stats = experiment.stats().backends["faulty"]
+    assert (10, 0, 0) == (stats.delivered, stats.rejected, stats.pending)
+
+
+def test_records_that_leave_no_number_at_the_backend_are_settled(caplog):
+    """Filtered and rejected records before the first accepted one and after the last do not stay pending, and cause
+    no second delivery when the run is opened again."""
+    store = {}
+    experiment = tracelet.start_logging(backend=Counting(store))
+
+    def unnumbered():
+        for step in range(3):
+            experiment.log_text("note", "x", step)
+        experiment.log_metric("loss", -1, 0)
+        experiment.log_text("note", "x", 4)
+
+    unnumbered()
+    assert experiment.flush(30)
+    assert (0, 1, 4, 0) == outcome(experiment.stats())
+    log(experiment, 10)
+    unnumbered()
+    assert experiment.flush(30)
+    assert (10, 2, 8, 0) == outcome(experiment.stats())
+    experiment.stop()
+    assert "closed" == experiment.stats().backends["counting"].state
+    for _ in range(2):
+        assert (10, 2, 8, 0) == outcome(reopened(experiment, Counting(store)))
+    assert dict(zip(range(6, 16), range(10), strict=True)) == store
+    assert [] == warnings(caplog, "delivering the others again")
+
+
+def outcome(stats):
+    assert_balanced(stats)
+    counts = stats.backends["counting"]
+    return counts.delivered, counts.rejected, counts.filtered, counts.pending
+
+
+def test_a_backend_that_counts_its_own_process_only_gets_nothing_again():
+    """If `open` returns None, the journal's cursor is used, also where `durable` has begun at 0 again."""
+
+    class Forgetful(Counting):
+        def open(self, run):
+            self.earlier = set(self.store)
+
+        def durable(self):
+            return max(set(self.store) - self.earlier, default=0)
+
+    store = {}
+    experiment = tracelet.start_logging(backend=Forgetful(store))
+    log(experiment, 10)
+    experiment.log_text("note", "x")
+    experiment.stop()
+    assert (10, 0, 1, 0) == outcome(reopened(experiment, Forgetful(store)))
+    again = tracelet.start_logging(run_id=experiment.run_id, backend=Forgetful(store))
+    again.log_text("note", "y")
+    assert again.flush(30)
+    log(again, 2)
+    again.stop()
+    assert (12, 0, 2, 0) == outcome(again.stats())
+    assert 12 == len(store)
+
+
+@pytest.mark.parametrize("last", ["filtered", "rejected"])
+def test_a_last_record_without_a_number_is_settled_at_the_end(last):
+    """Also if it is delivered in the last moment, before its rejection is in the journal."""
+    experiment = tracelet.start_logging(backend=Counting({}))
+    log(experiment, 10)
+    experiment.log_metric("loss", -1, 0)
+    if last == "filtered":
+        experiment.log_text("note", "x")
+    experiment.stop()
+    assert (10, 1, last == "filtered", 0) == outcome(experiment.stats())
+
+
+@pytest.mark.parametrize("kept", [0, 4, 9])
+def test_only_lost_records_are_delivered_again(kept, caplog):
+    """A store that lost records takes those again, and not the filtered and rejected ones around them."""
+    store = {}
+    experiment = tracelet.start_logging(backend=Counting(store))
+    for step in range(10):
+        experiment.log_metric("loss", step, step)
+        experiment.log_text("note", "x", step)
+        experiment.log_metric("loss", -1, step)
+    experiment.stop()
+    assert (10, 10, 10, 0) == outcome(experiment.stats())
+    complete = dict(store)
+    for number in list(complete)[kept:]:
+        del store[number]
+    last = max(store, default=0)
+
+    assert (10, 10, 10, 0) == outcome(reopened(experiment, Counting(store)))
+    assert complete == store
+    assert 1 == len(warnings(caplog, f"has {last} of 30 records"))
+    with JournalReader(experiment.folder) as reader:
+        assert list(range(3, 31, 3)) == [rejection.seq for rejection in reader.rejections("counting")]

@@ -222,8 +222,7 @@ def _fresh_wandb():
 def given(tmp_path, name, records, after=0):
     """The store once a backend was opened, given the records, and closed."""
     backend = backend_class(name)()
-    backend.open(run_info(tmp_path))
-    held = max(backend.durable_seq() or 0, backend.resume_after() or 0)
+    held = backend.open(run_info(tmp_path)) or 0
     outcome = deliver(backend, records[max(0, held - after) :], after=max(after, held))
     backend.close("finished", 0)
     assert [] == outcome.rejected

@@ -1,4 +1,4 @@
-"""Kill a run at fifty random moments, on every backend in turn. Only `make test-long` runs these tests."""
+"""Kill a run at random moments, on every backend in turn, and online. Only `make test-long` runs these tests."""
 
 import os
 import random
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from backends.stores import READERS
+from backends.wandb_server import WandbServer, content
 from killing import LONGEST, kill
 
 MOMENTS = int(os.environ.get("MOMENTS", "50"))
@@ -22,3 +23,25 @@ def test_a_killed_run_is_delivered_whole(number: int, tmp_path: Path) -> None:
     killed = kill(tmp_path, backend, moment, alone=alone)
     killed.sync()
     killed.assert_complete()
+
+
+@pytest.mark.parametrize("number", range(20))
+def test_a_killed_online_run_has_each_row_once(number: int, tmp_path: Path) -> None:
+    """The server has rows that wandb had not written to its file; they are not sent again."""
+    server, chance = WandbServer().start(), random.Random()
+    often = {"WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "0.1"}
+    moment, alone = chance.uniform(0.5, LONGEST), chance.random() < 0.25
+    print(f"killed after {moment:.3f} s, {'alone' if alone else 'with its children'}")
+    try:
+        killed = kill(
+            tmp_path,
+            "wandb",
+            moment,
+            alone=alone,
+            read=lambda folder: content(server),
+            **{**server.environment(), **often},
+        )
+        killed.sync()
+        killed.assert_complete()
+    finally:
+        server.stop()

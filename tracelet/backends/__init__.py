@@ -14,6 +14,8 @@ import msgspec
 
 from tracelet.backends import addresses, filters
 from tracelet.backends.base import Backend
+from tracelet.backends.capabilities import AdoptedArtifact, Adoption, ChildProcesses, OfflineRecording, Probe, Probing
+from tracelet.backends.config import BackendConfig
 from tracelet.errors import ConfigurationError, JournalError, MissingDependency, UnknownBackend, suggest
 from tracelet.guard import translated
 from tracelet.redaction import Secrets, passwords_in_url, redacted_url
@@ -118,9 +120,30 @@ def disable_telemetry(name: str) -> None:
     """Disable the vendor's telemetry, and detach from the program's own run, in a process that only calls `probe`."""
     if name in _BUILTIN:  # loading another package's class may import its vendor
         cls = backend_class(name)
-        os.environ.update(cls.telemetry_off_env)
-        for variable in cls.parent_env:
+        os.environ.update(cls.telemetry_off_env if issubclass(cls, Probing) else {})
+        for variable in parent_env([cls]):
             os.environ.pop(variable, None)
+
+
+def parent_env(classes: Iterable[type[Backend]]) -> set[str]:
+    """Return the environment variables that would make a vendor attach a child process to the program's own run."""
+    return {name for cls in classes if issubclass(cls, ChildProcesses) for name in cls.parent_env}
+
+
+def probe(backend: Backend) -> Probe:
+    """Return whether a configured backend can work here."""
+    return backend.probe(backend.config) if isinstance(backend, Probing) else Probe(True, "needs nothing")
+
+
+def native_capture(cls: type[Backend]) -> str | None:
+    """Return the setting that makes a backend's vendor capture TensorBoard itself; None if there is none."""
+    return cls.native_capture() if issubclass(cls, Adoption) else None
+
+
+def adopt(vendor: str, obj: Any) -> AdoptedArtifact | None:
+    """Return the data of a vendor's artifact object; None if it is another object."""
+    cls = backend_class(vendor)
+    return cls.adopt(obj) if issubclass(cls, Adoption) else None
 
 
 def check_installed(name: str) -> None:
@@ -195,13 +218,13 @@ def pending_upload(name: str, folder: Path) -> str | None:
     Raises:
         JournalError: the backend's notes in `folder` cannot be read.
     """
-    cls = _loadable_class(name)
+    cls = _recorder(name)
     return None if cls is None else _from_notes(name, folder, cls.pending_upload)
 
 
 def offline_recording(name: str, folder: Path) -> str | None:
     """Return `Backend.offline_recording` of a backend; None and errors as for `pending_upload`."""
-    cls = _loadable_class(name)
+    cls = _recorder(name)
     return None if cls is None else _from_notes(name, folder, cls.offline_recording)
 
 
@@ -212,11 +235,18 @@ def _from_notes(name: str, folder: Path, read: Callable[[Path], str | None]) -> 
     )
 
 
-def _loadable_class(name: str) -> type[Backend] | None:
+def _recorder(name: str) -> type[OfflineRecording] | None:
     try:
-        return backend_class(name)
+        cls = backend_class(name)
     except ConfigurationError:
         return None
+    return cls if issubclass(cls, OfflineRecording) else None
+
+
+def secrets_of(backend: Backend) -> set[str]:
+    """Return the credentials that a backend may use, whatever their source."""
+    configured = backend.config.secrets() if isinstance(backend.config, BackendConfig) else ()
+    return {*configured, *(backend.secrets() if isinstance(backend, Probing) else ())}
 
 
 def secrets_in_use(settings: Settings, backends: Sequence[Backend]) -> Secrets:
@@ -224,7 +254,7 @@ def secrets_in_use(settings: Settings, backends: Sequence[Backend]) -> Secrets:
     secrets = Secrets()
     secrets.add([settings.api_key, *passwords_in_url(settings.backend_url)])
     for backend in backends:
-        secrets.add(backend.secrets())
+        secrets.add(secrets_of(backend))
     return secrets
 
 
@@ -232,12 +262,17 @@ WITHHELD = "withheld"
 """The key of the names that `journal_config` leaves out."""
 
 
+def persistent_keys(cls: type[Backend]) -> tuple[str, ...]:
+    """Return the keys of a backend's config that the journal may store."""
+    return cls.Config.persistent_keys() if issubclass(cls.Config, BackendConfig) else ()
+
+
 def journal_config(backend: Backend, secrets: Secrets) -> dict[str, Any]:
     """Return the keys of a backend's config that the journal may store, without unset and secret values.
 
     `WITHHELD` lists the keys of addresses that are left out: without them, a later sync would use another server.
     """
-    persistent = backend.persistent_config()
+    persistent = backend.config.persistent() if isinstance(backend.config, BackendConfig) else {}
     values = {key: msgspec.to_builtins(value) for key, value in persistent.items() if value is not None}
     values = backend.filter.to_config() | values
     stored = {

@@ -9,6 +9,9 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Literal, TypeAlias
 
+from tracelet.errors import BackendError, BackendUnavailable, RecordRejected
+from tracelet.redaction import redacted_url
+
 Verdict: TypeAlias = Literal["unavailable", "rejected"]
 
 UNAVAILABLE: Verdict = "unavailable"
@@ -76,3 +79,30 @@ class Translated:
         translation = self._translate(error) if isinstance(error, Exception) else None
         if translation is not None:
             raise translation from error
+
+
+def translated(
+    vendor: str,
+    table: Mapping[str, Verdict],
+    *,
+    record: bool = False,
+    text: Callable[[Exception], str] = str,
+    lost: Callable[[Exception], str | None] = lambda error: None,
+) -> Translated:
+    """Raise only the two errors of a backend within a `with` block.
+
+    `record`: the block writes one record, or one of several, which may be invalid. `text` describes an exception;
+    `lost` does if the vendor's run must be opened again.
+    """
+
+    def translate(error: Exception) -> BackendError | None:
+        meaning = None if isinstance(error, BackendError) else verdict(error, vendor, table)
+        if meaning is None:
+            return None
+        reason = lost(error)
+        if reason is not None:
+            return BackendUnavailable(f"{vendor}: {reason}", reopen=True)
+        reason = redacted_url(text(error) or type(error).__name__)
+        return (RecordRejected if meaning == REJECTED and record else BackendUnavailable)(f"{vendor}: {reason}")
+
+    return Translated(translate)

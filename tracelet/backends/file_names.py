@@ -64,7 +64,7 @@ def copy(source: str, target: Path) -> None:
         RecordRejected: the file is missing from the spool.
     """
     if not os.path.isfile(source):
-        raise RecordRejected(f"the file {source!r} is missing", whole=True)
+        raise RecordRejected(f"the file {source!r} is missing")
     target.unlink(missing_ok=True)  # never write through a link
     shutil.copyfile(source, target)
 

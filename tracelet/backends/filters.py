@@ -6,7 +6,7 @@ import fnmatch
 import functools
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -107,8 +107,8 @@ class FilterState:
     again for undelivered records: it changes nothing before `commit`.
     """
 
-    def __init__(self, accepts: tuple[type[Record], ...], wanted: Filter) -> None:
-        self._accepted = frozenset(record_type for record_type in KINDS if issubclass(record_type, accepts))
+    def __init__(self, accepts: Collection[type[Record]], wanted: Filter) -> None:
+        self._accepted = frozenset(record_type for record_type in KINDS if issubclass(record_type, tuple(accepts)))
         self._is_empty = wanted == Filter()
         self._kind_reasons = {
             record_type: wanted.excluding_key(name) if record_type in self._accepted else NO_PLACE

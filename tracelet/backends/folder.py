@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from tracelet.backends.base import Backend, Batch, Status
+from tracelet.backends.base import Backend, BackendConfig, Batch, Status
 from tracelet.backends.commit_log import CommitLog, claim, has_state, replace
 from tracelet.backends.exceptions import REJECTED, UNAVAILABLE, Translated, Verdict, verdict
 from tracelet.backends.file_names import FileNames, copy
@@ -25,11 +25,13 @@ ARTIFACTS, ALERTS = "artifacts.jsonl", "alerts.jsonl"
 _RUN, _SUMMARY = "run.json", "summary.json"
 
 
-class FolderConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class FolderConfig(BackendConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`dir` is the folder to write to; default: a folder in the run's folder.
 
     If `dir` holds another run, its subfolder `<run id>` is used.
     """
+
+    path_keys = ("dir",)
 
     dir: str | None = None
 
@@ -38,12 +40,11 @@ class FolderBackend(Backend):
     """Write a run to a folder. Written records survive a kill of the process.
 
     The files hold each batch once or not at all, also if the process is killed or the disk is full in the middle of
-    it. After `open`, `durable_seq` is the last record in the folder. A subclass writes most kinds of record; this class
+    it. `open` returns the last record in the folder. A subclass writes most kinds of record; this class
     writes artifacts, alerts, the summary and tags.
     """
 
     Config = FolderConfig
-    persistent_keys = ("dir",)
     kept_files: tuple[str, ...] = (ARTIFACTS, ALERTS)
     """Text files to which the subclass appends. They mark a folder as taken."""
     merged_files: tuple[str, ...] = ()
@@ -54,11 +55,8 @@ class FolderBackend(Backend):
         # Resolved now: the program may change its working directory before `open`.
         self._dir = None if self.config.dir is None else Path(self.config.dir).expanduser().absolute()
         self._log: CommitLog | None = None
+        self._last = 0
         self._is_consistent = True
-
-    def persistent_config(self) -> dict[str, Any]:
-        """Return the absolute folder."""
-        return {"dir": None if self._dir is None else str(self._dir)}
 
     # For subclasses.
 
@@ -98,7 +96,7 @@ class FolderBackend(Backend):
 
     # As the delivery calls it.
 
-    def open(self, run: RunInfo) -> None:
+    def open(self, run: RunInfo) -> int:
         earlier = self._log
         is_lost = earlier is not None and not earlier.is_in_place
         with self._translated():
@@ -113,7 +111,7 @@ class FolderBackend(Backend):
                 # Ranks may share a run id. Each has its own journal, and so its own sequence numbers.
                 owner = f"{owner} {os.path.realpath(run.folder)}"
                 self.folder = claim(self._dir, owner, run.run_id, self.kept_files)
-            self._log, self._written = CommitLog(self.folder, owner, self.kept_files), None
+            self._log = CommitLog(self.folder, owner, self.kept_files)
             if earlier is not None:
                 earlier.close()
             self.created = run.created
@@ -121,6 +119,7 @@ class FolderBackend(Backend):
             self._run = msgspec.to_builtins(run) | {"status": "running", "exit_code": None}
             self._add_tags(self.read_json(_RUN).get("tags", ()))  # from an earlier process
             self._write_json(_RUN, self._run)
+            return self._log.last
 
     def write(self, batch: Batch) -> None:
         with self._translated():
@@ -159,12 +158,11 @@ class FolderBackend(Backend):
             case _:
                 self.write_record(record)
 
-    def durable_seq(self) -> int | None:
+    def durable(self) -> int:
         """Return the last sequence number that the operating system has; a kill of the process does not lose it."""
         if self._log is None:
-            return self._written
-        is_intact = self._log.is_in_place and self._log.damaged is None
-        return max(self._log.last, self._written or 0) if is_intact else 0
+            return self._last
+        return self._log.last if self._log.is_in_place and self._log.damaged is None else 0
 
     def flush(self) -> None:
         """Flush to the disk, so that records also survive a power failure."""
@@ -181,7 +179,7 @@ class FolderBackend(Backend):
             log.close()
             self._write_json(_RUN, self._run | {"status": status, "exit_code": exit_code})
             self.after_close()
-        self._written, self._log = self.durable_seq(), None
+        self._last, self._log = self._log.last, None
 
     def after_close(self) -> None:
         """Write what can be derived from the complete files."""
@@ -247,7 +245,7 @@ class FolderBackend(Backend):
             if meaning is None:
                 return None
             if meaning == REJECTED and records:
-                return RecordRejected(f"{self.name}: {error}", whole=True)
+                return RecordRejected(f"{self.name}: {error}")
             return BackendUnavailable(f"{self.name}: {error}")
 
         return Translated(translate)
@@ -256,7 +254,7 @@ class FolderBackend(Backend):
 def payload_path(payload: Payload) -> str:
     if isinstance(payload, File):
         return payload.path
-    raise RecordRejected("the payload must be a file", whole=True)
+    raise RecordRejected("the payload must be a file")
 
 
 def payload_bytes(payload: Payload) -> bytes:
@@ -268,7 +266,7 @@ def payload_bytes(payload: Payload) -> bytes:
     try:
         return read_payload(payload)
     except FileNotFoundError as error:
-        raise RecordRejected(f"the file {error.filename!r} is missing", whole=True) from error
+        raise RecordRejected(f"the file {error.filename!r} is missing") from error
 
 
 def read_lines(path: Path) -> Iterator[str]:

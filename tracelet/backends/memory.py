@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from tracelet.backends.base import Backend, Batch, Status
+from tracelet.backends.capabilities import NativeRun
 from tracelet.errors import RecordRejected
 from tracelet.records import KINDS, Payload, Record, RunInfo
 
 R = TypeVar("R", bound=Record)
 
 
-class MemoryBackend(Backend):
+class MemoryBackend(Backend, NativeRun):
     """Keep all records in memory, in order. `run` is set by `open`, `status` and `exit_code` by `close`."""
 
     name = "memory"
-    shown_as: ClassVar[Mapping[type[Record], str]] = dict.fromkeys(KINDS, "`native.records`, a list in memory")
+    accepts: ClassVar[Mapping[type[Record], str]] = dict.fromkeys(KINDS, "`native.records`, a list in memory")
 
     def __init__(self, config: Any = None) -> None:
         super().__init__(config)

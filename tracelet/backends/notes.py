@@ -1,4 +1,4 @@
-"""Read and replace the small JSON note that a backend keeps in the run's folder."""
+"""Read and replace the small JSON note that a backend keeps in the run's folder, and that `gc` removes with it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ import msgspec
 from tracelet.filesystem import replacing
 
 T = TypeVar("T")
+
+
+def note_path(folder: Path, backend: str) -> Path:
+    """Return the path of a backend's note."""
+    return folder / f"{backend}.json"
 
 
 def read_note(path: Path, type: type[T]) -> T | None:

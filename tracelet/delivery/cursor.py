@@ -22,6 +22,9 @@ class Span(NamedTuple):
     rejected: int
     rejections: list[Rejection]
     """The rejections that are not in the journal yet."""
+    handed: int | None = None
+    """The last record that the backend accepted, 0 if there is none: it does not confirm the filtered and rejected
+    ones behind it. If None, it is `last`."""
 
 
 def advance(cursor: Cursor, written: deque[Span], confirmed: int) -> tuple[Cursor, list[Rejection]] | None:
@@ -30,7 +33,7 @@ def advance(cursor: Cursor, written: deque[Span], confirmed: int) -> tuple[Curso
     `written` holds the spans after the cursor.
     """
     spans = []
-    while written and written[0].last <= confirmed:
+    while written and (written[0].last if written[0].handed is None else written[0].handed) <= confirmed:
         spans.append(written.popleft())
     if not spans:
         return None

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tracelet.backends.base import Backend, Batch, Status
+from tracelet.backends.base import Backend, Batch, Status, Written
+from tracelet.backends.capabilities import NativeRun, OfflineRecording
 from tracelet.backends.filters import FilterState, Numbered
 from tracelet.delivery import backoff
 from tracelet.delivery.backoff import Backoff
@@ -17,13 +18,13 @@ from tracelet.delivery.cursor import Span, advance, replay, sum_spans
 from tracelet.delivery.status import DeliveryHandle
 from tracelet.delivery.throttle import Throttle
 from tracelet.errors import BackendError, BackendUnavailable, JournalError, RecordRejected
-from tracelet.guard import Guard, described
+from tracelet.guard import Guard, described, shown
 from tracelet.journal.overflow import OverflowBuffer, RecordSource
 from tracelet.journal.spool import Files
 from tracelet.journal.tables import Cursor, Rejection, StoredBatch
 from tracelet.records import Record, RunInfo
 
-# Seconds between two checks of `durable_seq` while records are unconfirmed.
+# Seconds between two checks of `durable` while records are unconfirmed.
 _CONFIRM_EVERY = 1.0
 # Attempts with a batch after an unexpected exception. Then the batch is split, so that the records before a bad one are
 # written. No record is rejected for it: it may be an outage.
@@ -68,8 +69,12 @@ class Delivery(DeliveryHandle):
         self._folder, self._info = folder, info
         self._files = Files(folder / "files")
         self._report, self._guard, self._on_open = report, guard, on_open
-        self._start_seq = start_seq
+        self._last_known = start_seq
         self._unconfirmed: deque[Span] = deque()  # written after the cursor, not confirmed
+        self._handed = 0  # the last record that the backend accepted since `open`
+        self._position_at_open = 0  # the store has the records up to it; the backend need not confirm them
+        # The journal may not have all of its rejections yet.
+        self._rejected: set[int] = set()
         self._filter_state: FilterState | None = None
         self._overflow = overflow
         self._throttle = throttle or Throttle()
@@ -140,7 +145,8 @@ class Delivery(DeliveryHandle):
                     self._deliver(batch)
                     self._pause_for_training(time.thread_time() - cpu_started, time.monotonic() - started, source)
                 elif finishing:
-                    break
+                    if self._close(source):
+                        return True
                 else:
                     self._advance_cursor(flush=self._flush_to > self.position)
                     self._follow_native()
@@ -153,35 +159,36 @@ class Delivery(DeliveryHandle):
         return self._finish is not None and time.monotonic() >= self._finish.deadline
 
     def _open(self, source: RecordSource) -> bool:
-        error = self._guard.attempt(self.backend.open, self._info)
+        self.backend.last_known = self._last_known
+        position, error = self._guard.outcome(self.backend.open, self._info)
         if error is not None:
             self._on_open()  # a vendor that failed may still have registered an exit hook
             self._handle_unavailable(error)
             return False
-        while not self._try_align(source):
+        while not self._try_align(source, position):
             if self._is_past_deadline():
                 return False
         self._set_recovered()
         self._is_open = True
         return True
 
-    def _try_align(self, source: RecordSource) -> bool:
-        """Move the cursor to the position of the vendor's store. Return False if the journal could not be read.
+    def _try_align(self, source: RecordSource, position: int | None) -> bool:
+        """Move the cursor to the `position` of the vendor's store. Return False if the journal could not be read.
 
         After a crash the store may hold more records than the cursor counts, or fewer.
         """
         try:
-            self._align(source)
+            self._align(source, position)
         except JournalError as error:
             self._wait_for_journal(error)
             return False
         return True
 
-    def _align(self, source: RecordSource) -> None:
-        confirmed = self._guard.call(self.backend.durable_seq)
-        resume_after = self._guard.call(self.backend.resume_after)
+    def _align(self, source: RecordSource, position: int | None) -> None:
         cursor = self.cursor
-        if confirmed is not None and confirmed < cursor.position:
+        confirmed = None if position is None else self._guard.call(self.backend.durable)
+        confirmed = position if confirmed is None else confirmed
+        if confirmed is not None and confirmed < cursor.position and self._has_lost(source, confirmed):
             cursor = sum_spans(self._replay(source, 0, confirmed))
             self._guard.log_once(
                 f"rewound {self.name}",
@@ -190,15 +197,20 @@ class Delivery(DeliveryHandle):
                 cursor.position,
                 self.position,
             )
-        # After a kill, records beyond `start_seq` may be in the store but not on a full disk; their numbers are reused.
-        resume_after = 0 if resume_after is None else min(resume_after, self._start_seq)
+        # After a kill, later records may be in the store but not on a full disk; their numbers are used again.
+        resume_after = 0 if position is None else min(position, self._last_known)
         self._reset_cursor(cursor, list(self._replay(source, cursor.position, resume_after)))
+        self._position_at_open = cursor.position if position is None else 0
         self._advance_cursor(flush=False)
+
+    def _has_lost(self, source: RecordSource, confirmed: int) -> bool:
+        """Return whether records behind `confirmed` were delivered. Filtered ones have no place in the store."""
+        return any(span.delivered for span in self._replay(source, confirmed, self.position))
 
     def _replay(self, source: RecordSource, after: int, last: int) -> Iterator[Span]:
         if last <= after:  # a new run may have no journal yet
             return iter(())
-        rejected = {rejection.seq for rejection in source.reader.rejections(self.name)}
+        rejected = self._rejected.union(rejection.seq for rejection in source.reader.rejections(self.name))
         return replay(_batches(source, after), last, self._filter_state_at(source, after), rejected)
 
     def _filter_state_at(self, source: RecordSource, position: int) -> FilterState:
@@ -213,6 +225,7 @@ class Delivery(DeliveryHandle):
         with self._changed:
             self._unconfirmed = deque(spans)
             self.cursor, self.written_seq = cursor, spans[-1].last if spans else cursor.position
+            self._handed = 0
             self._changed.notify_all()
         self._filter_state = None
         if has_moved:
@@ -250,35 +263,32 @@ class Delivery(DeliveryHandle):
         written = len(accepted) - len(remaining) - len(rejections)
         filtered = Counter(reason for seq, reason in excluded if seq <= written_seq)
         rejected = len(rejections) + (written_seq - batch.first + 1 if batch.damaged else 0)
-        self._unconfirmed.append(Span(written_seq, written, filtered, rejected, rejections))
+        self._unconfirmed.append(Span(written_seq, written, filtered, rejected, rejections, self._handed))
         self.written_seq = written_seq
-        self._guard.attempt(self.backend.on_written, Batch([], written_seq))
         self._advance_cursor(flush=self._flush_to > self.position)
 
     def _write(self, records_left: list[Numbered], rejections: list[Rejection]) -> list[Numbered]:
         """Write records, retry, and remove rejected ones singly. Return the rest if the deadline passes."""
         attempts, size = 0, len(records_left)
         while (part := records_left[: self._fits_in(size)]) and not self._is_past_deadline():
-            records: list[Record] = []
-            error = self._guard.attempt(self._locate, part, records)
             started = time.monotonic()
-            if error is None:
-                error = self._guard.attempt(self.backend.write, Batch(records, part[-1][0]))
-            limit = len(part) - isinstance(error, RecordRejected)
-            accepted_count = max(0, min(error.written, limit)) if isinstance(error, BackendError) else 0
+            accepted_count, error, is_located = self._write_once(part)
+            accepted_count = max(0, min(accepted_count, len(part) - isinstance(error, RecordRejected)))
+            if accepted_count:
+                self._handed = part[accepted_count - 1][0]
+                self._last_known = max(self._last_known, self._handed)
             attempts += 1
             match error:
                 case None:
                     self._throttle.measure(len(part), time.monotonic() - started, finishing=self._finish is not None)
-                    accepted_count = len(part)
                     attempts, size = 0, len(records_left)
                     self._set_recovered()
-                case RecordRejected(whole=True) if len(part) > 1:
-                    size = len(part) // 2
-                case RecordRejected(reason=reason):
-                    rejections.append(self._reject(part[accepted_count], reason))
+                case RecordRejected() if is_located or len(part) == 1:
+                    rejections.append(self._reject(part[accepted_count], error.reason))
                     accepted_count += 1
                     attempts = 0
+                case RecordRejected():
+                    size = len(part) // 2
                 case BackendUnavailable(reopen=reopen):
                     self._handle_unavailable(error)
                     if reopen:
@@ -291,8 +301,23 @@ class Delivery(DeliveryHandle):
             records_left = records_left[accepted_count:]
         return records_left
 
-    def _locate(self, part: list[Numbered], records: list[Record]) -> None:
-        records += [self._files.locate(record) for _, record in part]
+    def _write_once(self, part: list[Numbered]) -> tuple[int, Exception | None, bool]:
+        """Return the number of records written, the error, and whether the record after them met it."""
+        records, error = self._guard.outcome(self._locate, part)
+        if records is None:
+            return 0, error, False
+        result, error = self._guard.outcome(self.backend.write, Batch(records, [number for number, _ in part]))
+        match result:
+            case None:
+                return (len(part) if error is None else 0), error, False
+            case Written(count=int(count), error=BackendError() as error):
+                return count, error, True
+        error = TypeError(f"write must return None or Written, got {shown(result)}")
+        self._guard.swallowed(error, self.backend.write)
+        return 0, error, False
+
+    def _locate(self, part: list[Numbered]) -> list[Record]:
+        return [self._files.locate(record) for _, record in part]
 
     def _fits_in(self, size: int) -> int:
         """Return how many records to write before the deadline: an interrupted write would be repeated later."""
@@ -314,34 +339,44 @@ class Delivery(DeliveryHandle):
             self.name,
             reason,
         )
+        self._rejected.add(item[0])
         return Rejection(item[0], reason, item[1])
 
     def _advance_cursor(self, *, flush: bool) -> None:
         """Advance the cursor to the records that the backend confirms."""
         if flush:
             self._guard.attempt(self.backend.flush)
-        confirmed = self._guard.call(self.backend.durable_seq)
-        if confirmed is None:
+        confirmed, error = self._guard.outcome(self.backend.durable)
+        if isinstance(error, BackendError):
+            self._guard.log_once(f"durable {self.name} {error}", "tracelet: %s: %s", self.name, error)
+        if error is not None:  # it is unknown which records are durable
             return
         with self._changed:
-            result = advance(self.cursor, self._unconfirmed, confirmed)
+            result = advance(self.cursor, self._unconfirmed, self.written_seq if confirmed is None else confirmed)
             if result is not None:
                 self.cursor = result[0]
                 self._changed.notify_all()
         if result is not None:
             self._report(self.name, *result)
 
-    def _close(self, source: RecordSource) -> None:
+    def _close(self, source: RecordSource) -> bool:
+        """Close the backend. Return False if it must be opened again first."""
         assert self._finish is not None
         self.backend.run_ended = self._finish.ended
         error = self._guard.attempt(self.backend.close, self._finish.status, self._finish.exit_code)
         if error is not None:
             self._handle_unavailable(error)
+        if isinstance(error, BackendUnavailable) and error.reopen and not self._is_past_deadline():
+            self._is_open = False
+            return False
         self._advance_cursor(flush=False)
-        confirmed = self._guard.call(self.backend.durable_seq)
-        if confirmed is not None and confirmed < self.position:  # accepted records did not reach its server
-            self._reset_cursor(sum_spans(self._replay(source, 0, confirmed)), [])
+        confirmed = self._guard.call(self.backend.durable)
+        if confirmed is not None:  # fewer than before if accepted records did not reach its server
+            confirmed = max(confirmed, self._position_at_open)
+            if confirmed < self.position and self._has_lost(source, confirmed):
+                self._reset_cursor(sum_spans(self._replay(source, 0, confirmed)), [])
         self._is_closed = error is None
+        return True
 
     def _handle_unavailable(self, error: Exception) -> None:
         reason = self._guard.hide(error.reason if isinstance(error, BackendError) else described(error))
@@ -358,7 +393,7 @@ class Delivery(DeliveryHandle):
 
     def _follow_native(self) -> None:
         """Repeat the steps after `open` if the backend has reopened its run: the vendor may have a new exit hook."""
-        native = self._guard.call(getattr, self.backend, "native")
+        native = self._guard.call(getattr, self.backend, "native") if isinstance(self.backend, NativeRun) else None
         if not self.was_open or native is not self._native:
             self._native = native
             self._on_open()
@@ -367,7 +402,8 @@ class Delivery(DeliveryHandle):
     def _set_recovered(self) -> None:
         self._backoff.reset()
         self._follow_native()
-        offline_reason = self._guard.call(getattr, self.backend, "offline_reason")
+        is_recorder = isinstance(self.backend, OfflineRecording)
+        offline_reason = self._guard.call(getattr, self.backend, "offline_reason") if is_recorder else None
         if offline_reason:
             self._guard.log_once(
                 f"detour {self.name}",

@@ -6,14 +6,14 @@ import importlib
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
-from tracelet.backends import backend_class, configured, disable_telemetry
-from tracelet.backends.base import Probe
+from tracelet.backends import backend_class, configured, disable_telemetry, native_capture, probe, secrets_of
+from tracelet.backends.capabilities import Probe
 from tracelet.capture.series import SeriesNames
 from tracelet.capture.tensorboard.foreign_patches import other_patches
 from tracelet.capture.tensorboard.interceptor import SummaryWriterInterceptor
@@ -50,8 +50,9 @@ def about_backend(question: AboutBackend) -> BackendAnswer:
     if cls is None:
         detail = str(error) if isinstance(error, ConfigurationError) else f"cannot load its class: {_format(error)}"
         return BackendAnswer(ok=False, detail=detail)
+    shown_as = cls.accepts if isinstance(cls.accepts, Mapping) else {}
     locations = {
-        kind(record_type): cls.shown_as.get(record_type, "") for record_type in KINDS if record_type in cls.accepts
+        kind(record_type): shown_as.get(record_type, "") for record_type in KINDS if record_type in cls.accepts
     }
     answer = BackendAnswer(
         ok=False,
@@ -67,15 +68,15 @@ def about_backend(question: AboutBackend) -> BackendAnswer:
         backend = configured(cls, question.config)
     except ConfigurationError as invalid:
         return replace(answer, detail=str(invalid))
-    _attempt(guard, lambda: secrets.add(backend.secrets()))
-    probe = _within(question.timeout, guard, lambda: cls.probe(backend.config))
-    own, _ = _attempt(guard, cls.native_capture)
+    _attempt(guard, lambda: secrets.add(secrets_of(backend)))
+    found = _within(question.timeout, guard, lambda: probe(backend))
+    own, _ = _attempt(guard, native_capture, cls)
     return replace(
         answer,
-        ok=probe.ok,
-        detail=secrets.hide(redacted_url(" ".join(probe.detail.split()))),
-        reachable=probe.reachable,
-        signed_in=probe.signed_in,
+        ok=found.ok,
+        detail=secrets.hide(redacted_url(" ".join(found.detail.split()))),
+        reachable=found.reachable,
+        signed_in=found.signed_in,
         own_capture=own,
     )
 

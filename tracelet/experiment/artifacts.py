@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from tracelet.backends import backend_class, vendor_of
+from tracelet.backends import adopt, vendor_of
 from tracelet.capture.media import with_index
 from tracelet.capture.values import to_plain
 from tracelet.errors import ArtifactError, JournalError
@@ -152,7 +152,7 @@ def _is_finite(value: Any) -> bool:
 
 
 def _from_vendor(artifact: Any, artifact_path: str | None, vendor: str, spool: Spool) -> Artifact:
-    adopted = backend_class(vendor).adopt(artifact)
+    adopted = adopt(vendor, artifact)
     if adopted is None:
         raise ArtifactError(
             f"log_artifact: artifact must be one of {vendor}'s artifact objects, got {type(artifact).__name__}"

@@ -17,6 +17,7 @@ import msgspec
 
 from tracelet.backends import addresses, journal_config, secrets_in_use
 from tracelet.backends.base import Backend, Status
+from tracelet.backends.capabilities import NativeRun
 from tracelet.capture import values as snapshot
 from tracelet.capture.series import SeriesNames
 from tracelet.capture.tensorboard.interceptor import SummaryWriterInterceptor
@@ -71,7 +72,7 @@ class Experiment(LogMethods, NativeRuns):
         self._guard = Guard(secrets.hide)
         super().__init__(self._guard)
         self._backends: dict[str, Backend] = {backend.name: backend for backend in backends}
-        self._attached: list[Backend] = []
+        self._attached: list[NativeRun] = []
         self._stopping = threading.Lock()
         self._stopped = threading.Event()
         self._stopper: threading.Thread | None = None
@@ -177,8 +178,8 @@ class Experiment(LogMethods, NativeRuns):
             for name, backend in self._backends.items()
         }
 
-    def get_backend(self, name: str) -> Backend:
-        """Return a backend of this run. Its `.native` is the vendor's run object.
+    def get_backend(self, name: str) -> Any:
+        """Return a `Backend` of this run. `.native` of a vendor's backend is the vendor's run object.
 
         Raises:
             UnknownBackend: the run has no backend of that name.
@@ -189,7 +190,7 @@ class Experiment(LogMethods, NativeRuns):
 
     def _native(self, name: str) -> Any:
         backend = self._backends.get(name)
-        return None if backend is None else backend.native
+        return backend.native if isinstance(backend, NativeRun) else None
 
     def stats(self) -> Stats:
         """Return the counts of this run's records, now or when the run was stopped."""
@@ -308,8 +309,10 @@ class Experiment(LogMethods, NativeRuns):
         deadline = time.monotonic() + self._settings.connect_timeout
         for name, delivery in self._orchestrator.deliveries.items():
             if delivery.wait_opened(deadline):
-                self._guard.call(self._backends[name].attach)
-                self._attached.append(self._backends[name])
+                backend = self._backends[name]
+                if isinstance(backend, NativeRun):
+                    self._guard.call(backend.attach)
+                    self._attached.append(backend)
             elif delivery.state == "connecting":
                 logger.warning(
                     "tracelet: %s did not connect within %g s. Logging continues; records are stored, "

@@ -106,7 +106,7 @@ class Spool:
     def _with_path(self, file: File, name: str) -> File:
         path = stored_path(self._folder, name)
         if path is None:
-            raise RecordRejected(f"the journal names a file outside of its run: {name!r}", whole=True)
+            raise RecordRejected(f"the journal names a file outside of its run: {name!r}")
         return msgspec.structs.replace(file, path=str(path))
 
     def _path(self, name: str) -> Path:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import msgspec
 
-from tracelet.backends import backend_class
-from tracelet.errors import ConfigurationError, JournalError, RunInUse
+from tracelet.backends.notes import note_path
+from tracelet.errors import JournalError, RunInUse
 from tracelet.journal.lock import lock_run
 from tracelet.journal.spool import stored_files
 from tracelet.journal.store import FILE_NAME, is_journal, is_live
@@ -61,11 +61,9 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def _own_files(summary: RunSummary) -> list[Path]:
     """Return the files of the run's spool, notes and journal, by name: users keep files in run folders too."""
-    folder, notes = summary.folder, set[str]()
-    for state in summary.backends:
-        with contextlib.suppress(ConfigurationError):  # a backend of a package that is not installed
-            notes.update(backend_class(state.name).note_files)
-    paths = [*stored_files(folder / _SPOOL), *(folder / name for name in (*sorted(notes), *_JOURNAL_FILES))]
+    folder = summary.folder
+    notes = (note_path(folder, state.name) for state in summary.backends)
+    paths = [*stored_files(folder / _SPOOL), *notes, *(folder / name for name in _JOURNAL_FILES)]
     return [path for path in paths if path.is_symlink() or path.is_file()]
 
 

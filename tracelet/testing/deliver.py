@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tracelet.backends.base import Backend, Batch
+from tracelet.backends.base import Backend, Batch, Written
 from tracelet.errors import RecordRejected
 from tracelet.records import Record
 
@@ -24,34 +24,37 @@ def deliver(backend: Backend, records: Sequence[Record], *, after: int = 0, size
 
     Raises:
         BackendUnavailable: raised by the backend.
-        AssertionError: `durable_seq` is ahead of the last delivered record.
+        AssertionError: `durable` is ahead of the last delivered record.
     """
     outcome = Outcome()
     batch_size = size or max(1, len(records))
     for start in range(0, len(records), batch_size):
         chunk = list(enumerate(records[start : start + batch_size], after + start + 1))
-        outcome.filtered += [record for _, record in chunk if not isinstance(record, backend.accepts)]
-        _write(backend, [item for item in chunk if isinstance(item[1], backend.accepts)], outcome)
-        last = chunk[-1][0]
-        backend.on_written(Batch([], last))
-        durable = backend.durable_seq()
-        assert durable is None or durable <= last, f"durable_seq must be at most {last}, got {durable}"
+        accepts = tuple(backend.accepts)
+        outcome.filtered += [record for _, record in chunk if not isinstance(record, accepts)]
+        _write(backend, [item for item in chunk if isinstance(item[1], accepts)], outcome)
+        last, durable = chunk[-1][0], backend.durable()
+        assert durable is None or durable <= last, f"durable must be at most {last}, got {durable}"
     return outcome
 
 
 def _write(backend: Backend, pending: list[tuple[int, Record]], outcome: Outcome) -> None:
     size = len(pending)
     while pending:
-        batch = [record for _, record in pending[:size]]
+        part = pending[:size]
+        records = [record for _, record in part]
         try:
-            backend.write(Batch(batch, pending[len(batch) - 1][0]))
-        except RecordRejected as rejection:
-            if rejection.whole and len(batch) > 1:
-                size = len(batch) // 2
+            result = backend.write(Batch(records, [number for number, _ in part]))
+        except RecordRejected as error:
+            if len(part) > 1:
+                size = len(part) // 2
                 continue
-            outcome.delivered += batch[: rejection.written]
-            outcome.rejected.append((batch[rejection.written], rejection.reason))
-            pending = pending[rejection.written + 1 :]
-        else:
-            outcome.delivered += batch
-            pending, size = pending[len(batch) :], len(pending)
+            result = Written(0, error)
+        count = len(part) if result is None else result.count
+        outcome.delivered += records[:count]
+        if result is not None:
+            if not isinstance(result.error, RecordRejected):
+                raise result.error
+            outcome.rejected.append((records[count], result.error.reason))
+            count += 1
+        pending, size = pending[count:], len(pending)

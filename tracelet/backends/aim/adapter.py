@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,12 +16,14 @@ from typing import Any, ClassVar
 import msgspec
 
 from tracelet.backends.aim import process_hooks, remote
-from tracelet.backends.aim.config import PERSISTENT_KEYS, AimConfig, secrets, without_user
+from tracelet.backends.aim.config import AimConfig, without_user
 from tracelet.backends.aim.errors import Translated
 from tracelet.backends.aim.run import OpenRun
-from tracelet.backends.base import AdoptedArtifact, Backend, Batch, Probe, Status
-from tracelet.backends.notes import read_note, write_note
-from tracelet.errors import BackendUnavailable
+from tracelet.backends.base import Backend, Batch, Status, Written
+from tracelet.backends.capabilities import AdoptedArtifact, Adoption, NativeRun, Probe, Probing
+from tracelet.backends.config import absolute
+from tracelet.backends.notes import note_path, read_note, write_note
+from tracelet.errors import BackendUnavailable, RecordRejected
 from tracelet.records import (
     Alert,
     Artifact,
@@ -46,7 +48,6 @@ from tracelet.records import (
     Video,
 )
 
-_NOTE = "aim.json"
 _NOT_INSTALLED = 'not installed: pip install "tracelet[aim]"'
 _CALL_TIMEOUT = 10.0
 _STALL_TIMEOUT = 3.0
@@ -77,38 +78,31 @@ class _Note(msgspec.Struct):
     runs: dict[str, str] = {}
 
 
-class AimBackend(Backend):
+class AimBackend(Backend, NativeRun, Probing, Adoption):
     """Write records to one run of an Aim repository, on this machine or on an `aim server`."""
 
     name: ClassVar[str] = "aim"
     Config = AimConfig
-    persistent_keys = PERSISTENT_KEYS
-    note_files = (_NOTE,)
-    shown_as = _SHOWN_AS
+    accepts = _SHOWN_AS
 
     def __init__(self, config: Any = None) -> None:
         super().__init__(config)
         # Resolved now: the program may change its working directory before `open`.
         self._folder = os.getcwd()
-        self._repo = _absolute(self.config.repo or self.config.repo_path or self.config.backend_url)
+        self._repo = absolute(self.config.repo or self.config.repo_path or self.config.backend_url)
         self._uri = _absolute_uri(self.config.artifacts_uri)
         self._run: OpenRun | None = None
         self._client: remote.RemoteClient | None = None
         self._restored_streams: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
         self._is_uncertain = False
 
-    def persistent_config(self) -> dict[str, Any]:
-        """Return the config with absolute paths of the repository."""
-        values = super().persistent_config()
-        return values | {key: _absolute(values[key]) for key in ("repo", "repo_path")}
-
-    def open(self, run: RunInfo) -> None:
+    def open(self, run: RunInfo) -> int:
         """Resume the Aim run noted in the run's folder, or the run `run_hash`; else create a run."""
         self._info = run
         _import()
         with Translated():
             self._connect()
-        self._written = self._open_run.done
+        return self._open_run.done
 
     def _connect(self) -> None:
         from aim.sdk.utils import search_aim_repo
@@ -116,7 +110,7 @@ class AimBackend(Backend):
         self._address = self._repo or search_aim_repo(self._folder)[0] or self._folder
         if self._is_remote:
             remote.check_server(self._address)
-        path, repo = Path(self._info.folder, _NOTE), without_user(self._address)
+        path, repo = note_path(Path(self._info.folder), self.name), without_user(self._address)
         note = read_note(path, _Note) or _Note()
         self._restored_streams = process_hooks.Streams().restored
         native = self._noted_run(note.runs.get(repo)) or self._call(self._create_run, self.config.run_hash)
@@ -210,33 +204,29 @@ class AimBackend(Backend):
         self._client.drain(_STALL_TIMEOUT)
         return remote.call_within(_CALL_TIMEOUT, "read", query)
 
-    def write(self, batch: Batch) -> None:
+    def write(self, batch: Batch) -> Written | None:
         """Write the records. A server has acknowledged all of them when this returns."""
         self._reconnect()
         if batch.last <= self._open_run.done:
-            return
-        number = batch.last - len(batch)
-        progress = Translated(in_batch=True)
+            return None
+        count = 0
         try:
-            with progress:
+            with Translated(in_batch=True):
                 self._open_run.begin(batch.last)
-                for record in batch:
-                    number += 1
+                for number, record in zip(batch.numbers, batch, strict=True):
                     self._open_run.put(record, number)
-                    progress.written += 1
+                    count += 1
                 self._open_run.end(batch.last)
                 if self._client is not None:
                     self._client.drain(_STALL_TIMEOUT)
         except BackendUnavailable as error:
-            self._mark_uncertain(batch, error)
-            raise
-
-    def _mark_uncertain(self, batch: Batch, error: BackendUnavailable) -> None:
-        """Reconnect before the next record. It is unknown how many records of the batch a server has stored."""
-        self._is_uncertain = True
-        self._open_run.mark_uncertain(batch.last)
-        if self._client is not None:
-            error.written = 0
+            # Reconnect before the next record. It is unknown how many records of the batch a server has stored.
+            self._is_uncertain = True
+            self._open_run.mark_uncertain(batch.last)
+            return Written(0 if self._client is not None else count, error)
+        except RecordRejected as error:
+            return Written(count, error)
+        return None
 
     def _reconnect(self) -> None:
         """After an outage, use the old client if it recovers; else create a new one."""
@@ -310,9 +300,6 @@ class AimBackend(Backend):
         with self._restored_streams():
             self._abandon()  # if it could not be closed in time
 
-    def secrets(self) -> Iterable[str]:
-        return secrets(self.config)
-
     @property
     def native(self) -> Any:
         """The `aim.Run`. A different object after an outage of the server."""
@@ -329,7 +316,7 @@ class AimBackend(Backend):
         if importlib.util.find_spec("aim") is None:
             return Probe(False, _NOT_INSTALLED)
         config = config or AimConfig()
-        repo = _absolute(config.repo or config.repo_path or config.backend_url)
+        repo = absolute(config.repo or config.repo_path or config.backend_url)
         if repo is not None and repo.startswith(remote.SCHEME):
             return _probe_remote(repo)
         folder = Path.cwd() if repo is None else Path(repo)
@@ -362,10 +349,6 @@ def _import() -> None:
         import aim  # noqa: F401
     except ImportError as error:
         raise BackendUnavailable(f"aim: {_NOT_INSTALLED} ({error})") from error
-
-
-def _absolute(repo: str | None) -> str | None:
-    return repo if repo is None or "://" in repo else str(Path(repo).expanduser().absolute())
 
 
 def _absolute_uri(uri: str | None) -> str | None:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Any
 
-import msgspec
-
+from tracelet.backends.base import BackendConfig
 from tracelet.redaction import passwords_in_url
 
-_ADDRESSES = ("repo", "repo_path", "backend_url", "artifacts_uri")
 # Credentials of the stores that Aim can use for artifacts.
 _CREDENTIALS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
-class AimConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class AimConfig(BackendConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Arguments of `aim.Run`. A key that is not set has Aim's default."""
+
+    address_keys = ("repo", "repo_path", "backend_url", "artifacts_uri")
+    path_keys = ("repo", "repo_path")
 
     repo: str | None = None
     repo_path: str | None = None
@@ -32,23 +32,11 @@ class AimConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     log_system_params: bool = False
     artifacts_uri: str | None = None
 
-    def __repr__(self) -> str:
-        fields = {name: getattr(self, name) for name in self.__struct_fields__}
-        shown = {name: without_user(value) if name in _ADDRESSES and value else value for name, value in fields.items()}
-        return f"AimConfig({', '.join(f'{name}={value!r}' for name, value in shown.items() if value is not None)})"
-
-    def __rich_repr__(self) -> list[tuple[str, Any]]:
-        return [("", repr(self))]
-
-
-PERSISTENT_KEYS = AimConfig.__struct_fields__
-
-
-def secrets(config: AimConfig) -> Iterator[str]:
-    """Yield the passwords in addresses, and the credentials of an artifact store."""
-    for address in (*(getattr(config, name) for name in _ADDRESSES), os.environ.get("AIM_REPO")):
-        yield from passwords_in_url(address)
-    yield from filter(None, map(os.environ.get, _CREDENTIALS))
+    def secrets(self) -> Iterator[str]:
+        """Yield the passwords in addresses, and the credentials of an artifact store."""
+        yield from super().secrets()
+        yield from passwords_in_url(os.environ.get("AIM_REPO"))
+        yield from filter(None, map(os.environ.get, _CREDENTIALS))
 
 
 def without_user(address: str) -> str:

@@ -13,22 +13,18 @@ _LOCKED = (
 
 
 class Translated(exceptions.Translated):
-    """Translate the errors of calls to Aim. The caller counts the written records of a batch in `written`."""
+    """Translate the errors of calls to Aim. `in_batch`: one of the records may be invalid."""
 
     def __init__(self, *, in_batch: bool = False) -> None:
         super().__init__(self._translation)
         self._in_batch = in_batch
-        self.written = 0
 
     def _translation(self, error: Exception) -> BackendError | None:
-        if isinstance(error, BackendError):
-            error.written = self.written
-            return None
-        meaning = verdict(error, "aim", {})
+        meaning = None if isinstance(error, BackendError) else verdict(error, "aim", {})
         if meaning is None:
             return None
         kind = RecordRejected if meaning == REJECTED and self._in_batch else BackendUnavailable
-        return kind(f"aim: {_reason(error)}", written=self.written)
+        return kind(f"aim: {_reason(error)}")
 
 
 def _reason(error: Exception) -> str:

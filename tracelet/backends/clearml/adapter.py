@@ -10,13 +10,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tracelet.backends.base import Backend, Batch, Probe, Status
+from tracelet.backends.base import Backend, Batch, Status, Written
+from tracelet.backends.capabilities import ChildProcesses, NativeRun, OfflineRecording, Probe, Probing
 from tracelet.backends.clearml import connection, environment, process_hooks, values
-from tracelet.backends.clearml.config import PERSISTENT_KEYS, ClearmlConfig, secrets
+from tracelet.backends.clearml.config import ClearmlConfig
 from tracelet.backends.clearml.connection import Connection
 from tracelet.backends.clearml.errors import translated
 from tracelet.backends.clearml.events import Events
-from tracelet.backends.clearml.offline_session import DESCRIPTION, NOTE, Note, NoteFile, SessionFile
+from tracelet.backends.clearml.offline_session import Note, NoteFile, SessionFile
 from tracelet.backends.clearml.offline_upload import OfflineUpload
 from tracelet.backends.clearml.start import TaskStart
 from tracelet.backends.clearml.task import OpenTask
@@ -66,14 +67,12 @@ _SHOWN_AS: dict[type[Record], str] = {
 }
 
 
-class ClearmlBackend(Backend):
+class ClearmlBackend(Backend, NativeRun, OfflineRecording, Probing, ChildProcesses):
     """Write records to one ClearML task, on a server or in an offline session."""
 
     name: ClassVar[str] = "clearml"
     Config = ClearmlConfig
-    persistent_keys = PERSISTENT_KEYS
-    note_files = (NOTE, f"clearml-{DESCRIPTION}")
-    shown_as = _SHOWN_AS
+    accepts = _SHOWN_AS
     parent_env = ("CLEARML_PROC_MASTER_ID", "TRAINS_PROC_MASTER_ID")
 
     def __init__(self, config: Any = None) -> None:
@@ -85,26 +84,28 @@ class ClearmlBackend(Backend):
         self._shared_task: process_hooks.SharedTask | None = None
         self._undo = contextlib.ExitStack()
 
-    def open(self, run: RunInfo) -> None:
+    def open(self, run: RunInfo) -> int | None:
         """Use the program's own task if there is one; otherwise create or resume the task of this run."""
         with contextlib.ExitStack() as undo:
             undo.enter_context(process_hooks.restored_process())
             clearml = _import()
             with translated():
-                self._open(clearml, run, undo)
+                position = self._open(clearml, run, undo)
             self._undo = undo.pop_all()
+        return position
 
-    def _open(self, clearml: Any, run: RunInfo, undo: contextlib.ExitStack) -> None:
+    def _open(self, clearml: Any, run: RunInfo, undo: contextlib.ExitStack) -> int | None:
         folder = Path(run.folder)
-        notes = NoteFile(folder / NOTE)
+        notes = NoteFile(folder)
         note = notes.read()
         start = TaskStart(clearml, self.config, run, note, undo)
         self._connection = start.connection
         task = OpenTask(clearml, start.native, folder, self._connection, owned=start.owned)
         undo.callback(task.uploads.close)
-        self._session_file, self._written = self._open_session(task, note, notes, undo)
+        self._session_file, position = self._open_session(task, note, notes, undo)
         self._shared_task = process_hooks.SharedTask(clearml, start.native)
         self._task, self._events = task, Events(task)
+        return position
 
     def _open_session(
         self, task: OpenTask, note: Note | None, notes: NoteFile, undo: contextlib.ExitStack
@@ -127,7 +128,7 @@ class ClearmlBackend(Backend):
         task.save_description()
         self._lock = threading.Lock()
         undo.enter_context(_locked(task.native, self._lock))
-        return session_file, None
+        return session_file, session_file.last
 
     @property
     def _open_task(self) -> OpenTask:
@@ -135,7 +136,7 @@ class ClearmlBackend(Backend):
             raise BackendUnavailable("clearml: the task is not open")
         return self._task
 
-    def write(self, batch: Batch) -> None:
+    def write(self, batch: Batch) -> Written | None:
         """Write files and fields of the task first, then all events in one request."""
         task, writer = self._open_task.id, self._events
         assert writer is not None
@@ -150,10 +151,11 @@ class ClearmlBackend(Backend):
                     else:
                         events += writer.write(record)
             except (BackendUnavailable, RecordRejected) as error:
-                self._send(events, batch.last - len(batch) + index)
-                error.written = index
-                raise
+                if index:
+                    self._send(events, batch.numbers[index - 1])
+                return Written(index, error)
         self._send(events, batch.last)
+        return None
 
     def _send(self, events: list[values.Event], last: int) -> None:
         with translated():
@@ -166,16 +168,10 @@ class ClearmlBackend(Backend):
             elif last > self._session_file.last:
                 self._session_file.advance(last)
 
-    def durable_seq(self) -> int | None:
-        """Return the last record in the session's file, or the last one that the server has acknowledged."""
-        if self._written is None and self._session_file is not None:
-            return self._session_file.last
-        return self._written
-
     @classmethod
     def pending_upload(cls, folder: Path) -> str | None:
         """Return the folder of an offline session that is not completely on a server."""
-        note = NoteFile(folder / NOTE).read()
+        note = NoteFile(folder).read()
         return note.folder if note is not None and note.is_pending else None
 
     def upload_offline(self, run: RunInfo, deadline: float) -> None:
@@ -184,7 +180,7 @@ class ClearmlBackend(Backend):
         After an interrupted import, everything is sent again. A server stores a point, a medium and an artifact once,
         but lines of the console twice.
         """
-        notes = NoteFile(Path(run.folder) / NOTE)
+        notes = NoteFile(Path(run.folder))
         note = notes.read()
         if note is None or not note.is_pending:
             return
@@ -194,7 +190,6 @@ class ClearmlBackend(Backend):
                 OfflineUpload(clearml, self.config.server, Path(run.folder), notes, note, deadline).run()
 
     def secrets(self) -> Iterable[str]:
-        yield from secrets(self.config)
         if self._connection is not None:
             yield from self._connection.secrets()
 

@@ -8,13 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-import msgspec
-
+from tracelet.backends.base import BackendConfig
 from tracelet.backends.clearml.environment import HOST_NAMES, Server
-from tracelet.redaction import passwords_in_url, redacted_url
+from tracelet.redaction import passwords_in_url
 
-_SECRET = ("api_key", "access_key", "secret_key")
-_URLS = ("backend_url", "web_url", "files_url", "output_uri")
 _VARIABLES = tuple(
     f"{vendor}_{name}"
     for vendor in ("CLEARML", "TRAINS")
@@ -25,8 +22,11 @@ _CONF_KEYS = re.compile(r"""\b(?:access_key|secret_key|secret|account_key|token)
 _CONF_URLS = re.compile(r"""https?://[^"\s]+""")
 
 
-class ClearmlConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ClearmlConfig(BackendConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Arguments of `Task.init`, and the URLs and keys of the server."""
+
+    secret_keys = ("api_key", "access_key", "secret_key")
+    address_keys = ("backend_url", "web_url", "files_url", "output_uri")
 
     task_name: str | None = None
     project: str | None = None
@@ -57,37 +57,24 @@ class ClearmlConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         if self.api_key is not None and not all(self.api_key.partition(":")):
             raise ValueError("api_key must be '<access key>:<secret key>': ClearML has two keys")
 
-    def __repr__(self) -> str:
-        shown = {name: getattr(self, name) for name in PERSISTENT_KEYS}
-        shown |= {name: redacted_url(shown[name]) for name in _URLS if isinstance(shown[name], str)}
-        shown |= {name: "***" for name in _SECRET if getattr(self, name) is not None}
-        return f"ClearmlConfig({', '.join(f'{name}={value!r}' for name, value in shown.items() if value is not None)})"
-
-    def __rich_repr__(self) -> list[tuple[str, Any]]:
-        return [("", repr(self))]
-
     @property
     def server(self) -> Server:
         access, _, secret = (self.api_key or "").partition(":")
         keys = self.access_key or access or None, self.secret_key or secret or None
         return Server(self.backend_url, self.web_url, self.files_url, *keys)
 
-
-PERSISTENT_KEYS = tuple(name for name in ClearmlConfig.__struct_fields__ if name not in _SECRET)
-
-
-def secrets(config: ClearmlConfig) -> Iterator[str]:
-    """Yield the credentials in the config, the environment and clearml.conf, without importing clearml."""
-    yield from filter(None, config.server[3:])
-    yield from filter(None, map(os.environ.get, _VARIABLES))
-    urls = (getattr(config, name) for name in _URLS)
-    for url in (*urls, *map(os.environ.get, HOST_NAMES)):
-        yield from passwords_in_url(url if isinstance(url, str) else None)
-    path = os.environ.get("CLEARML_CONFIG_FILE") or os.environ.get("TRAINS_CONFIG_FILE") or "~/clearml.conf"
-    try:
-        text = Path(path).expanduser().read_text(encoding="utf-8", errors="replace")
-        yield from _CONF_KEYS.findall(text)
-        for url in _CONF_URLS.findall(text):
-            yield from passwords_in_url(url)
-    except (OSError, RuntimeError):  # RuntimeError: no home directory
-        return
+    def secrets(self) -> Iterator[str]:
+        """Yield the credentials in the config, the environment and clearml.conf, without importing clearml."""
+        yield from super().secrets()
+        yield from filter(None, self.server[3:])
+        yield from filter(None, map(os.environ.get, _VARIABLES))
+        for variable in HOST_NAMES:
+            yield from passwords_in_url(os.environ.get(variable))
+        path = os.environ.get("CLEARML_CONFIG_FILE") or os.environ.get("TRAINS_CONFIG_FILE") or "~/clearml.conf"
+        try:
+            text = Path(path).expanduser().read_text(encoding="utf-8", errors="replace")
+            yield from _CONF_KEYS.findall(text)
+            for url in _CONF_URLS.findall(text):
+                yield from passwords_in_url(url)
+        except (OSError, RuntimeError):  # RuntimeError: no home directory
+            return

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from tracelet.backends.base import Probe
+from tracelet.backends.capabilities import Probe
 from tracelet.backends.clearml.environment import Server, not_configured
 from tracelet.backends.clearml.http_sessions import fail_fast_session, login_error
 from tracelet.backends.http import THROTTLED, retry_after_seconds
@@ -84,7 +84,7 @@ class Connection:
 
         Raises:
             BackendUnavailable: the server is unreachable, or failed.
-            RecordRejected: the server rejected one of them (`whole`). Events that are sent again overwrite themselves.
+            RecordRejected: the server rejected one of them. Events that are sent again overwrite themselves.
         """
         from clearml.backend_api.services import events as api
 
@@ -97,7 +97,7 @@ class Connection:
                 continue
             if code == _OK or code in _REJECTED or "failed to index" in message:
                 reason = f"clearml: the server rejected the record: {message} {rejected or ''}".rstrip()
-                raise RecordRejected(reason, whole=True)
+                raise RecordRejected(reason)
             raise self.unavailable(f"the server returned {code}: {message}")
 
     def send(self, request: Any, *args: Any, **options: Any) -> Any:

@@ -14,10 +14,8 @@ from typing import Any
 
 import msgspec
 
-from tracelet.backends.notes import read_note, write_note
+from tracelet.backends.notes import note_path, read_note, write_note
 
-NOTE = "clearml.json"
-"""The note's file name in the run's folder."""
 EVENTS, LINES, DESCRIPTION = "metrics.jsonl", "log.jsonl", "task.json"
 _BLOCK = 1 << 20
 _SETTLE_TIMEOUT = 0.25
@@ -91,8 +89,8 @@ def truncate_partial_line(path: Path) -> None:
 class NoteFile:
     """The note's file."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, folder: Path) -> None:
+        self._path = note_path(folder, "clearml")
 
     def read(self) -> Note | None:
         """Return the note; None if the file is missing or damaged."""

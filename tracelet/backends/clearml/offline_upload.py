@@ -46,7 +46,7 @@ class OfflineUpload:
         Raises:
             BackendUnavailable: the server is unreachable, or the upload is incomplete at the deadline.
         """
-        restore_description(self._session, self._run)
+        restore_description(self._session)
         for name in (EVENTS, LINES):
             truncate_partial_line(self._session / name)
         mark = fingerprint(self._session)

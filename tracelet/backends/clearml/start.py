@@ -76,7 +76,7 @@ class TaskStart:
         """Use the folder of an earlier process's session, even if the cache folder has changed."""
         if self._note is not None and self._note.exists:
             folder = Path(str(self._note.folder))
-            restore_description(folder, Path(self._run.folder))
+            restore_description(folder)
             variables = {"CLEARML_CACHE_DIR": str(folder.parent.parent)}
             self._undo.enter_context(environment.temporary_variables(variables))
 

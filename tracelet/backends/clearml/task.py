@@ -23,8 +23,10 @@ from tracelet.backends.clearml.uploads import Uploads
 from tracelet.backends.clearml.values import EXACT_PARAMS, EXACT_SUMMARY, parameters
 from tracelet.backends.paths import shortened
 from tracelet.errors import BackendUnavailable, RecordRejected
+from tracelet.filesystem import replacing
 from tracelet.records import File, Payload
 
+_COPY = f"tracelet-{DESCRIPTION}"
 _DRAIN_TIMEOUT = 3.0
 _DETECTION_TIMEOUT = 5.0
 
@@ -149,16 +151,15 @@ class OpenTask:
             lock.release()
 
     def save_description(self) -> None:
-        """Copy an offline session's description to the run's folder: a kill during an edit may destroy the original."""
+        """Copy an offline session's description: a kill during an edit may destroy the original."""
         folder = self.session_folder
         if folder is None or not self.owned or not (folder / DESCRIPTION).exists():
             return
         data = (folder / DESCRIPTION).read_bytes()
         with contextlib.suppress(ValueError):  # a thread of ClearML is writing it now
             json.loads(data)
-            draft = self._folder / f".{DESCRIPTION}.new"
-            draft.write_bytes(data)
-            os.replace(draft, self._folder / f"clearml-{DESCRIPTION}")
+            with replacing(folder / _COPY) as file:
+                file.write(data)
 
     def close(self, status: Status, exit_code: int) -> None:
         """End the task, and stop ClearML's threads.
@@ -279,9 +280,9 @@ def _exit_status(clearml: Any, status: Status, exit_code: int) -> Iterator[None]
         hook.exception, hook.exit_code, hook.signal = before
 
 
-def restore_description(folder: Path, run: Path) -> None:
-    """Restore a session's description, left incomplete by a killed process, from the copy in the run's folder."""
-    copy = run / f"clearml-{DESCRIPTION}"
+def restore_description(folder: Path) -> None:
+    """Restore a session's description, left incomplete by a killed process, from its copy."""
+    copy = folder / _COPY
     try:
         json.loads((folder / DESCRIPTION).read_bytes())
     except (ValueError, FileNotFoundError):

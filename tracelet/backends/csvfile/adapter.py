@@ -81,12 +81,12 @@ class CsvBackend(FolderBackend):
     """Write a run to a folder of plain files. Written records survive a kill of the process.
 
     The files hold each batch once or not at all, also if the process is killed or the disk is full in the middle of
-    it. After `open`, `durable_seq` is the last record in the folder.
+    it. `open` returns the last record in the folder.
     """
 
     name = "csv"
     Config = CsvConfig
-    shown_as = _SHOWN_AS
+    accepts = _SHOWN_AS
     kept_files = tuple(_FILES)
     merged_files = (_PARAMS,)
 

@@ -31,9 +31,9 @@ def write_table(record: Table, source: str, target: Path) -> None:
         table = json.loads(Path(source).read_bytes())
         columns, rows = table["columns"], [[_cell(value) for value in row] for row in table["rows"]]
     except FileNotFoundError as error:
-        raise RecordRejected(f"csv: table {record.tag!r}: {error}", whole=True) from error
+        raise RecordRejected(f"csv: table {record.tag!r}: {error}") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise RecordRejected(f"csv: table {record.tag!r} must have columns and rows: {error}", whole=True) from error
+        raise RecordRejected(f"csv: table {record.tag!r} must have columns and rows: {error}") from error
     with create(target, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         out = csv.writer(file)
         out.writerow(columns)

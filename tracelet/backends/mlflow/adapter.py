@@ -8,16 +8,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tracelet.backends.base import Backend, Batch, Probe, Status
+from tracelet.backends.base import Backend, Batch, Status, Written
+from tracelet.backends.capabilities import NativeRun, Probe, Probing
 from tracelet.backends.mlflow import credentials
 from tracelet.backends.mlflow.batch import BatchWriter
-from tracelet.backends.mlflow.config import PERSISTENT_KEYS, MlflowConfig
+from tracelet.backends.mlflow.config import MlflowConfig
 from tracelet.backends.mlflow.errors import translated
 from tracelet.backends.mlflow.fluent import Fluent
 from tracelet.backends.mlflow.probe import probe
 from tracelet.backends.mlflow.requests import Access
-from tracelet.backends.mlflow.run import NOTE, Target, connect
-from tracelet.backends.mlflow.store import absolute, check, resolve
+from tracelet.backends.mlflow.run import Target, connect
+from tracelet.backends.mlflow.store import check, resolve
 from tracelet.errors import BackendUnavailable
 from tracelet.filesystem import make_private
 from tracelet.records import (
@@ -68,32 +69,25 @@ _SHOWN_AS: dict[type[Record], str] = {
 }
 
 
-class MlflowBackend(Backend):
+class MlflowBackend(Backend, NativeRun, Probing):
     """Write records to one MLflow run. Records are in the store when `write` returns, so a kill loses none."""
 
     name: ClassVar[str] = "mlflow"
     Config = MlflowConfig
-    persistent_keys = PERSISTENT_KEYS
-    note_files = (NOTE,)
-    shown_as = _SHOWN_AS
+    accepts = _SHOWN_AS
     telemetry_off_env: ClassVar[Mapping[str, str]] = {"MLFLOW_DISABLE_TELEMETRY": "true"}
 
     def __init__(self, config: Any = None) -> None:
         super().__init__(config)
         self._store = resolve(self.config)
         self._access = Access(self._store.uri, self.config)
-        self._secrets = self.config.secrets
+        self._secrets = tuple(self.config.secrets())
         self._target: Target | None = None
         self._writer: BatchWriter | None = None
         self._fluent: Fluent | None = None
         self._folder = Path()
 
-    def persistent_config(self) -> dict[str, Any]:
-        """Make the store's path absolute, because a later process has another working directory."""
-        config = super().persistent_config()
-        return config | {key: absolute(config[key]) for key in ("backend_url", "tracking_uri") if config[key]}
-
-    def open(self, run: RunInfo) -> None:
+    def open(self, run: RunInfo) -> int | None:
         """Use the program's own active run if there is one; otherwise start or resume the run for `run.run_id`."""
         check(self._store)
         self._folder = Path(run.folder) / _STAGE
@@ -103,16 +97,16 @@ class MlflowBackend(Backend):
             self._target, self._writer = self._access.call(lambda: self._connect(run))
             undo.pop_all()
         # A different run than before needs all records. Records that it already has change nothing.
-        self._written = None if self._target.known else 0
+        return None if self._target.known else 0
 
     def _connect(self, run: RunInfo) -> tuple[Target, BatchWriter]:
         target = connect(self._store, run, self.config)
         return target, BatchWriter(target, self._access, self._secrets)
 
-    def write(self, batch: Batch) -> None:
+    def write(self, batch: Batch) -> Written | None:
         """Write the records. If a point or file is written again, MLflow stores no second copy."""
         with self._stage() as folder:
-            self._open_writer.send(batch, folder)
+            return self._open_writer.send(batch, folder)
 
     @property
     def _open_writer(self) -> BatchWriter:

@@ -6,6 +6,7 @@ in the store does not change.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from tracelet.backends.base import Batch
+from tracelet.backends.base import Batch, Written
 from tracelet.backends.mlflow.errors import Rejected, converting, translated
 from tracelet.backends.mlflow.params import LENGTHS, PARAMS_FILE, Parameters
 from tracelet.backends.mlflow.requests import Access
@@ -74,17 +75,15 @@ class BatchWriter:
         self.params = Parameters(target)
         self.summary = SummaryMetrics(target)
 
-    def send(self, batch: Batch, folder: Path) -> None:
-        """Write the batch; on an error, `error.written` is the number of records written."""
+    def send(self, batch: Batch, folder: Path) -> Written | None:
+        """Write the batch."""
         written = 0
         try:
-            _BatchRequest(self, Stage(folder, self._paths)).run(batch)
-            written = len(batch)
-        except (BackendUnavailable, RecordRejected) as error:
-            written = error.written
-            raise
+            result = _BatchRequest(self, Stage(folder, self._paths)).run(batch)
+            written = len(batch) if result is None else result.count
         finally:
             self._timestamps.commit(written)
+        return result
 
 
 class _BatchRequest:
@@ -99,27 +98,23 @@ class _BatchRequest:
         self._tags: dict[str, str] = {}
         self._first_file: int | None = None
 
-    def run(self, batch: Batch) -> None:
+    def run(self, batch: Batch) -> Written | None:
+        self._end = len(batch)
         try:
             rejected = self._sort(batch)
             self._add_summary()
             self._send_tags()
-            try:
-                self._send_points()
-            except RecordRejected as error:  # the other records are still sent
-                rejected = error if rejected is None or error.written < rejected.written else rejected
+            rejected = self._send_points() or rejected
             self._send_params()
             self._stage_summary()
             self._send_files()
         except BackendUnavailable as error:
-            error.written = self._first_unsent(len(batch))
-            raise
-        if rejected is not None:
-            raise rejected
+            return Written(self._first_unsent(), error)
+        return rejected
 
     # Sorting.
 
-    def _sort(self, batch: Batch) -> RecordRejected | None:
+    def _sort(self, batch: Batch) -> Written | None:
         """Sort records by request, up to the first record that cannot be sent."""
         for index, record in enumerate(batch):
             if type(record) is Scalar:
@@ -130,8 +125,8 @@ class _BatchRequest:
                     self._mark_file(index)
                     self._sort_other(index, record)
             except RecordRejected as error:
-                error.written = index
-                return error
+                self._end = index
+                return Written(index, error)
         return None
 
     def _sort_other(self, index: int, record: Record) -> None:
@@ -213,15 +208,23 @@ class _BatchRequest:
     def _tag_rejected(self, tag: Any, reason: str) -> None:
         logger.warning("mlflow: the server rejected the run tag %r: %s", tag.key, reason)
 
-    def _send_points(self) -> None:
+    def _send_points(self) -> Written | None:
+        """Send the points of the records before the first rejected one."""
+        rejected: list[Written] = []
+
+        def on_rejected(point: _Point, reason: str) -> None:
+            self._end = point.index
+            rejected.append(Written(point.index, RecordRejected(f"mlflow: {reason}")))
+            later = self._points[self._points.index(point) + 1 :]  # those of a summary are behind all others
+            self._points = [other for other in later if other.index < point.index]
+            raise rejected[-1].error
+
         while self._points:
             chunk = self._chunks(self._points, "metrics", lambda point: point.weight)[0]
-            self._log_chunk("metrics", chunk, self._point_rejected)
-            del self._points[: len(chunk)]
-
-    def _point_rejected(self, point: _Point, reason: str) -> None:
-        self._points = self._points[self._points.index(point) :]
-        raise RecordRejected(f"mlflow: {reason}", written=point.index)
+            with contextlib.suppress(RecordRejected):
+                self._log_chunk("metrics", chunk, on_rejected)
+                del self._points[: len(chunk)]
+        return rejected[-1] if rejected else None
 
     def _send_params(self) -> None:
         if not self._params:
@@ -264,12 +267,12 @@ class _BatchRequest:
                 size = self._stage.largest
                 self._call(lambda: target.client.log_artifacts(target.id, folder), size=size, rejections=True)
             except Rejected as error:
-                raise RecordRejected(f"mlflow: {error}", whole=True) from error
+                raise RecordRejected(f"mlflow: {error}") from error
         self._first_file = None
 
-    def _first_unsent(self, end: int) -> int:
-        point = self._points[0].index if self._points else end
-        return min(point, end if self._first_file is None else self._first_file)
+    def _first_unsent(self) -> int:
+        point = self._points[0].index if self._points else self._end
+        return min(point, self._end, self._end if self._first_file is None else self._first_file)
 
     def _chunks(self, items: Sequence[T], kind: str, size: Callable[[T], int]) -> list[Sequence[T]]:
         """Split items into chunks within the limits of number and bytes."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import msgspec
+from collections.abc import Iterator
+from typing import Any
 
-from tracelet.redaction import redacted_url
-
-_SECRET_KEYS = ("api_key", "password", "headers")
+from tracelet.backends.base import BackendConfig
 
 
-class MlflowConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class MlflowConfig(BackendConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of MLflow beside the run itself. If a key is omitted, MLflow's own default (MLFLOW_...) applies."""
+
+    secret_keys = ("api_key", "password", "headers")
+    address_keys = ("backend_url", "tracking_uri", "artifact_location")
 
     backend_url: str | None = None
     tracking_uri: str | None = None
@@ -27,20 +29,14 @@ class MlflowConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     headers: dict[str, str] | None = None
     timeout: float = 10.0
 
-    def __repr__(self) -> str:
-        shown = {name: getattr(self, name) for name in self.__struct_fields__ if name not in _SECRET_KEYS}
-        shown |= {name: redacted_url(shown[name]) for name in ("backend_url", "tracking_uri") if shown[name]}
-        shown |= {name: "***" for name in _SECRET_KEYS if getattr(self, name) is not None}
-        return f"MlflowConfig({', '.join(f'{name}={value!r}' for name, value in shown.items() if value)})"
+    def secrets(self) -> Iterator[str]:
+        """Yield values that must not appear in any displayed text."""
+        yield from super().secrets()
+        yield from filter(None, (self.headers or {}).values())
 
-    def __rich_repr__(self) -> list[tuple[str, str]]:
-        return [("", repr(self))]
+    def persistent(self) -> dict[str, Any]:
+        """Return the values that the journal may store, with an absolute path of the store."""
+        from tracelet.backends.mlflow.store import absolute
 
-    @property
-    def secrets(self) -> list[str]:
-        """Values that must not appear in any displayed text."""
-        values = [self.api_key, self.password, *(self.headers or {}).values()]
-        return [value for value in values if value]
-
-
-PERSISTENT_KEYS = tuple(name for name in MlflowConfig.__struct_fields__ if name not in _SECRET_KEYS)
+        values = super().persistent()
+        return values | {key: absolute(values[key]) for key in ("backend_url", "tracking_uri") if values[key]}

@@ -28,7 +28,7 @@ _FILE = Path("~/.mlflow/credentials")
 
 def secrets(config: MlflowConfig, uri: str) -> Iterator[str]:
     """Yield secrets from the config, the environment, URLs, MLflow's credentials file, and ~/.netrc for `uri`."""
-    for value in config.secrets:
+    for value in config.secrets():
         yield value
         yield value.rpartition(" ")[2]  # "Bearer ..."
     yield from filter(None, map(os.environ.get, _VARIABLES))

@@ -6,7 +6,7 @@ import importlib.util
 import os
 from pathlib import Path
 
-from tracelet.backends.base import Probe
+from tracelet.backends.capabilities import Probe
 from tracelet.backends.mlflow.config import MlflowConfig
 from tracelet.backends.mlflow.errors import is_auth_error, translated
 from tracelet.backends.mlflow.requests import Access
@@ -28,7 +28,7 @@ def probe(store: Store, config: MlflowConfig) -> Probe:
         return _probe_file(store)
     access = Access(store.uri, config, timeout=_TIMEOUT)
     try:
-        with translated(config.secrets):
+        with translated(tuple(config.secrets())):
             _request_experiment(store.uri, access)
     except BackendUnavailable as error:
         signed_in = False if is_auth_error(error.__cause__) else None

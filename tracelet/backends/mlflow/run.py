@@ -17,12 +17,11 @@ from tracelet.backends.mlflow.config import MlflowConfig
 from tracelet.backends.mlflow.errors import is_missing
 from tracelet.backends.mlflow.store import Store, artifacts_beside, prepare
 from tracelet.backends.mlflow.values import clean, file_key, key_of, name_tags
-from tracelet.backends.notes import read_note, write_note
+from tracelet.backends.notes import note_path, read_note, write_note
 from tracelet.errors import BackendUnavailable
 from tracelet.records import RunInfo
 
 _RUN_TAG = "tracelet.run_id"
-NOTE = "mlflow.json"
 _STATUS: Mapping[Status, str] = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
 _MAX_SECONDS = 2**62 / 1000
 _LOGGERS = ("alembic", "mlflow", None)
@@ -63,7 +62,7 @@ def connect(store: Store, info: RunInfo, config: MlflowConfig) -> Target:
     with _silence():  # a new store logs each of its forty migrations
         prepare(store)
         client = MlflowClient(tracking_uri=store.uri)
-    note, known = read_note(Path(info.folder) / NOTE, _Note), True
+    note, known = read_note(note_path(Path(info.folder), "mlflow"), _Note), True
     if note is None and store.run_id and not config.nested:
         run = client.get_run(store.run_id)
         owned = not store.active and run.info.status != "RUNNING"  # `mlflow run` ends its own run
@@ -174,7 +173,7 @@ def _named(values: Mapping[str, str]) -> dict[str, str]:
 def _save_note(folder: Path, run_id: str, owned: bool) -> None:
     """Save the run id for a later delivery of the journal."""
     if folder.is_dir():
-        write_note(folder / NOTE, json.dumps({"run_id": run_id, "owned": owned}).encode())
+        write_note(note_path(folder, "mlflow"), json.dumps({"run_id": run_id, "owned": owned}).encode())
 
 
 @contextlib.contextmanager

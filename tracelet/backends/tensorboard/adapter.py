@@ -54,7 +54,7 @@ class TensorBoardBackend(FolderBackend):
 
     name = "tensorboard"
     Config = TensorBoardConfig
-    shown_as: ClassVar[Mapping[type[r.Record], str]] = _SHOWN_AS
+    accepts: ClassVar[Mapping[type[r.Record], str]] = _SHOWN_AS
     merged_files = (_PARAMS,)
 
     def read_folder(self) -> None:

@@ -6,9 +6,9 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from tracelet.backends.exceptions import REJECTED, Translated, Verdict, verdict
-from tracelet.errors import BackendError, BackendUnavailable, RecordRejected
-from tracelet.redaction import redacted_url
+from tracelet.backends import exceptions
+from tracelet.backends.exceptions import REJECTED, Translated, Verdict
+from tracelet.errors import BackendUnavailable
 
 NOT_INSTALLED = 'not installed: pip install "tracelet[wandb]"'
 
@@ -54,25 +54,10 @@ def end_service(wandb: Any) -> None:
         process._process.wait()
 
 
-def translated(*, written: int | None = None) -> Translated:
-    """Raise only the two errors of a backend.
-
-    `written`: the records of the batch that are written. If it is set, a single record can be rejected.
-    """
-
-    def translate(error: Exception) -> BackendError | None:
-        if isinstance(error, BackendError):
-            error.written = written or 0
-            return None
-        meaning = verdict(error, "wandb", _TABLE)
-        if meaning is None:
-            return None
-        if meaning == REJECTED and written is not None:
-            return RecordRejected(f"wandb: {error}", written=written)
-        return BackendUnavailable(f"wandb: {_text(error)}", written=written or 0)
-
-    return Translated(translate)
+def translated(*, record: bool = False) -> Translated:
+    """Raise only the two errors of a backend. `record`: the block writes one record, which may be rejected."""
+    return exceptions.translated("wandb", _TABLE, record=record, lost=_is_lost)
 
 
-def _text(error: Exception) -> str:
-    return redacted_url(str(error) or type(error).__name__)
+def _is_lost(error: Exception) -> str | None:
+    return "the service process died; resuming the run" if isinstance(error, dead_service()) else None

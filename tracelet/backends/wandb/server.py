@@ -1,8 +1,9 @@
-"""Query a W&B server without wandb's own client: short timeouts, and one clear error."""
+"""Query a W&B server without wandb's own client: short timeouts, and one clear error. Check if a run can be started."""
 
 from __future__ import annotations
 
 import base64
+import importlib.util
 import inspect
 import json
 import os
@@ -10,17 +11,25 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+import msgspec
+
+from tracelet.backends.capabilities import Probe
 from tracelet.backends.http import request
 from tracelet.backends.wandb.config import WandbConfig
+from tracelet.backends.wandb.errors import NOT_INSTALLED, import_wandb
+from tracelet.backends.wandb.watermark import MARK, Mark
 from tracelet.errors import BackendUnavailable
 from tracelet.redaction import passwords_in_url, redacted_url
 
 OFFLINE_MODES = ("offline", "dryrun", "disabled")
 _AUTH_ERRORS = (401, 403)
+_PROBE_TIMEOUT = 3.0
 _VIEWER = "query Viewer { viewer { id entity username } }"
 # wandb sends this query before it resumes a run. If the run does not exist, the answer is empty and no error.
-_ROW_COUNT = """query RunResumeStatus($project: String, $entity: String, $name: String!) {
-  model(name: $project, entityName: $entity) { bucket(name: $name, missingOk: true) { id historyLineCount } }
+_HISTORY = """query RunResumeStatus($project: String, $entity: String, $name: String!) {
+  model(name: $project, entityName: $entity) {
+    bucket(name: $name, missingOk: true) { id historyLineCount historyTail }
+  }
 }"""
 
 
@@ -43,12 +52,24 @@ class Server:
 
     def rows(self, project: str | None, entity: str | None, run_id: str, timeout: float) -> int | None:
         """Return the number of history rows of a run; None if only wandb can query the server."""
+        return None if self.key is None else int(self._history(project, entity, run_id, timeout)[0] or 0)
+
+    def mark(
+        self, project: str | None, entity: str | None, run_id: str, timeout: float, *, journal: str
+    ) -> Mark | None:
+        """Return the mark in the last history row of a run; None if it has none, or only wandb can query the server."""
         if self.key is None:
             return None
+        tail = json.loads(self._history(project, entity, run_id, timeout)[1] or "[]")
+        text = json.loads(tail[-1]).get(MARK) if tail else None
+        return Mark.parse(text, journal) if text else None
+
+    def _history(self, project: str | None, entity: str | None, run_id: str, timeout: float) -> tuple[Any, Any]:
+        """Return the number of rows, and the last ones, as JSON in JSON."""
         variables = {"project": project, "entity": entity, "name": run_id}
-        data = self._query("RunResumeStatus", _ROW_COUNT, variables, timeout)
+        data = self._query("RunResumeStatus", _HISTORY, variables, timeout)
         bucket = ((data or {}).get("model") or {}).get("bucket") or {}
-        return int(bucket.get("historyLineCount") or 0)
+        return bucket.get("historyLineCount"), bucket.get("historyTail")
 
     def _query(self, name: str, query: str, variables: dict[str, Any], timeout: float) -> Any:
         body = json.dumps({"operationName": name, "query": query, "variables": variables}).encode()
@@ -129,3 +150,39 @@ def secrets(config: WandbConfig, environ: dict[str, str]) -> Iterator[str]:
     for host, (_, _, password) in hosts.items():
         if password and ("wandb" in host or any(host in url for url in urls)):
             yield password
+
+
+def probe(config: WandbConfig) -> Probe:
+    """Check if a run can be started now."""
+    if importlib.util.find_spec("wandb") is None:
+        return Probe(False, NOT_INSTALLED)
+    wandb = import_wandb()
+    settings = environment_settings(wandb)
+    mode = config.mode or settings.mode
+    if mode in OFFLINE_MODES:
+        return Probe(True, f"mode {mode}: nothing is sent")
+    url = config.backend_url or str(settings.base_url)
+    try:
+        server = server_of(wandb, msgspec.structs.replace(config, backend_url=url))
+    except wandb.Error as error:
+        return Probe(False, redacted_url(f"{url}: {error}"), signed_in=False)
+    except BackendUnavailable as error:
+        return Probe(False, _text(error), signed_in=False)
+    try:
+        server.check(_PROBE_TIMEOUT)
+    except NotSignedIn as error:
+        return Probe(False, _text(error), reachable=True, signed_in=False)
+    except BackendUnavailable as error:  # if the server answered, there is no cause
+        return Probe(False, _text(error), reachable=error.__cause__ is None)
+    return Probe(True, f"signed in to {server.shown}", reachable=True, signed_in=True)
+
+
+def environment_settings(wandb: Any) -> Any:
+    """Return wandb's settings from its files and the environment."""
+    settings = wandb.Settings()
+    settings.update_from_env_vars(dict(os.environ))
+    return settings
+
+
+def _text(error: BackendUnavailable) -> str:
+    return error.reason.removeprefix("wandb: ")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+from tracelet.backends.wandb.watermark import MARK, Mark
 
 _FILE_HEADER = 7
 _BLOCK = 32 * 1024
@@ -14,17 +17,30 @@ _FRAGMENT_HEADER = struct.Struct("<IHB")  # crc, length, type
 _FULL, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
 # Records that the server stores as numbered lines. Those before the rows that it has are not uploaded again.
 _STREAMED = ("history", "output", "output_raw", "stats")
+_FIRST_TAIL = 8  # blocks
 
 
 class TransactionLog:
-    """Read a `.wandb` file from an offset."""
+    """Read a `.wandb` file from the offset of a record or of a block."""
 
     def __init__(self, path: Path, offset: int = 0) -> None:
         self._path = path
-        self.offset = max(offset, _FILE_HEADER)
-        """End of the last complete record that was read."""
+        self._offset = max(offset, _FILE_HEADER)
         self.ended = False
         """True if the end of the run was read. It is the last record."""
+
+    def last_mark(self, journal: str) -> Mark | None:
+        """Return the journal's mark in the last complete row since the last call that has one, or None."""
+        texts = (
+            json.loads(item.value_json)
+            for record in self.records()
+            for item in record.history.item
+            if MARK in (item.key, *item.nested_key)
+        )
+        last = None
+        for text in texts:
+            last = Mark.parse(text, journal) or last
+        return last
 
     def records(self) -> Iterator[Any]:
         """Yield the complete records since the last call."""
@@ -41,8 +57,8 @@ class TransactionLog:
         if not self._path.exists():  # wandb creates it at its first flush
             return
         with self._path.open("rb") as file:
-            file.seek(self.offset)
-            offset, parts = self.offset, []
+            file.seek(self._offset)
+            offset, parts = self._offset, list[bytes]()
             while True:
                 room = _BLOCK - offset % _BLOCK
                 if room < _FRAGMENT_HEADER.size:  # padding at the end of a block
@@ -57,11 +73,24 @@ class TransactionLog:
                 if kind == 0 or len(data) < length:  # wandb is still writing this record: retry at the next call
                     return
                 offset += _FRAGMENT_HEADER.size + length
-                parts.append(data)
+                if kind in (_FULL, _FIRST) or parts:  # otherwise it is the rest of a record of an earlier block
+                    parts.append(data)
                 if kind in (_FULL, _LAST):
-                    self.offset = offset
-                    yield b"".join(parts)
+                    self._offset = offset
+                    if parts:
+                        yield b"".join(parts)
                     parts = []
+
+
+def last_mark(path: Path, journal: str) -> Mark | None:
+    """Return the journal's last mark in the file, reading as little of it as possible; None if there is none."""
+    size, blocks = path.stat().st_size, _FIRST_TAIL
+    while True:
+        start = max(0, size // _BLOCK + 1 - blocks) * _BLOCK
+        found = TransactionLog(path, start).last_mark(journal)
+        if found is not None or not start:
+            return found
+        blocks *= 4
 
 
 def row_count(path: Path) -> int:

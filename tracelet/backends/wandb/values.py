@@ -8,13 +8,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-AXIS = "global_step"
+AXIS, MARK = "global_step", "_tracelet"
 MAX_BINS = 512
 MAX_TAG = 64
 LEVELS = {"info": "INFO", "warning": "WARN", "error": "ERROR"}
 # wandb 0.31 silently drops "", "_step" and "_runtime" from a row, reads "_timestamp" as its wall time, and stores its
 # own data in "_wandb". A definition named "\" kills its service (index out of range).
-_RESERVED = frozenset({"", "_step", "_runtime", "_timestamp", "_wandb", AXIS, "\\"})
+_RESERVED = frozenset({"", "_step", "_runtime", "_timestamp", "_wandb", AXIS, MARK, "\\"})
 _PART_BYTES = 160
 
 

@@ -15,7 +15,9 @@ from typing import IO, Any
 
 import msgspec
 
+from tracelet.backends import parent_env
 from tracelet.backends.base import Backend, Status
+from tracelet.backends.capabilities import NativeRun
 from tracelet.delivery.process import messages
 from tracelet.delivery.process.messages import (
     BackendSpec,
@@ -94,7 +96,7 @@ class RemoteDelivery(DeliveryHandle):
             self._ended.set()
 
 
-class RemoteBackend(Backend):
+class RemoteBackend(Backend, NativeRun):
     """Stand for a backend of the delivery process in the program."""
 
     name = ""
@@ -147,7 +149,7 @@ class Worker:
         self._folder, self._info, self._last, self._lock = folder, info, last, lock
         self._report, self._guard, self._secrets = report, guard, secrets
         self._specs = {backend.name: (_target(backend), _plain_config(backend)) for backend in backends}
-        self._parent_env = {name for backend in backends for name in backend.parent_env}
+        self._parent_env = parent_env(type(backend) for backend in backends)
         self.deliveries = {
             backend.name: RemoteDelivery(backend, cursors.get(backend.name, Cursor()), self) for backend in backends
         }

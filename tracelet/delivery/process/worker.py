@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from tracelet.backends import configured
+from tracelet.backends import configured, secrets_of
 from tracelet.backends.base import Backend, Status
 from tracelet.delivery.process import messages
 from tracelet.delivery.process.messages import (
@@ -181,7 +181,7 @@ class Process:
         self._changed.set()
 
     def _on_open(self, backend: Backend) -> None:
-        self._secrets.add(self._guard.call(backend.secrets) or ())
+        self._secrets.add(self._guard.call(secrets_of, backend) or ())
         self._send(NewSecrets(self._secrets.values()))
 
     def _send_updates(self) -> None:

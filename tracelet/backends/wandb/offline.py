@@ -1,4 +1,7 @@
-"""Upload wandb's offline or incomplete recordings with `wandb sync`, without the rows that the server has."""
+"""The recordings of a wandb run, and their upload with `wandb sync`, without the rows that the server has.
+
+`wandb.json` in the run's folder has the id of the wandb run, and its recordings.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,20 @@ import shutil
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from tracelet.backends.wandb.offline_files import Note, Recording, active_files
+import msgspec
+
+from tracelet.backends.notes import note_path, read_note, write_note
 from tracelet.backends.wandb.server import Server
-from tracelet.backends.wandb.transaction_log import row_count, without_first_rows
+from tracelet.backends.wandb.transaction_log import last_mark, row_count, without_first_rows
+from tracelet.backends.wandb.watermark import Mark
 from tracelet.errors import BackendUnavailable
+
+# Longer than the interval between two writes of wandb's service.
+_QUIET, _QUIET_TIMEOUT = 1.0, 4.0
 
 # Exits when this process ends for any reason, because that closes the pipe.
 _PROGRAM = """
@@ -29,6 +39,98 @@ _VERIFY_TIMEOUT = 3.0
 _POLL = 0.05
 # If a program is killed during a request, the request ends within `_FRESH` seconds of the file's last change.
 _FRESH, _STEADY = 30.0, 1.0
+
+active_files: set[str] = set()
+"""Files that a run of this process still writes or uploads, even if its close was abandoned. A second upload would
+duplicate the rows."""
+
+
+class Recording(msgspec.Struct, kw_only=True):
+    """One `.wandb` file of the run: from `wandb.init` to its end."""
+
+    file: str
+    online: bool = False
+    start: int | None = None
+    """Rows of the run at the server before this recording; None if no upload has started."""
+    mark: str = ""
+    """The mark of the whole recording, once it has ended: the user may delete the file."""
+    held: int = 0
+    """A sequence number that is known to be in the file: then its loss is one. In files of tracelet 0.1.0, whose rows
+    have no marks, the last one."""
+    done: bool = False
+    """True if the server has all of it."""
+
+    @property
+    def uploaded(self) -> bool:
+        # If the user runs `wandb sync`, it creates this marker.
+        return self.done or os.path.exists(f"{self.file}.synced")
+
+    @property
+    def pending(self) -> bool:
+        return not self.uploaded and os.path.exists(self.file)
+
+    def current_mark(self, journal: str) -> Mark:
+        """Return the journal's mark in the file, or the noted one."""
+        if self.mark:
+            return Mark.parse(self.mark, journal) or Mark(journal)
+        found = last_mark(Path(self.file), journal) if os.path.exists(self.file) else None
+        return found or Mark(journal, self.held)
+
+
+class Note(msgspec.Struct, kw_only=True):
+    """The content of `wandb.json`."""
+
+    journal: str = msgspec.field(default_factory=lambda: uuid.uuid4().hex[:8])
+    """Distinguishes the journal from others that write to the same wandb run."""
+    id: str = ""
+    project: str | None = None
+    entity: str | None = None
+    tags: list[str] = []
+    """Tags added after the start of the run. The next recording must include them."""
+    recordings: list[Recording] = []
+
+    @classmethod
+    def load(cls, folder: Path) -> Note:
+        """Read the note of earlier processes; empty if it is missing, unreadable or damaged."""
+        try:
+            return read_note(note_path(folder, "wandb"), cls) or cls()
+        except OSError:
+            return cls()
+
+    def save(self, folder: Path) -> None:
+        """Replace the file in one step, if the folder exists."""
+        if folder.is_dir():
+            write_note(note_path(folder, "wandb"), msgspec.json.format(msgspec.json.encode(self)))
+
+    def pending(self) -> list[Recording]:
+        """Return recordings that the server lacks, oldest first."""
+        return [recording for recording in self.recordings if recording.pending]
+
+    def wait_until_quiet(self) -> None:
+        """Wait until pending recordings have not changed for a second.
+
+        wandb's service can outlive a killed program for a moment, and still writes then.
+        """
+        end = time.monotonic() + _QUIET_TIMEOUT
+        for file in (recording.file for recording in self.pending() if recording.file not in active_files):
+            while time.time() - os.stat(file).st_mtime < _QUIET and time.monotonic() < end:
+                time.sleep(_QUIET / 20)
+
+    def recorded(self) -> Mark:
+        """Return what the recordings hold together. If one is lost, later ones do not count."""
+        return self._mark(lambda recording: recording.pending or recording.uploaded)
+
+    def delivered(self) -> Mark:
+        """Return what the server has of the recordings."""
+        return self._mark(lambda recording: recording.uploaded)
+
+    def _mark(self, counts: Callable[[Recording], bool]) -> Mark:
+        mark = Mark(self.journal)
+        for recording in self.recordings:
+            if not counts(recording) and (recording.pending or recording.held > mark.low):
+                break
+            mark = max(mark, recording.current_mark(self.journal), key=_seen)
+        return mark
 
 
 class Uploader:
@@ -94,7 +196,7 @@ class Uploader:
         return self._server.rows(self._note.project, self._note.entity, self._note.id, timeout)
 
     def _mark_done(self, recording: Recording) -> None:
-        recording.done = True
+        recording.mark, recording.done = recording.current_mark(self._note.journal).text(), True
         self._save()
 
     def _upload(self, recording: Recording, deadline: float) -> None:
@@ -137,6 +239,10 @@ class Uploader:
             process.stdin.close()
         if code != 0:
             raise BackendUnavailable(f"wandb: `wandb sync {file.parent}` exited with code {code}")
+
+
+def _seen(mark: Mark) -> int:
+    return mark.seen
 
 
 def _remove(rest: Path) -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from tracelet.backends.wandb.config import WandbConfig
-from tracelet.backends.wandb.errors import dead_service, end_service, is_torn_down, translated
-from tracelet.backends.wandb.offline_files import Note, Recording
-from tracelet.backends.wandb.offline_upload import Uploader
+from tracelet.backends.wandb.errors import dead_service, end_service, translated
+from tracelet.backends.wandb.offline import Note, Recording, Uploader
 from tracelet.backends.wandb.server import OFFLINE_MODES, Server, server_of
+from tracelet.backends.wandb.watermark import Mark
 from tracelet.errors import BackendUnavailable
 from tracelet.records import RunInfo
 
@@ -38,6 +38,7 @@ class Connection:
         """The outage because of which the run is offline, although it should be online."""
         self.uploader: Uploader | None = None
         self._rows: int | None = None
+        self._server_mark: Mark | None = None
         self._program: str | None = None
 
     def start(self, run: RunInfo) -> Any:
@@ -67,8 +68,8 @@ class Connection:
             arguments |= {"project": None, "entity": None} if agent else {}
         return self._init_or_offline(arguments)
 
-    def resume(self, old: Any, *, finished: bool) -> Any:
-        """Resume a run whose object is no longer usable."""
+    def resume(self, old: Any, finished: bool) -> Any:
+        """Resume a run whose object is no longer usable. `finished`: by the program, or torn down."""
         settings = old.settings
         arguments = {"id": old.id, "project": old.project, "entity": old.entity, "name": settings.run_name}
         arguments |= {"dir": settings.root_dir, "mode": settings.mode, "group": settings.run_group}
@@ -112,7 +113,16 @@ class Connection:
             self.uploader.run(deadline + _EXTRA_UPLOAD_TIME)
         timeout = max(1.0, deadline - time.monotonic())
         run_id = arguments["id"]
-        self._rows = server.rows(arguments.get("project"), arguments.get("entity"), run_id, timeout) if run_id else 0
+        place = arguments.get("project"), arguments.get("entity"), run_id, timeout
+        self._rows = server.rows(*place) if run_id else 0
+        # A killed process may have sent rows that wandb had not written to its file yet.
+        self._server_mark = server.mark(*place, journal=self.note.journal) if self._rows else None
+
+    def mark(self) -> Mark | None:
+        """Return what earlier recordings hold, or the server, if it has more; None if there are none."""
+        recorded = self.note.recorded() if self.note.recordings else None
+        found = [mark for mark in (recorded, self._server_mark) if mark is not None]
+        return max(found, key=lambda mark: mark.seen, default=None)
 
     def server(self) -> Server:
         return server_of(self._wandb, self._config)
@@ -179,14 +189,6 @@ class Connection:
         return recording
 
 
-def active_run(wandb: Any) -> Any:
-    """Return the program's active run; None if it has none. `wandb.run` stays set after `wandb.teardown`."""
-    run = wandb.run
-    if run is not None and not is_torn_down(wandb, run):
-        return run
-    return wandb.sdk.wandb_setup.singleton().most_recent_active_run
-
-
 def _has_no_main_file() -> bool:
     """Check if this process is a delivery process instead of the program. In a notebook, wandb's own name is better."""
     return not hasattr(sys.modules["__main__"], "__file__") and "IPython" not in sys.modules
@@ -218,18 +220,3 @@ def _settings(wandb: Any, values: dict[str, Any]) -> Any:
 
 def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
-
-
-def exit_hooks_restorer() -> Callable[[], None]:
-    """Return a function that removes the hooks of wandb's service from `sys`, if nobody else has replaced them."""
-    original_exit, original_hook = sys.exit, sys.excepthook
-
-    def restore() -> None:
-        from wandb.sdk.lib.exit_hooks import ExitHooks
-
-        if isinstance(getattr(sys.exit, "__self__", None), ExitHooks):
-            sys.exit = original_exit
-        if isinstance(getattr(sys.excepthook, "__self__", None), ExitHooks):
-            sys.excepthook = original_hook
-
-    return restore
