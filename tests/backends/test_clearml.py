@@ -34,7 +34,7 @@ from support import BUSY, REPOSITORY, TESTS
 
 from tracelet.backends import secrets_of
 from tracelet.backends.clearml import ClearmlBackend, ClearmlConfig
-from tracelet.backends.clearml.values import tag_of, title_series
+from tracelet.backends.clearml.values import title_series
 from tracelet.errors import BackendUnavailable, RecordRejected
 from tracelet.journal.store import JournalReader
 from tracelet.records import Artifact, Histogram, Params, Record, Scalar, Table, Text
@@ -74,6 +74,12 @@ def reopened(tmp_path: Path, **config: Any) -> tuple[ClearmlBackend, int | None]
     return backend, backend.open(run_info(tmp_path))
 
 
+def write(backend: ClearmlBackend, records: list[Any], last: int) -> None:
+    result = backend.write(Batch.up_to(records, last))
+    if result is not None:
+        raise result.error
+
+
 def written(tmp_path: Path, records: list[Any], **config: Any) -> Stored:
     """What the offline session holds once the records were given and the run was closed."""
     backend = opened(tmp_path, **config)
@@ -90,7 +96,7 @@ def _no_task_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
     yield
     import clearml
 
-    from tracelet.backends.clearml.task import abandon
+    from tracelet.backends.clearml.run import abandon
 
     if clearml.Task._Task__main_task is not None:
         abandon(clearml, clearml.Task._Task__main_task)
@@ -159,7 +165,7 @@ class TestClearmlServer(BackendContract):
 def test_any_tag_can_be_told_from_its_title_and_series(tag: str) -> None:
     title, series = title_series(tag)
 
-    assert tag == tag_of(title, series) == store.tag({"metric": title, "variant": series})
+    assert tag == store.tag({"metric": title, "variant": series})
     assert title
     assert series
 
@@ -339,7 +345,7 @@ def test_a_late_thread_of_an_ended_session_never_retries(
     from clearml.backend_api import Session
     from clearml.backend_interface.base import InterfaceBase
 
-    from tracelet.backends.clearml.task import abandon
+    from tracelet.backends.clearml.run import abandon
 
     backend = opened(tmp_path)
     task = backend.native
@@ -723,7 +729,7 @@ def test_the_archive_of_a_session_is_bounded(tmp_path: Path, monkeypatch: pytest
     archive = session().with_suffix(".zip")
     assert archive.exists()
     archive.unlink()
-    monkeypatch.setattr("tracelet.backends.clearml.process_hooks.ZIP_LIMIT", 10)
+    monkeypatch.setattr("tracelet.backends.clearml.host.ZIP_LIMIT", 10)
     written(tmp_path, points(3, 3))
 
     assert not archive.exists()
@@ -959,7 +965,7 @@ def test_a_server_that_hangs_in_the_middle(
     tmp_path: Path, server: ClearmlServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every answer has a deadline; what was sent meanwhile is sent again."""
-    monkeypatch.setattr("tracelet.backends.clearml.http_sessions._ANSWER", 0.5)
+    monkeypatch.setattr("tracelet.backends.clearml.connection._ANSWER", 0.5)
     backend = opened(tmp_path)
     for record in (scalar("loss", 1.0, 1), Params({"lr": 1}, WALL_TIME)):
         began = time.monotonic()
@@ -979,9 +985,8 @@ def test_a_server_that_answers_a_byte_at_a_time(
     tmp_path: Path, server: ClearmlServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each byte restarts ClearML's own timeout; a request and an upload end all the same, and are sent again."""
-    for module in ("http_sessions", "uploads"):
-        monkeypatch.setattr(f"tracelet.backends.clearml.{module}._ANSWER", 0.5)
-        monkeypatch.setattr(f"tracelet.backends.clearml.{module}._CONNECT", 1.0)
+    monkeypatch.setattr("tracelet.backends.clearml.connection._ANSWER", 0.5)
+    monkeypatch.setattr("tracelet.backends.clearml.connection._CONNECT", 1.0)
     backend = opened(tmp_path)
     server.drips = True
     for record in (scalar("loss", 1.0, 1), Text("note", "x", 1, WALL_TIME)):

@@ -55,8 +55,7 @@ def _place(kind: type[Place], places: dict[type[Place], Place], tmp_path_factory
 @pytest.fixture(autouse=True)
 def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten seconds for an answer are kept for a test of their own."""
-    monkeypatch.setattr("tracelet.backends.clearml.http_sessions._ANSWER", 2.0)
-    monkeypatch.setattr("tracelet.backends.clearml.uploads._ANSWER", 2.0)
+    monkeypatch.setattr("tracelet.backends.clearml.connection._ANSWER", 2.0)
     monkeypatch.setattr("tracelet.backends.aim.adapter._CALL_TIMEOUT", 3.0)
 
 

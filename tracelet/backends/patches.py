@@ -42,7 +42,8 @@ def wrapped(owner: Any, name: str, replacement: Callable[..., Any]) -> Iterator[
     def call(_cls: Any, *args: Any, **options: Any) -> Any:
         return wrapper(*args, **options)
 
-    with patched(owner, name, classmethod(functools.wraps(wrapper)(call)) if is_method else wrapper):
+    # With the class as its first parameter, as `inspect.signature` expects.
+    with patched(owner, name, classmethod(functools.wraps(original.__func__)(call)) if is_method else wrapper):
         try:
             yield
         finally:

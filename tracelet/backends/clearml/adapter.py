@@ -3,67 +3,39 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib.util
-import os
-import threading
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
+from tracelet import records as r
 from tracelet.backends.base import Backend, Batch, Status, Written
 from tracelet.backends.capabilities import ChildProcesses, NativeRun, OfflineRecording, Probe, Probing
-from tracelet.backends.clearml import connection, environment, process_hooks, values
+from tracelet.backends.clearml import connection, host, run, values
 from tracelet.backends.clearml.config import ClearmlConfig
-from tracelet.backends.clearml.connection import Connection
 from tracelet.backends.clearml.errors import translated
-from tracelet.backends.clearml.events import Events
-from tracelet.backends.clearml.offline_session import Note, NoteFile, SessionFile
-from tracelet.backends.clearml.offline_upload import OfflineUpload
-from tracelet.backends.clearml.start import TaskStart
-from tracelet.backends.clearml.task import OpenTask
-from tracelet.errors import BackendUnavailable, RecordRejected
-from tracelet.records import (
-    Alert,
-    Artifact,
-    Audio,
-    Embedding,
-    Graph,
-    Histogram,
-    Image,
-    Layout,
-    Mesh,
-    Params,
-    PRCurve,
-    RawSummary,
-    Record,
-    RunInfo,
-    Scalar,
-    Summary,
-    Table,
-    Tags,
-    Tensor,
-    Text,
-    Video,
-)
+from tracelet.backends.clearml.offline import EVENTS, Note, SessionFile, save_description, truncate_partial_line, upload
+from tracelet.backends.clearml.run import OpenTask
+from tracelet.backends.clearml.values import Event
+from tracelet.backends.patches import wrapped
+from tracelet.backends.presentation import alert_page, artifact_files, read_payload, record_files
+from tracelet.errors import BackendError, BackendUnavailable, RecordRejected
 
 _NOT_INSTALLED = 'not installed: pip install "tracelet[clearml]"'
-
-# `Events.write` writes each kind.
-_SHOWN_AS: dict[type[Record], str] = {
-    Scalar: "a point of a scalar plot",
-    Params: "hyper-parameters, section General",
-    Histogram: "a plot of bars",
-    Image: "a debug sample",
-    Video: "a debug sample",
-    Audio: "a debug sample",
-    Text: "a debug sample, a .md file",
-    Table: "a plot of a table",
-    PRCurve: "a plot",
-    Artifact: "an artifact",
-    Summary: "single values of the plot Summary; all of them in the configuration object `tracelet_summary`",
-    Tags: "tags of the task",
-    Alert: "a debug sample, a .md file",
-    **dict.fromkeys((Tensor, Mesh, Embedding, Graph, Layout, RawSummary), "debug samples: its files, and a JSON file"),
+_SHOWN_AS: dict[type[r.Record], str] = {
+    r.Scalar: "a point of a scalar plot",
+    r.Params: "hyper-parameters, section General",
+    r.Histogram: "a plot of bars",
+    **dict.fromkeys((r.Image, r.Video, r.Audio), "a debug sample"),
+    **dict.fromkeys((r.Text, r.Alert), "a debug sample, a .md file"),
+    r.Table: "a plot of a table",
+    r.PRCurve: "a plot",
+    r.Artifact: "an artifact",
+    r.Summary: "single values of the plot Summary; all of them in the configuration object `tracelet_summary`",
+    r.Tags: "tags of the task",
+    **dict.fromkeys((r.Tensor, r.Mesh, r.Embedding, r.Graph, r.Layout, r.RawSummary), "debug samples: files and JSON"),
 }
 
 
@@ -73,125 +45,103 @@ class ClearmlBackend(Backend, NativeRun, OfflineRecording, Probing, ChildProcess
     name: ClassVar[str] = "clearml"
     Config = ClearmlConfig
     accepts = _SHOWN_AS
-    parent_env = ("CLEARML_PROC_MASTER_ID", "TRAINS_PROC_MASTER_ID")
+    parent_env = host.MASTER_NAMES
 
     def __init__(self, config: Any = None) -> None:
         super().__init__(config)
         self._task: OpenTask | None = None
-        self._events: Events | None = None
-        self._connection: Connection | None = None
         self._session_file: SessionFile | None = None
-        self._shared_task: process_hooks.SharedTask | None = None
-        self._undo = contextlib.ExitStack()
+        self._connection: connection.Connection | None = None
+        self._undo, self._shared = contextlib.ExitStack(), contextlib.ExitStack()
 
-    def open(self, run: RunInfo) -> int | None:
-        """Use the program's own task if there is one; otherwise create or resume the task of this run."""
-        with contextlib.ExitStack() as undo:
-            undo.enter_context(process_hooks.restored_process())
-            clearml = _import()
-            with translated():
-                position = self._open(clearml, run, undo)
-            self._undo = undo.pop_all()
-        return position
+    def open(self, run_info: r.RunInfo) -> int | None:
+        """Use the program's own task if there is one; otherwise create or resume the task of this run.
 
-    def _open(self, clearml: Any, run: RunInfo, undo: contextlib.ExitStack) -> int | None:
-        folder = Path(run.folder)
-        notes = NoteFile(folder)
-        note = notes.read()
-        start = TaskStart(clearml, self.config, run, note, undo)
-        self._connection = start.connection
-        task = OpenTask(clearml, start.native, folder, self._connection, owned=start.owned)
-        undo.callback(task.uploads.close)
-        self._session_file, position = self._open_session(task, note, notes, undo)
-        self._shared_task = process_hooks.SharedTask(clearml, start.native)
-        self._task, self._events = task, Events(task)
-        return position
-
-    def _open_session(
-        self, task: OpenTask, note: Note | None, notes: NoteFile, undo: contextlib.ExitStack
-    ) -> tuple[SessionFile | None, int | None]:
-        """Write the task's id to the note, for a later process that delivers the rest of the journal.
-
-        Returns:
-            The file of an offline session, or None; and the last record that the task has, or None if unknown.
+        The number is that in an offline session's event file. A server has no place for it without one more request
+        for each batch. It stores one point for each series and step, so a repeated batch changes nothing.
         """
-        folder = task.session_folder
-        if folder is None:
-            notes.write(Note(id=task.id))
-            if note is None or note.on_server != task.id:
-                return None, 0
-            return None, note.last if note.id != task.id else None  # `last` counts the records of an imported session
-        known = note if note is not None and note.folder == str(folder) and note.exists else Note(id=task.id)
-        session_file = SessionFile(folder, known, notes, id=task.id)
-        if task.owned:
-            session_file.repair()
-        task.save_description()
-        self._lock = threading.Lock()
-        undo.enter_context(_locked(task.native, self._lock))
-        return session_file, session_file.last
+        with contextlib.ExitStack() as undo:
+            undo.enter_context(host.restored_process())
+            with translated():
+                note = Note.read(Path(run_info.folder))
+                task = run.start(host.imported(), self.config, run_info, note, undo)
+                self._connection = task.server
+                position = self._position(task, run_info, note, undo)
+            self._task, self._undo = task, undo.pop_all()
+        return position
 
-    @property
-    def _open_task(self) -> OpenTask:
-        if self._task is None:
-            raise BackendUnavailable("clearml: the task is not open")
-        return self._task
+    def _position(
+        self, task: OpenTask, run_info: r.RunInfo, note: Note | None, undo: contextlib.ExitStack
+    ) -> int | None:
+        """Write the note, for a later process that delivers the rest. Return the last record that the task has."""
+        session, run_id, self._session_file = task.session_folder, run_info.run_id, None
+        if session is None:
+            Note(id=task.id).write(Path(run_info.folder))
+            if note is None or note.on_server != task.id:
+                return 0
+            return None if note.folder is None else note.last_record(run_id)  # of an uploaded session
+        if note is None or note.folder != str(session):
+            note = Note(id=task.id, folder=str(session))
+        file = self._session_file = SessionFile(session, run_id)
+        if task.owned:
+            truncate_partial_line(session / EVENTS)
+            save_description(session)
+        position = note.last_record(run_id)
+        if note.last:  # of an earlier release
+            file.append([], position)
+        note.id, note.last, note.held, note.digest = task.id, 0, 0, ""
+        note.write(Path(run_info.folder))
+
+        def write(original: Any, *args: Any, **options: Any) -> Any:
+            with file.lock:
+                return original(*args, **options)
+
+        undo.enter_context(wrapped(task.native._reporter._metrics, "_do_write_events", write))
+        return position
 
     def write(self, batch: Batch) -> Written | None:
-        """Write files and fields of the task first, then all events in one request."""
-        task, writer = self._open_task.id, self._events
-        assert writer is not None
-        events: list[values.Event] = []
-        names: dict[str, tuple[str, str]] = {}
+        """Write files and fields of the task first, then all events in one request or one line of a session."""
+        if self._task is None:
+            raise BackendUnavailable("clearml: the task is not open")
+        events: list[Event] = []
         for index, record in enumerate(batch):
             try:
                 with translated(record=True):
-                    if isinstance(record, Scalar):
-                        name = names.get(record.tag) or names.setdefault(record.tag, values.title_series(record.tag))
-                        events.append(values.scalar_event(task, record, name))
-                    else:
-                        events += writer.write(record)
-            except (BackendUnavailable, RecordRejected) as error:
+                    events += _events(self._task, record)
+            except BackendError as error:
                 if index:
                     self._send(events, batch.numbers[index - 1])
                 return Written(index, error)
         self._send(events, batch.last)
         return None
 
-    def _send(self, events: list[values.Event], last: int) -> None:
+    def _send(self, events: list[Event], last: int) -> None:
         with translated():
-            if self._session_file is None:
-                assert self._connection is not None
+            if self._session_file is not None:
+                self._session_file.append(events, last)
+            elif self._connection is not None:
                 self._connection.send_events(events)
-            elif events:
-                with self._lock:
-                    self._session_file.append(events, last)
-            elif last > self._session_file.last:
-                self._session_file.advance(last)
 
     @classmethod
     def pending_upload(cls, folder: Path) -> str | None:
         """Return the folder of an offline session that is not completely on a server."""
-        note = NoteFile(folder).read()
+        note = Note.read(folder)
         return note.folder if note is not None and note.is_pending else None
 
-    def upload_offline(self, run: RunInfo, deadline: float) -> None:
+    def upload_offline(self, run_info: r.RunInfo, deadline: float) -> None:
         """Make ClearML import the offline session to the server.
 
         After an interrupted import, everything is sent again. A server stores a point, a medium and an artifact once,
         but lines of the console twice.
         """
-        notes = NoteFile(Path(run.folder))
-        note = notes.read()
-        if note is None or not note.is_pending:
-            return
-        with process_hooks.restored_process():
-            clearml = _import()
-            with translated():
-                OfflineUpload(clearml, self.config.server, Path(run.folder), notes, note, deadline).run()
+        folder = Path(run_info.folder)
+        note = Note.read(folder)
+        if note is not None and note.is_pending:
+            with host.restored_process(), translated():
+                upload(host.imported(), self.config, folder, note, deadline)
 
     def secrets(self) -> Iterable[str]:
-        if self._connection is not None:
-            yield from self._connection.secrets()
+        return () if self._connection is None else self._connection.secrets()
 
     def close(self, status: Status, exit_code: int) -> None:
         """End the task if tracelet created it; the program's own task stays open."""
@@ -205,12 +155,12 @@ class ClearmlBackend(Backend, NativeRun, OfflineRecording, Probing, ChildProcess
 
     def attach(self) -> None:
         """Make the program's `Task.init` return this task, and switch off its TensorBoard capture."""
-        if self._shared_task is not None:
-            self._shared_task.attach()
+        self.detach()
+        if self._task is not None:
+            self._shared.enter_context(host.shared_task(host.imported(), self._task.native))
 
     def detach(self) -> None:
-        if self._shared_task is not None:
-            self._shared_task.detach()
+        self._shared.close()
 
     @property
     def native(self) -> Any:
@@ -222,8 +172,7 @@ class ClearmlBackend(Backend, NativeRun, OfflineRecording, Probing, ChildProcess
         """The task's page, or the folder of an offline session."""
         if self._task is None:
             return None
-        folder = self._task.session_folder
-        return str(folder) if folder is not None else str(self._task.native.get_output_log_web_page())
+        return str(self._task.session_folder or self._task.native.get_output_log_web_page())
 
     @classmethod
     def probe(cls, config: Any = None) -> Probe:
@@ -231,37 +180,72 @@ class ClearmlBackend(Backend, NativeRun, OfflineRecording, Probing, ChildProcess
         if importlib.util.find_spec("clearml") is None:
             return Probe(False, _NOT_INSTALLED)
         config = config or ClearmlConfig()
-        with process_hooks.restored_process():
-            clearml = _import()
-            if environment.wants_offline(clearml, config.mode):
+        with host.restored_process():
+            if host.wants_offline(host.imported(), config.mode):
                 return Probe(True, "offline sessions: nothing is sent")
-            with environment.offline_mode(False):
-                return connection.probe(config.server)
+            with host.offline_mode(False):
+                return connection.probe(config)
 
 
-def _import() -> Any:
-    try:
-        import clearml
-    except ImportError as error:
-        raise BackendUnavailable(f"clearml: {_NOT_INSTALLED}") from error
-    return clearml
+def _events(task: OpenTask, record: r.Record) -> list[Event]:
+    """Store the files and fields of a record now, and return its events."""
+    if isinstance(record, r.Scalar):
+        return [values.scalar_event(task.id, record)]
+    step = r.shown_step(getattr(record, "step", 0))
+    if not values.is_valid_step(step):
+        raise RecordRejected(f"clearml: step {step} does not fit 64 bits, which a server requires")
+    match record:
+        case r.Params():
+            task.merge(values.EXACT_PARAMS, record.values, values.parameters(record.values))
+        case r.Summary():
+            task.merge(values.EXACT_SUMMARY, record.values)
+            return values.summary_events(task.id, record)
+        case r.Tags():
+            task.add_tags(record.tags)
+        case r.Alert():
+            # Not a line of the console: a batch that is sent again would duplicate it.
+            page = r.Text(f"alerts/{record.title}", alert_page(record), None, record.wall_time)
+            return _events(task, page)
+        case r.Artifact():
+            metadata = dict(record.metadata) | ({} if record.type == "file" else {"type": record.type})
+            for path, data in artifact_files(record).items():
+                task.upload_artifact(path, data, metadata)
+        case r.Image() | r.Audio() | r.Video():
+            return [_medium(task, record, record.data, values.suffix(record.format))]
+        case r.Text():
+            return [_medium(task, record, record.text.encode("utf-8", "backslashreplace"), ".md")]
+        case r.Histogram():
+            return [_plot(task, record, values.histogram_plot(record))]
+        case r.PRCurve():
+            return [_plot(task, record, values.curve_plot(record))]
+        case r.Table():
+            text = read_payload(record.data).decode()
+            events = [_plot(task, record, values.table_plot(record, text))]
+            is_long = len(text) > values.MAX_EXACT
+            return [*events, _medium(task, record, record.data, ".json", " [table]")] if is_long else events
+        case _:
+            return _as_files(task, record)
+    return []
 
 
-@contextlib.contextmanager
-def _locked(native: Any, lock: threading.Lock) -> Iterator[None]:
-    """Make the task's own writer of a session's event file hold `lock`, as tracelet's writer does."""
-    manager = native._reporter._metrics
-    original, pid = manager._do_write_events, os.getpid()
+def _plot(task: OpenTask, record: Any, plot: str) -> Event:
+    return values.series_event(task.id, "plot", record, plot_str=plot)
 
-    def write(*args: Any, **options: Any) -> Any:
-        if os.getpid() != pid:  # a forked child has a copy of the lock, possibly held for ever
-            return original(*args, **options)
-        with lock:
-            return original(*args, **options)
 
-    manager._do_write_events = write
-    try:
-        yield
-    finally:
-        if vars(manager).get("_do_write_events") is write:
-            del manager._do_write_events
+def _medium(task: OpenTask, record: Any, data: r.Payload, suffix: str, label: str = "") -> Event:
+    digest = data.digest if isinstance(data, r.File) else hashlib.sha256(data).hexdigest()
+    fields = task.upload_medium(data, values.file_name(record.tag, r.shown_step(record.step), digest, suffix))
+    return values.series_event(task.id, "training_debug_image", record, label, **fields)
+
+
+def _as_files(task: OpenTask, record: Any) -> list[Event]:
+    """Write a record that ClearML cannot draw: its files as media, and its other fields as a JSON file."""
+    payloads, facts = record_files(record)
+    label = f" [{r.kind(record)}]"
+    media = {
+        name: _medium(task, record, data, Path(name).suffix or ".bin", f"{label} {values.escape(name)}")
+        for name, data in payloads.items()
+    }
+    fields = {"kind": r.kind(record), **facts, "files": {name: event["key"] for name, event in media.items()}}
+    page = json.dumps(fields, default=str).encode()
+    return [*media.values(), _medium(task, record, page, ".json", label)]

@@ -1,55 +1,153 @@
-"""Send events and edits to a server, with a timeout for each request."""
+"""Send events, edits and files to a server: each request once, with a timeout of seconds.
+
+ClearML itself retries a request for ten minutes or for ever, and an upload sixteen times, five minutes each.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import copy
+import math
+import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from tracelet.backends.call import call_within
 from tracelet.backends.capabilities import Probe
-from tracelet.backends.clearml.environment import Server, not_configured
-from tracelet.backends.clearml.http_sessions import fail_fast_session, login_error
+from tracelet.backends.clearml.config import ClearmlConfig
+from tracelet.backends.environment import overridden
 from tracelet.backends.http import THROTTLED, retry_after_seconds
-from tracelet.errors import BackendUnavailable, RecordRejected
+from tracelet.backends.patches import patched, wrapped
+from tracelet.errors import BackendError, BackendUnavailable, RecordRejected
+from tracelet.proxy import Proxy
 from tracelet.redaction import redacted_url
 
-_ALIVE_FOR = 1.0
-"""Seconds after a response in which the server counts as alive."""
+_CONNECT, _ANSWER = 3.0, 10.0
+_MIN_RATE = 1e6
+"""Bytes per second."""
+_MAX_BACKOFF = 1.0
 _EVENTS_PER_REQUEST = 1000
-_OK, _ACCEPTED = 200, 202
+_OK, _ACCEPTED, _UNAVAILABLE = 200, 202, 503
 _REJECTED = (400, 413, 422)
 _UNAUTHORIZED = (401, 403)
+_EVENTS = "events.add_batch"
+_MAX_REASON = 300
+NOT_CONFIGURED = (
+    "no server and keys are configured: run `clearml-init`, set CLEARML_API_HOST, CLEARML_API_ACCESS_KEY and "
+    "CLEARML_API_SECRET_KEY, or record offline: CLEARML_OFFLINE_MODE=1"
+)
 
 
-class _LastResponse:
-    """The status code and the Retry-After seconds of the server's last response."""
+class Http(Proxy):
+    """An HTTP session of ClearML. It sends the requests of this thread once, with a timeout; others as ClearML does.
+
+    `status` and `retry_after` are those of the last response; `retry_after` is in seconds.
+    """
 
     status: int | None = None
     retry_after: float | None = None
 
-    def update(self, response: Any) -> None:
-        header = response.headers.get("Retry-After")
+    def __init__(self, patient: Any) -> None:
+        from clearml.backend_api.utils import get_http_session_with_retry
+
+        super().__init__(patient)
+        self._thread_id = threading.get_ident()
+        self._once = get_http_session_with_retry()
+        self._once.request_size_threshold = math.inf  # a larger request would get a timeout of five minutes
+        for adapter in patient.adapters.values():  # otherwise pauses of two minutes, for which the end of a task waits
+            if hasattr(adapter.max_retries, "backoff_max"):
+                adapter.max_retries = adapter.max_retries.new(backoff_max=_MAX_BACKOFF)
+
+    def is_fast(self, action: str) -> bool:
+        """Return whether a request of the current thread is sent once.
+
+        That includes ClearML's own threads, which hold the task's lock while they wait, but not the program's events.
+        """
+        module = getattr(getattr(threading.current_thread(), "_target", None), "__module__", None)
+        return threading.get_ident() == self._thread_id or (action != _EVENTS and str(module).startswith("clearml."))
+
+    def request(self, method: str, url: str, **options: Any) -> Any:
+        from requests import exceptions, utils
+
+        if not self.is_fast(url.rpartition("/")[2]):
+            return self._original.request(method, url, **options)
+        self.status = self.retry_after = None
+        limit = _ANSWER + utils.super_len(options.get("data") or b"") / _MIN_RATE
+        options["timeout"] = _CONNECT, limit
+        try:
+            response = call_within(
+                _CONNECT + 2 * limit, "clearml-call", lambda: self._once.request(method, url, **options)
+            )
+        except TimeoutError as error:
+            raise exceptions.ReadTimeout(str(error)) from error
+        except exceptions.RequestException as error:  # ClearML retries other classes without a limit
+            raise exceptions.ConnectionError(str(error)) from error
         self.status = response.status_code
-        self.retry_after = retry_after_seconds(header) if response.status_code in THROTTLED else None
+        if response.status_code in THROTTLED:
+            self.retry_after = retry_after_seconds(response.headers.get("Retry-After"))
+        if response.status_code == _UNAVAILABLE:  # ClearML would wait for the end of a maintenance
+            raise exceptions.ConnectionError(f"the server returned {_UNAVAILABLE} {response.reason}")
+        return response
+
+    def post(self, url: str, **options: Any) -> Any:
+        return self.request("POST", url, **options)
 
 
 class Connection:
-    """Send requests by a session beside the task's own, with a timeout of seconds and without retries.
+    """Send requests by a task's session, each once.
 
-    ClearML's own session retries for more than ten minutes, and in `send` retries a refused connection for ever.
+    `must_stop` returns whether to fail all later requests. An exception would not stop ClearML, which would retry.
+    `failures` are those since `raise_failures` was entered.
     """
 
-    def __init__(self, session: Any, last_response: _LastResponse) -> None:
-        self._session, self._last_response = session, last_response
-        self._alive_at = time.monotonic()
-        self._failures: list[Any] = []
+    def __init__(self, session: Any) -> None:
+        http = session._Session__http_session
+        self._session, self._send, self.host = session, session.send, str(session.host)
+        self._http = http if isinstance(http, Http) else Http(http)
+        self.failures: list[BackendError] = []
+        self.must_stop: Callable[[], bool] = lambda: False
 
     def secrets(self) -> list[str]:
         """Return the keys that signed in."""
         return [key for key in (self._session.access_key, self._session.secret_key) if key]
+
+    @contextlib.contextmanager
+    def installed(self, *, ends: bool) -> Iterator[None]:
+        """Send the session's requests through this connection, within a `with` block.
+
+        `ends`: fail all later requests of the session. Otherwise a thread of an abandoned task would retry for ever.
+        """
+        session = self._session
+        try:
+            with patched(session, "send", self.send), patched(session, "_Session__http_session", self._http):
+                yield
+        finally:
+            if ends:
+                session.send = failed
+
+    def send(self, request: Any, *args: Any, **options: Any) -> Any:
+        """Do as `Session.send`, but return an error code if the server is unreachable. ClearML raises it."""
+        from clearml.backend_api.session.session import LoginError
+        from requests import RequestException
+
+        if not self._http.is_fast(f"{request._service}.{request._action}"):
+            return self._send(request, *args, **options)
+        if self.must_stop():
+            return failed()
+        try:
+            result = self._send(request, *args, **options) or failed()  # None: the process is offline by now
+        except (RequestException, LoginError) as error:
+            result = failed(reason=f"{type(error).__name__}: {error}")
+        if result.meta.result_code not in (_OK, _ACCEPTED):
+            self.failures.append(self._error(result.meta.result_code, result.meta.result_msg))
+        return result
+
+    def _error(self, code: int | None, message: object) -> BackendError:
+        answer = f"the server returned {code}: " if self._http.status is not None else ""
+        reason = redacted_url(f"clearml: {answer}{message}")
+        if code in _REJECTED:
+            return RecordRejected(reason)
+        return BackendUnavailable(reason, retry_after=self._http.retry_after)
 
     def has_task(self, id: str) -> bool:
         """Return whether a task exists on the server.
@@ -60,24 +158,9 @@ class Connection:
         from clearml.backend_api.services import tasks as api
 
         meta = self.send(api.GetByIdRequest(task=id)).meta
-        if meta.result_code == _OK or meta.result_code in _REJECTED:
-            return bool(meta.result_code == _OK)
-        raise self.unavailable(f"the server returned {meta.result_code}: {meta.result_msg}")
-
-    def unavailable(self, reason: str) -> BackendUnavailable:
-        return BackendUnavailable(f"clearml: {redacted_url(reason)}", retry_after=self._last_response.retry_after)
-
-    def alive(self) -> bool:
-        """Return whether the server responded within the last second, or responds to a ping now."""
-        from requests import RequestException
-
-        if time.monotonic() - self._alive_at > _ALIVE_FOR:
-            try:
-                self._session.send_request("debug", "ping")
-            except (RequestException, login_error()):
-                return False
-            self._alive_at = time.monotonic()
-        return True
+        if meta.result_code != _OK and meta.result_code not in _REJECTED:
+            raise self._error(meta.result_code, meta.result_msg)
+        return bool(meta.result_code == _OK)
 
     def send_events(self, events: Sequence[dict[str, Any]]) -> None:
         """Send events in order.
@@ -89,143 +172,104 @@ class Connection:
         from clearml.backend_api.services import events as api
 
         for start in range(0, len(events), _EVENTS_PER_REQUEST):
-            part = list(events[start : start + _EVENTS_PER_REQUEST])
-            result = self.send(api.AddBatchRequest(requests=part))
-            code, message = result.meta.result_code, str(result.meta.result_msg)
-            rejected = (result.response_data or {}).get("errors")
-            if code == _OK and not rejected:
-                continue
-            if code == _OK or code in _REJECTED or "failed to index" in message:
-                reason = f"clearml: the server rejected the record: {message} {rejected or ''}".rstrip()
-                raise RecordRejected(reason)
-            raise self.unavailable(f"the server returned {code}: {message}")
-
-    def send(self, request: Any, *args: Any, **options: Any) -> Any:
-        """Do as `Session.send`, but return an error code if the server is unreachable. ClearML raises it."""
-        from clearml.backend_api import CallResult
-        from clearml.backend_api.session.response import ResponseMeta
-        from requests import RequestException
-
-        try:
-            result = self._session.send(request, *args, **options)
-            if result is None:  # the process is offline by now, and this is a late thread of an earlier task
-                return session_ended()
-            self._alive_at = time.monotonic()
-        except (RequestException, login_error()) as error:
-            self._alive_at, self._last_response.retry_after = -_ALIVE_FOR, None
-            result = CallResult(meta=ResponseMeta.from_raw_data(500, f"{type(error).__name__}: {error}"))
-        if result.meta.result_code not in (_OK, _ACCEPTED):
-            self._failures.append(result.meta)
-        return result
+            result = self.send(api.AddBatchRequest(requests=list(events[start : start + _EVENTS_PER_REQUEST])))
+            message, rejected = str(result.meta.result_msg), (result.response_data or {}).get("errors")
+            if rejected or "failed to index" in message:
+                raise RecordRejected(f"clearml: the server rejected the record: {message} {rejected or ''}".rstrip())
+            if result.meta.result_code != _OK:
+                raise self._error(result.meta.result_code, message)
 
     @contextlib.contextmanager
     def raise_failures(self) -> Iterator[None]:
-        """Raise the first failed request of a `with` block. ClearML itself ignores failed edits of a task.
+        """Raise the first failed request or upload of a `with` block, even if ClearML ignored it.
 
         Raises:
-            BackendUnavailable: a request failed.
-            RecordRejected: the server rejected one.
+            BackendUnavailable: one failed.
+            RecordRejected: a server rejected one.
         """
-        self._failures.clear()
-        yield
-        self.check()
+        from clearml.storage.helper import _HttpDriver
 
-    @property
-    def has_failed(self) -> bool:
-        return bool(self._failures)
-
-    def check(self) -> None:
-        """Raise the first failure since `raise_failures` was entered."""
-        if self._failures:
-            meta = self._failures[0]
-            if meta.result_code in _REJECTED:
-                raise RecordRejected(f"clearml: {meta.result_msg}")
-            raise self.unavailable(str(meta.result_msg))
-
-    @contextlib.contextmanager
-    def replace_send(self, session: Any, *, ends: bool) -> Iterator[None]:
-        """Send requests of `session` through this connection, within a `with` block.
-
-        That covers this thread and ClearML's own threads, which hold the task's lock while they wait. The program's
-        events and its other calls keep ClearML's timeouts.
-
-        `ends`: fail all later requests of the session. Otherwise a thread of an abandoned task would retry for ever.
-        """
-        from clearml.backend_api.services import events as api
-
-        original: Callable[..., Any] = session.send
-        thread_id = threading.get_ident()
-
-        def send(request: Any, *args: Any, **options: Any) -> Any:
-            fails_fast = threading.get_ident() == thread_id or (
-                not isinstance(request, api.AddBatchRequest) and _is_of_clearml(threading.current_thread())
-            )
-            return (self.send if fails_fast else original)(request, *args, **options)
-
-        session.send = send
+        self.failures.clear()
         try:
-            yield
+            with wrapped(_HttpDriver, "upload_object_via_stream", self._upload):
+                yield
         finally:
-            if vars(session).get("send") is send:
-                del session.send
-            if ends:
-                session.send = session_ended
+            if self.failures:
+                raise self.failures[0]
+
+    def _upload(self, original: Callable[..., Any], *args: Any, container: Any, **options: Any) -> Any:
+        """Upload a file to a file server once. Uploads to other stores keep ClearML's timeouts."""
+        if not self._http.is_fast(_EVENTS):
+            return original(*args, container=container, **options)
+        if self.failures:  # ClearML retries at once
+            raise self.failures[0]
+        container._default_backend_session = self._session  # it may be that of an earlier task
+        fast_container: Any = Proxy(container)
+        fast_container.session = self._http
+        try:
+            return original(*args, container=fast_container, **options)
+        except (OSError, ValueError) as error:
+            failure = self._error(self._http.status, f"the upload failed: {str(error)[:_MAX_REASON]}")
+            self.failures.append(failure)
+            raise failure from error
 
 
-def ended_copy(session: Any) -> Any:
-    """Return a copy of the session, for a late thread. All its requests fail because the session has ended."""
-    ended = copy.copy(session)
-    ended.send = session_ended
-    return ended
-
-
-def session_ended(*_: Any, **__: Any) -> Any:
-    """Return the error result of a request that is no longer sent."""
+def failed(*_: Any, reason: str = "this session has ended", **__: Any) -> Any:
+    """Return the error result of a request that is not sent, or got no answer."""
     from clearml.backend_api import CallResult
     from clearml.backend_api.session.response import ResponseMeta
 
-    return CallResult(meta=ResponseMeta.from_raw_data(500, "this session has ended"))
+    return CallResult(meta=ResponseMeta.from_raw_data(500, reason))
 
 
-def _is_of_clearml(thread: threading.Thread) -> bool:
-    return str(getattr(getattr(thread, "_target", None), "__module__", "")).startswith("clearml.")
+def sign_in(config: ClearmlConfig, undo: contextlib.ExitStack, used: list[Http] | None = None) -> Connection:
+    """Sign in, within seconds, and make ClearML's new objects use the connection until `undo`.
 
-
-def connect(server: Server) -> Connection:
-    """Sign in, within seconds.
+    `used` gets the HTTP session, also if that fails.
 
     Raises:
         BackendUnavailable: the server is unreachable, or the keys are missing or wrong.
     """
-    return _sign_in(server, _LastResponse())
-
-
-def probe(server: Server) -> Probe:
-    """Check whether a task can be created on the server."""
     from clearml.backend_api import Session
     from clearml.backend_api.session.defs import MissingConfigError
+    from clearml.backend_api.session.session import LoginError
+    from clearml.backend_interface.base import InterfaceBase
+    from clearml.config import config_obj
 
-    last_response = _LastResponse()
+    used = [] if used is None else used
+    access, secret = config.keys
+    arguments = {"config": config_obj, "host": config.backend_url, "api_key": access, "secret_key": secret}
+
+    def create(original: Callable[..., Any], **options: Any) -> Http:
+        used.append(Http(original(**options)))
+        return used[-1]
+
+    for name, host in config.hosts().items():
+        undo.enter_context(overridden(name, host))
     try:
-        _sign_in(server, last_response)
-    except BackendUnavailable as error:
-        reason = error.reason.removeprefix("clearml: ")
-        if isinstance(error.__cause__, MissingConfigError):
-            return Probe(False, reason, signed_in=False)
-        signed_in = False if last_response.status in _UNAUTHORIZED else None
-        return Probe(False, reason, reachable=last_response.status is not None, signed_in=signed_in)
-    host = redacted_url(server.api or Session.get_api_server_host())
-    return Probe(True, f"signed in to {host}", reachable=True, signed_in=True)
-
-
-def _sign_in(server: Server, last_response: _LastResponse) -> Connection:
-    from clearml.backend_api.session.defs import MissingConfigError
-
-    try:
-        session = fail_fast_session(server.api, server.access_key, server.secret_key, last_response.update)
+        with wrapped(sys.modules[Session.__module__], "get_http_session_with_retry", create):
+            session = Session(initialize_logging=False, **arguments)
     except MissingConfigError as error:
-        raise BackendUnavailable(f"clearml: {not_configured()}") from error
-    except (login_error(), ValueError) as error:
-        reason = redacted_url(f"clearml: cannot sign in: {error}")
-        raise BackendUnavailable(reason, retry_after=last_response.retry_after) from error
-    return Connection(session, last_response)
+        raise BackendUnavailable(f"clearml: {NOT_CONFIGURED}") from error
+    except (LoginError, ValueError) as error:
+        retry_after = used[-1].retry_after if used else None
+        raise BackendUnavailable(redacted_url(f"clearml: cannot sign in: {error}"), retry_after=retry_after) from error
+    connection = Connection(session)
+    undo.enter_context(patched(InterfaceBase, "_default_session", session))
+    undo.enter_context(connection.installed(ends=True))
+    return connection
+
+
+def probe(config: ClearmlConfig) -> Probe:
+    """Check whether a task can be created on the server."""
+    used: list[Http] = []
+    try:
+        with contextlib.ExitStack() as undo:
+            host = redacted_url(sign_in(config, undo, used).host)
+    except BackendUnavailable as error:
+        reason, status = error.reason.removeprefix("clearml: "), used[-1].status if used else None
+        signed_in = False if status in _UNAUTHORIZED or reason == NOT_CONFIGURED else None
+        return Probe(
+            False, reason, reachable=None if reason == NOT_CONFIGURED else status is not None, signed_in=signed_in
+        )
+    return Probe(True, f"signed in to {host}", reachable=True, signed_in=True)
