@@ -15,7 +15,6 @@ from backends.store_content import StoreContent
 
 IMAGE = re.compile(r"images/(.*)\+step\+(-?\d+)\+timestamp\+(\d+)\+([0-9a-f-]{36})\.(png|webp)")
 OURS = ("mlflow.", "tracelet.")
-DRAWINGS = ("histograms/", "pr_curves/")
 
 
 @dataclass
@@ -96,14 +95,13 @@ class StoredRun:
         return sorted(found, key=lambda item: item[1].get("wall_time", 0))
 
     def images(self) -> list[tuple[str, int, int, bytes]]:
-        """Return (tag, step, milliseconds, bytes) of the images in MLflow's view, without the adapter's drawings."""
+        """Return (tag, step, milliseconds, bytes) of the images in MLflow's view."""
         names, found = self.names, []
         for path, data in sorted(self.artifacts.items()):
             match = IMAGE.fullmatch(path)
             if match:
                 key = match[1].replace("~", "/")
-                if key in names or not key.startswith(DRAWINGS):
-                    found.append((names.get(key, key), int(match[2]), int(match[3]), data))
+                found.append((names.get(key, key), int(match[2]), int(match[3]), data))
         return found
 
     def own_artifacts(self) -> dict[str, bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -34,8 +35,7 @@ from support import TESTS
 
 import tracelet
 from tracelet.backends.mlflow import MlflowBackend, MlflowConfig
-from tracelet.backends.mlflow.timestamps import TimestampDeduplicator
-from tracelet.backends.mlflow.values import artifact_path, file_key, key_of, name_tags
+from tracelet.backends.mlflow.values import TimestampDeduplicator, artifact_path, file_key, key_of, name_tags
 from tracelet.errors import BackendUnavailable, RecordRejected
 from tracelet.records import (
     Artifact,
@@ -145,6 +145,8 @@ def run_program(source: str, folder: Path, *arguments: object, timeout: float = 
 
 class TestMlflowContract(BackendContract):
     """The exam, on SQLite."""
+
+    knows_its_store = True
 
     def make_backend(self, tmp_path: Path) -> MlflowBackend:
         return MlflowBackend()
@@ -258,7 +260,7 @@ def test_what_is_offered_again_is_there_once(backend: MlflowBackend, tmp_path: P
     later = MlflowBackend()
     later.open(info(tmp_path))
     for at in range(0, len(records), 7):
-        give(later, *records[at : at + 7])
+        give(later, *records[at : at + 7], last=min(at + 7, len(records)))
     later.close("finished", 0)
     again = store.only(Path("mlflow.db"))
 
@@ -380,7 +382,7 @@ def test_another_picture_format_is_kept_and_shown(backend: MlflowBackend) -> Non
 
 
 def test_histograms_and_curves_are_drawn_and_exact(backend: MlflowBackend) -> None:
-    """1,548 buckets in a JSON file, and a picture in the image view under their own heading."""
+    """1,548 buckets in a JSON file and a figure beside it. The image view, which is above the metrics, has neither."""
     limits = (*[1e-12 * 1.1**at for at in range(1547)], math.inf)
     counts = tuple(float(at % 7) for at in range(1548))
     ramp = (0.0, 0.5, 1.0)
@@ -390,15 +392,16 @@ def test_histograms_and_curves_are_drawn_and_exact(backend: MlflowBackend) -> No
         PRCurve("pr", ramp, ramp, ramp, ramp, ramp, ramp, 4, WALL),
     )
 
-    ((_, told),) = run.facts("histogram")
+    ((place, told),) = run.facts("histogram")
     assert ("w/h@", 3, WALL, limits, counts) == (
         *(told["tag"], told["step"], told["wall_time"], tuple(told["limits"]), tuple(told["counts"])),
     )
-    ((_, curve),) = run.facts("pr_curve")
+    ((curve_place, curve),) = run.facts("pr_curve")
     assert ("pr", 4, list(ramp)) == (curve["tag"], curve["step"], curve["recall"])
-    keys = {found[1] for path in run.artifacts if (found := store.IMAGE.fullmatch(path))}
-    assert {f"histograms~{file_key('w/h@').replace('/', '~')}", "pr_curves~pr"} == keys
-    assert [] == run.images()
+    figures = [Pillow.open(io.BytesIO(run.artifacts[f"{path}.png"])).size for path in (place, curve_place)]
+    assert [(640, 360), (640, 360)] == figures
+    assert [] == [path for path in run.artifacts if path.startswith("images/")]
+    assert "mlflow.loggedImages" not in run.tags
 
 
 def test_a_table_is_readable_by_mlflow(backend: MlflowBackend) -> None:
@@ -579,8 +582,6 @@ def test_relative_places_are_those_of_the_start(tmp_path: Path, monkeypatch: pyt
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
     backend.open(info(tmp_path))
-    with backend._stage():
-        pass
     give(backend, scalar("loss", 1, 1), Text("t", "x", 1, WALL))
     backend.close("finished", 0)
     run = store.only(tmp_path / "mine.db")
@@ -920,3 +921,74 @@ def test_a_run_of_the_program_may_begin_while_ours_connects(own: str, tmp_path: 
     assert 0 == done.returncode, done.stderr
     keys = [key for place in {own, "ours.db"} for run in store.runs(tmp_path / place) for key, *_ in run.metrics]
     assert {"mine": 1, "loss": 1} == {key: keys.count(key) for key in ("mine", "loss")}
+
+
+# -- how far the run is
+
+
+def held_tags(run: store.StoredRun) -> list[str]:
+    return sorted(value for name, value in run.tags.items() if name.startswith("tracelet.held."))
+
+
+def test_the_run_itself_tells_how_far_it_is(tmp_path: Path) -> None:
+    """Of each journal: another one with the same run id, from another host, has delivered nothing yet."""
+    first, second = info(tmp_path, created=WALL), info(tmp_path, created=WALL + 1)
+    for described, number, before in ((first, 7, 0), (first, 9, 7), (second, 3, 0), (first, 9, 9), (second, 3, 3)):
+        backend = MlflowBackend()
+        assert before == backend.open(described)
+        give(backend, scalar("loss", number, number), last=number)
+        assert number == backend.durable()
+        backend.close("finished", 0)
+        assert number == backend.durable()
+
+    assert ["3", "9"] == held_tags(store.only(tmp_path / "mlflow.db"))
+
+
+@pytest.mark.parametrize(
+    "records",
+    [(scalar("a", 1, 1),), (Text("t", "x", 1, WALL),), (Params({"lr": 1}, WALL),), (scalar("a", math.inf, 1),)],
+    ids=["scalar", "file", "parameters", "inexact"],
+)
+def test_a_batch_of_any_kind_moves_it(records: tuple[Record, ...], backend: MlflowBackend, tmp_path: Path) -> None:
+    give(backend, *records, last=5)
+    backend.close("finished", 0)
+
+    assert 5 == MlflowBackend().open(info(tmp_path))
+
+
+def test_it_stops_before_a_rejected_record(backend: MlflowBackend, tmp_path: Path) -> None:
+    """The records before it are stored and counted; it and those after it are not."""
+    gone = Image("i", File("gone.png", "0" * 64, 3, "/nowhere/gone.png"), "png", 1, 1, 1, WALL)
+    result = backend.write(Batch([scalar("a", 1, 1), Text("t", "x", 1, WALL), gone, scalar("b", 1, 1)], [2, 4, 6, 8]))
+    assert result is not None
+    assert (2, RecordRejected) == (result.count, type(result.error))
+    assert 4 == backend.durable()
+    backend.close("finished", 0)
+
+    assert 4 == MlflowBackend().open(info(tmp_path))
+    run = store.only(tmp_path / "mlflow.db")
+    assert (["a"], ["t"]) == ([key for key, *_ in run.metrics], [facts["tag"] for _, facts in run.facts("text")])
+
+
+def test_a_run_without_the_tag_gets_its_records_again(backend: MlflowBackend, tmp_path: Path) -> None:
+    """As from a release that did not write it, or one that somebody removed: each record is there once."""
+    records = [scalar("loss", 0.5, None), scalar("loss", 0.5, None), Text("t", "x", 1, WALL), Params({"a": 1}, WALL)]
+    give(backend, *records)
+    run_id = backend.native.info.run_id
+    backend.close("finished", 0)
+    before = store.only(tmp_path / "mlflow.db")
+    (tag,) = [name for name in before.tags if name.startswith("tracelet.held.")]
+    mlflow.MlflowClient().delete_tag(run_id, tag)
+    later = MlflowBackend()
+    assert 0 == later.open(info(tmp_path))
+    give(later, *records)
+    later.close("finished", 0)
+
+    after = store.only(tmp_path / "mlflow.db")
+    assert before == dataclasses.replace(after, end_time=before.end_time)
+
+
+def test_a_new_experiment_opens_with_its_charts(backend: MlflowBackend) -> None:
+    """MLflow's page would ask for GenAI or model training, and shows no charts of metrics in the first."""
+    experiment = mlflow.MlflowClient().get_experiment_by_name("proj")
+    assert "custom_model_development" == experiment.tags["mlflow.experimentKind"]

@@ -81,6 +81,7 @@ def held(server: Server, tmp_path: Path) -> store.StoredRun:
 class TestMlflowServerContract(BackendContract):
     """The exam, over HTTP."""
 
+    knows_its_store = True
     server: Server
 
     @pytest.fixture(autouse=True)
@@ -279,7 +280,7 @@ def test_one_record_that_the_server_refuses(before: Proxy, server: Server, tmp_p
     assert "I do not like it" in str(result.error)
     give(backend, *records[701:], Text("t", "x", 1, WALL))
     before.seen.clear()
-    give(backend, *[scalar("more", at, at) for at in range(1000)])
+    give(backend, *[scalar("more", at, at) for at in range(999)])  # and the number of the last record
     assert 1 == sum(path.endswith("log-batch") for _, path, *_ in before.seen)
     backend.close("finished", 0)
     run = held(server, tmp_path)
@@ -288,8 +289,8 @@ def test_one_record_that_the_server_refuses(before: Proxy, server: Server, tmp_p
     assert ["t"] == [facts["tag"] for _, facts in run.facts("text")]
 
 
-def test_older_servers_take_shorter_parameters(before: Proxy, server: Server, tmp_path: Path) -> None:
-    """500 characters: the beginning is shown, the whole is in the artifact."""
+def test_a_parameter_that_the_server_refuses_is_in_a_tag(before: Proxy, server: Server, tmp_path: Path) -> None:
+    """A server may take 500 characters: a longer value is in the run tag, the exact one in the artifact."""
 
     def at_most_500(method: str, path: str, body: bytes) -> tuple[int, bytes] | None:
         if not path.endswith("log-batch"):
@@ -304,7 +305,8 @@ def test_older_servers_take_shorter_parameters(before: Proxy, server: Server, tm
     backend.close("finished", 0)
     run = held(server, tmp_path)
 
-    assert [0, 300, 500, 500, 500] == [len(run.params[f"p{at}"]) for at in range(5)]
+    assert {"p0": "", "p1": "x" * 300} == run.params
+    assert [600, 900, 1200] == [len(run.tags[f"tracelet.param.p{at}"]) for at in (2, 3, 4)]
     assert values == run.exact_params
 
 
@@ -448,3 +450,51 @@ def test_probe_asks_the_server(server: Server, monkeypatch: pytest.MonkeyPatch) 
         assert MlflowBackend.probe().ok
         patch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
         assert "does not answer" in MlflowBackend.probe().detail
+
+
+# -- how far the run is
+
+
+def requests_of(proxy: Proxy) -> list[tuple[str, bool, int]]:
+    """From now on, fill a list with (method, whether the request has the tag of the last record, metrics)."""
+    found: list[tuple[str, bool, int]] = []
+
+    def note(method: str, path: str, body: bytes) -> None:
+        is_batch = path.endswith("log-batch")
+        metrics = len(json.loads(body).get("metrics", [])) if is_batch else 0
+        if is_batch or method == "PUT":
+            found.append((method, b"tracelet.held." in body, metrics))
+
+    proxy.refuse = note
+    return found
+
+
+def test_the_number_of_the_last_record_comes_last(before: Proxy, tmp_path: Path) -> None:
+    """In the request of the batch's last points, behind its files and all else; a request of its own costs time."""
+    backend = opened(tmp_path, before.url)
+    give(backend, Params({"lr": 1}, WALL), Text("t", "x", 1, WALL))  # reads the parameters of earlier sessions
+    found = requests_of(before)
+    give(backend, *[scalar("loss", at, at) for at in range(30)])
+    assert [("POST", True, 30)] == found
+    found.clear()
+    give(backend, *[scalar("loss", at, at) for at in range(1200)], Text("u", "x", 1, WALL), scalar("loss", 1, 1))
+    assert [("POST", False, 1000), ("PUT", False, 0), ("PUT", False, 0), ("POST", True, 201)] == found
+    found.clear()
+    give(backend, *[scalar("full", at, at) for at in range(1000)])  # MLflow would send the 1000th point after the tag
+    assert [("POST", False, 1000), ("POST", True, 0)] == found
+    before.refuse = lambda method, path, body: None
+    backend.close("finished", 0)
+
+
+def test_an_interrupted_batch_does_not_move_it(before: Proxy, tmp_path: Path) -> None:
+    """Its files are in the store, and its points or its number are not: it is offered again."""
+    backend = opened(tmp_path, before.url)
+    give(backend, scalar("loss", 0, 0), last=3)
+    before.refuse = lambda method, path, body: (500, b"oops") if b"tracelet.held." in body else None
+    with pytest.raises(BackendUnavailable):
+        give(backend, Text("t", "x", 1, WALL), scalar("loss", 1, 1), last=5)
+    assert 3 == backend.durable()
+    before.refuse = lambda method, path, body: None
+
+    assert 3 == configured(tmp_path, before.url).open(info(tmp_path))
+    backend.close("finished", 0)

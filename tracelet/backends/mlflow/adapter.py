@@ -3,68 +3,44 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
-from collections.abc import Iterable, Iterator, Mapping
+import importlib.util
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from tracelet import records as r
 from tracelet.backends.base import Backend, Batch, Status, Written
 from tracelet.backends.capabilities import NativeRun, Probe, Probing
-from tracelet.backends.mlflow import credentials
 from tracelet.backends.mlflow.batch import BatchWriter
-from tracelet.backends.mlflow.config import MlflowConfig
-from tracelet.backends.mlflow.errors import translated
-from tracelet.backends.mlflow.fluent import Fluent
-from tracelet.backends.mlflow.probe import probe
-from tracelet.backends.mlflow.requests import Access
+from tracelet.backends.mlflow.config import MlflowConfig, secrets_outside
+from tracelet.backends.mlflow.connection import PROBE_TIMEOUT, Access, check, resolve
+from tracelet.backends.mlflow.errors import is_auth_error, translated
+from tracelet.backends.mlflow.host import Fluent
 from tracelet.backends.mlflow.run import Target, connect
-from tracelet.backends.mlflow.store import check, resolve
 from tracelet.errors import BackendUnavailable
-from tracelet.filesystem import make_private
-from tracelet.records import (
-    Alert,
-    Artifact,
-    Audio,
-    Embedding,
-    Graph,
-    Histogram,
-    Image,
-    Layout,
-    Mesh,
-    Params,
-    PRCurve,
-    RawSummary,
-    Record,
-    RunInfo,
-    Scalar,
-    Summary,
-    Table,
-    Tags,
-    Tensor,
-    Text,
-    Video,
-)
 from tracelet.redaction import redacted_url
 
 __all__ = ["MlflowBackend", "MlflowConfig"]
 
-_STAGE = "mlflow-upload"
+_FIGURE = "a figure under `tracelet/{0}`, with the exact {1} in a JSON file"
 
-# `Stage.put` and `BatchWriter.send` write each kind.
-_SHOWN_AS: dict[type[Record], str] = {
-    Scalar: "a metric",
-    Params: "a parameter; exactly in `tracelet/params.json`",
-    Histogram: "an image in the image view; the exact buckets under `tracelet/histogram`",
-    Image: "the image view",
-    Text: "a file under `tracelet/text`",
-    Table: "the table view",
-    PRCurve: "an image in the image view; the exact rows under `tracelet/pr_curve`",
-    Artifact: "an artifact",
-    Summary: "numbers as metrics `summary/<name>`, texts as tags; exactly in `tracelet/summary.json`",
-    Tags: "tags of the run",
-    Alert: "the tag `tracelet.alert`, and a file under `tracelet/alert`",
+# `Stage.put` and `BatchWriter` write each kind.
+_SHOWN_AS: dict[type[r.Record], str] = {
+    r.Scalar: "a metric",
+    r.Params: "a parameter; exactly in `tracelet/params.json`",
+    r.Histogram: _FIGURE.format("histogram", "buckets"),
+    r.Image: "the image view",
+    r.Text: "a file under `tracelet/text`",
+    r.Table: "the table view",
+    r.PRCurve: _FIGURE.format("pr_curve", "rows"),
+    r.Artifact: "an artifact",
+    r.Summary: "numbers as metrics `summary/<name>`, texts as tags; exactly in `tracelet/summary.json`",
+    r.Tags: "tags of the run",
+    r.Alert: "the tag `tracelet.alert`, and a file under `tracelet/alert`",
     **dict.fromkeys(
-        (Video, Audio, Tensor, Mesh, Embedding, Graph, Layout, RawSummary), "files under `tracelet/<kind>`"
+        (r.Video, r.Audio, r.Tensor, r.Mesh, r.Embedding, r.Graph, r.Layout, r.RawSummary),
+        "files under `tracelet/<kind>`",
     ),
 }
 
@@ -81,49 +57,34 @@ class MlflowBackend(Backend, NativeRun, Probing):
         super().__init__(config)
         self._store = resolve(self.config)
         self._access = Access(self._store.uri, self.config)
-        self._secrets = tuple(self.config.secrets())
         self._target: Target | None = None
         self._writer: BatchWriter | None = None
         self._fluent: Fluent | None = None
-        self._folder = Path()
 
-    def open(self, run: RunInfo) -> int | None:
-        """Use the program's own active run if there is one; otherwise start or resume the run for `run.run_id`."""
+    def open(self, run: r.RunInfo) -> int:
+        """Use the program's own active run if there is one; otherwise start or resume the run for `run.run_id`.
+
+        Return the number in the run's own tag; 0 for a new run, another one than before, or one without the tag.
+        Records that it has already change nothing.
+        """
         check(self._store)
-        self._folder = Path(run.folder) / _STAGE
-        with contextlib.ExitStack() as undo, translated(self._secrets, retry_after=self._access.retry_after):
+        with contextlib.ExitStack() as undo, translated():
             self._access.open()
             undo.callback(self._access.close)
-            self._target, self._writer = self._access.call(lambda: self._connect(run))
+            self._target = self._access.call(lambda: connect(self._store, run, self.config))
+            self._writer = BatchWriter(self._target, self._access, Path(run.folder) / "mlflow-upload")
             undo.pop_all()
-        # A different run than before needs all records. Records that it already has change nothing.
-        return None if self._target.known else 0
-
-    def _connect(self, run: RunInfo) -> tuple[Target, BatchWriter]:
-        target = connect(self._store, run, self.config)
-        return target, BatchWriter(target, self._access, self._secrets)
+        return self._writer.held
 
     def write(self, batch: Batch) -> Written | None:
         """Write the records. If a point or file is written again, MLflow stores no second copy."""
-        with self._stage() as folder:
-            return self._open_writer.send(batch, folder)
-
-    @property
-    def _open_writer(self) -> BatchWriter:
-        if self._writer is None:
+        if self._target is None or self._writer is None:
             raise BackendUnavailable("mlflow: the run is not open")
-        return self._writer
+        return self._writer.write(batch)
 
-    @contextlib.contextmanager
-    def _stage(self) -> Iterator[Path]:
-        """Create an empty folder beside the spool, so that its files can be hard-linked."""
-        with translated():
-            shutil.rmtree(self._folder, ignore_errors=True)
-            make_private(self._folder)
-        try:
-            yield self._folder
-        finally:
-            shutil.rmtree(self._folder, ignore_errors=True)
+    def durable(self) -> int | None:
+        """Return the number in the run's tag."""
+        return None if self._writer is None else self._writer.held
 
     def close(self, status: Status, exit_code: int) -> None:
         """End the run with `status` if tracelet started it. The program's own run stays active."""
@@ -131,28 +92,28 @@ class MlflowBackend(Backend, NativeRun, Probing):
             return
         self.detach()
         target = self._target
-        with translated(self._secrets):
+        with translated():
             self._access.call(lambda: target.end(status, self.run_ended))
-        self._target = self._writer = None
+        self._target = None
         self._access.close()
 
     def attach(self) -> None:
         """Make the run active for this thread's `mlflow.log_...` calls."""
         if self._target is None:
             return
-        fluent = Fluent(self._store.uri, self._target, self._access)
-        with translated(self._secrets):
+        fluent = Fluent(self._store.uri, self._target.id, self._target.experiment_id, self._access)
+        with translated():
             fluent.attach()
         self._fluent = fluent
 
     def detach(self) -> None:
         fluent, self._fluent = self._fluent, None
         if fluent is not None:
-            with translated(self._secrets):
+            with translated():
                 fluent.detach()
 
     def secrets(self) -> Iterable[str]:
-        return credentials.secrets(self.config, self._store.uri)
+        return [*self.config.secrets(), *secrets_outside(self._store.uri)]
 
     @property
     def native(self) -> Any:
@@ -165,12 +126,31 @@ class MlflowBackend(Backend, NativeRun, Probing):
         if self._target is None:
             return None
         uri = redacted_url(self._store.uri).replace("***@", "")
-        return (
-            f"{uri}/#/experiments/{self._target.experiment_id}/runs/{self._target.id}" if self._store.is_http else uri
-        )
+        page = f"/#/experiments/{self._target.experiment_id}/runs/{self._target.id}"
+        return uri + page if self._store.is_http else uri
 
     @classmethod
     def probe(cls, config: Any = None) -> Probe:
-        """Check if a run can be started now."""
-        config = config or MlflowConfig()
-        return probe(resolve(config), config)
+        """Request one experiment from a server, with the credentials of a run; check if a file is writable."""
+        store = resolve(config := config or MlflowConfig())
+        shown, is_installed = redacted_url(store.uri), importlib.util.find_spec("mlflow") is not None
+        reachable = False if store.is_http and is_installed else None
+        try:
+            check(store)
+            if store.is_http:
+                from mlflow import MlflowClient
+
+                reachable = True
+                with translated(), contextlib.closing(Access(store.uri, config, timeout=PROBE_TIMEOUT)) as access:
+                    access.open()
+                    access.call(lambda: MlflowClient(store.uri).search_experiments(max_results=1))
+        except BackendUnavailable as error:
+            signed_in = False if is_auth_error(error.__cause__) else None
+            reason = error.reason.removeprefix("mlflow: ")
+            return Probe(False, f"{shown}: {reason}" if reachable else reason, reachable=reachable, signed_in=signed_in)
+        if not store.is_http:
+            path = store.database or Path(store.uri)
+            existing = next(candidate for candidate in (path, *path.parents) if candidate.exists())
+            if not os.access(existing, os.W_OK):
+                return Probe(False, f"{existing} is not writable")
+        return Probe(True, shown, reachable=reachable, signed_in=reachable)

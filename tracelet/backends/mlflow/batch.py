@@ -1,317 +1,303 @@
-"""Write one batch as metrics, parameters, tags and files, in requests that a server accepts.
+"""Write one batch as tags, metrics, parameters and files, in requests that a server accepts.
 
 Each point has a fixed time, and each file a fixed path. If a batch is retried after an outage or a kill, existing data
-in the store does not change.
+in the store does not change. The last points of a batch come after all else, and in their request is the run tag with
+the number of its last record: whatever the store holds of it, it holds everything before.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Callable, Sequence
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import msgspec
-
+from tracelet import records as r
 from tracelet.backends.base import Batch, Written
-from tracelet.backends.mlflow.errors import Rejected, converting, translated
-from tracelet.backends.mlflow.params import LENGTHS, PARAMS_FILE, Parameters
-from tracelet.backends.mlflow.requests import Access
+from tracelet.backends.mlflow import values as v
+from tracelet.backends.mlflow.connection import Access
+from tracelet.backends.mlflow.errors import converting, translated
+from tracelet.backends.mlflow.files import Stage
 from tracelet.backends.mlflow.run import Target, run_tags
-from tracelet.backends.mlflow.staging import Stage
-from tracelet.backends.mlflow.summary import SUMMARY_FILE, SummaryMetrics, is_number, summary_name, tag_text
-from tracelet.backends.mlflow.timestamps import TimestampDeduplicator
-from tracelet.backends.mlflow.values import (
-    clean,
-    digest,
-    file_key,
-    int64,
-    is_exact,
-    key_of,
-    milliseconds,
-    name_tags,
-    param_text,
-    weight,
-)
 from tracelet.backends.paths import Paths
 from tracelet.errors import BackendUnavailable, RecordRejected
 from tracelet.guard import logger
-from tracelet.records import Alert, Params, Record, Scalar, Summary, Tags, shown_step
 
 T = TypeVar("T")
+OnRejected = Callable[[Any, RecordRejected], None]
 
-_MAX_ITEMS = {"metrics": 1000, "params": 100, "tags": 100}
-_MAX_BYTES = 900_000
-_OVERHEAD = 120
-_TABLES_TAG, _IMAGES_TAG = "mlflow.loggedArtifacts", "mlflow.loggedImages"
-_ALERT_TAG = "tracelet.alert"
-_MAX_TABLES_TAG = 4500  # older servers truncate a tag at 5000 characters
-_MAX_CACHED_KEYS = 100_000
-
-
-class _Point(msgspec.Struct):
-    index: int
-    metric: Any
-    weight: int
+_PARAMS_FILE, _SUMMARY_FILE = "tracelet/params.json", "tracelet/summary.json"
+_MAX_BYTES, _OVERHEAD = 900_000, 120
+_MAX_PARAM, _MAX_TAG = 6000, 4000
+_TABLES_TAG, _IMAGES_TAG, _ALERT_TAG = "mlflow.loggedArtifacts", "mlflow.loggedImages", "tracelet.alert"
+_MAX_TABLES_TAG = 4500  # the table view lists about as many
+_DERIVED_TAGS = ("tracelet.name.", "tracelet.param.", "mlflow.logged")
+_CHANGED = (
+    "mlflow: a parameter keeps its first value; the new one is in the run tag %r, all values are in the artifact %s"
+)
 
 
 class BatchWriter:
-    """Write records while a run is open. Caches the key of each tag, but no records."""
+    """Write records while a run is open. Caches no records.
 
-    def __init__(self, target: Target, access: Access, secrets: Sequence[str]) -> None:
+    `held` is the last sequence number up to which the run has every record.
+    """
+
+    def __init__(self, target: Target, access: Access, folder: Path) -> None:
         from mlflow.entities import Metric, Param, RunTag
 
-        self._metric, self._param, self._tag = Metric, Param, RunTag
-        self._target, self._access, self._secrets = target, access, secrets
-        self._timestamps = TimestampDeduplicator()
-        self._max_items = dict(_MAX_ITEMS)
-        self._paths = Paths()
-        self._keys: dict[str, tuple[str, int]] = {}
-        tags = target.run.data.tags
-        self._name_tags = {name: value for name, value in tags.items() if name.startswith("tracelet.name.")}
-        self._tables: list[Any] = json.loads(tags.get(_TABLES_TAG, "[]"))
-        self._images = _IMAGES_TAG in tags
-        self.params = Parameters(target)
-        self.summary = SummaryMetrics(target)
+        self.metric, self.param, self.tag = Metric, Param, RunTag
+        self.target, self.access, self._folder = target, access, folder
+        self.held = int(target.tags.get(target.held_tag, "0"))
+        self.timestamps = v.TimestampDeduplicator()
+        self.paths = Paths()
+        self.params: dict[str, str] = dict(target.run.data.params)
+        self.max_items = {"metrics": 1000, "params": 100, "tags": 100}
+        self._files: dict[str, dict[str, Any]] = {}
+        self._has_warned = False
 
-    def send(self, batch: Batch, folder: Path) -> Written | None:
-        """Write the batch."""
+    def write(self, batch: Batch) -> Written | None:
+        """Write the batch. The records before a rejected one are written."""
+        if not batch:
+            return None
         written = 0
+        with translated():
+            try:
+                request = _BatchRequest(self, batch, self._folder)
+                request.run()
+                written = len(batch)
+                return None
+            except BackendUnavailable as error:
+                written = request.first_unsent()
+                return Written(written, error)
+            except RecordRejected as error:
+                index = request.rejected
+                if index is None:  # one with a file: delivery splits the batch to find it
+                    raise
+                rejected = Written(index, error)
+            finally:
+                self.timestamps.commit(written)
+                shutil.rmtree(self._folder, ignore_errors=True)
+        return self.write(Batch(batch[:index], batch.numbers[:index])) or rejected
+
+    def call(self, function: Callable[[], T], *, size: int = 0, rejections: bool = False) -> T:
+        with translated(rejections=rejections):
+            return self.access.call(function, size)
+
+    def send(self, kind: str, items: Sequence[Any], on_rejected: OnRejected, tags: Sequence[Any] = ()) -> bool:
+        """Send items in one request, and `tags` with the last of them. If they are rejected, send halves.
+
+        If both halves are accepted, their size becomes the server's limit. Return False if an item was rejected.
+        """
+        client, entities = self.target.client, {"tags": list(tags)} | {kind: list(items)}
         try:
-            result = _BatchRequest(self, Stage(folder, self._paths)).run(batch)
-            written = len(batch) if result is None else result.count
-        finally:
-            self._timestamps.commit(written)
-        return result
+            self.call(lambda: client.log_batch(self.target.id, synchronous=True, **entities), rejections=True)
+            return True
+        except RecordRejected as error:
+            if len(items) == 1:
+                on_rejected(items[0], error)
+                return False
+        half = len(items) // 2
+        accepted = [self.send(kind, items[:half], on_rejected), self.send(kind, items[half:], on_rejected, tags)]
+        if all(accepted):
+            self.max_items[kind] = min(self.max_items[kind], len(items) - half)
+        return all(accepted)
+
+    def chunks(self, kind: str, items: Sequence[T]) -> Iterator[Sequence[T]]:
+        """Split items into chunks within the limits of number and bytes."""
+        start = total = 0
+        for index, item in enumerate(items):
+            size = _size(item)
+            total += size
+            if index > start and (index - start >= self.max_items[kind] or total > _MAX_BYTES):
+                yield items[start:index]
+                start, total = index, size
+        if items:
+            yield items[start:]
+
+    def put_tags(self, tags: Mapping[str, str]) -> None:
+        """Set run tags, except for derived ones that the run has."""
+        known = self.target.tags
+        new = {k: text for k, text in tags.items() if known.get(k) != text or not k.startswith(_DERIVED_TAGS)}
+        for chunk in self.chunks("tags", [self.tag(name, value) for name, value in new.items()]):
+            self.send("tags", chunk, _warn_of_tag)
+        known |= new
+
+    def log_params(self, values: Mapping[str, Any]) -> None:
+        """Log parameters that MLflow does not have yet. Others, and those that it rejects, become run tags."""
+        rejected: set[str] = set()
+        texts = {v.key_of(name): v.shortened(value, _MAX_PARAM) for name, value in values.items()}
+        new = {key: text for key, text in texts.items() if key not in self.params}
+        for chunk in self.chunks("params", [self.param(key, text) for key, text in new.items()]):
+            self.send("params", chunk, lambda param, _: rejected.add(param.key))
+        self.params |= {key: text for key, text in new.items() if key not in rejected}
+        if rejected:  # the program itself, or another process, may have logged them
+            self.params |= self.call(lambda: self.target.client.get_run(self.target.id)).data.params
+        known = self.target.tags
+        changed = [key for key in texts if v.param_tag(key) in known or self.params.get(key) != texts[key]]
+        if changed and not self._has_warned:
+            self._has_warned = True
+            logger.warning(_CHANGED, v.param_tag(changed[0]), _PARAMS_FILE)
+        self.put_tags({v.param_tag(key): v.shortened(texts[key], _MAX_TAG) for key in changed})
+
+    def update_file(self, path: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Add values to the content of a JSON file in the run, and return it."""
+        if path not in self._files:
+            self._files[path] = self.call(lambda: _read_json(self.target, path))
+        self._files[path] |= values
+        return self._files[path]
 
 
 class _BatchRequest:
-    """The state of one `send`."""
+    """The state of one `write`. `rejected` is the index of the record that a `RecordRejected` of `run` is about."""
 
-    def __init__(self, writer: BatchWriter, stage: Stage) -> None:
-        self._writer, self._stage = writer, stage
-        self._points: list[_Point] = []
+    def __init__(self, writer: BatchWriter, batch: Batch, folder: Path) -> None:
+        self._writer, self._batch = writer, batch
+        self._stage = Stage(folder, writer.paths)
+        self._points: list[tuple[int, Any]] = []
+        self._sent = 0
         self._inexact: list[str] = []
         self._params: dict[str, Any] = {}
         self._summary: dict[str, tuple[int, Any, float]] = {}
         self._tags: dict[str, str] = {}
-        self._first_file: int | None = None
+        self._first_file = len(batch)
+        self.rejected: int | None = None
 
-    def run(self, batch: Batch) -> Written | None:
-        self._end = len(batch)
-        try:
-            rejected = self._sort(batch)
-            self._add_summary()
-            self._send_tags()
-            rejected = self._send_points() or rejected
-            self._send_params()
-            self._stage_summary()
-            self._send_files()
-        except BackendUnavailable as error:
-            return Written(self._first_unsent(), error)
-        return rejected
+    def run(self) -> None:
+        """Write the batch, and then the number of its last record."""
+        writer, target = self._writer, self._writer.target
+        self._sort()
+        self._send_tags()
+        last: Sequence[Any] = ()
+        for chunk in writer.chunks("metrics", [metric for _, metric in self._points]):
+            self._send_points(last)
+            last = chunk
+        self._send_files()
+        held = [writer.tag(target.held_tag, str(self._batch.last))]
+        has_room = 0 < len(last) < writer.max_items["metrics"]  # otherwise MLflow would send a metric after the tag
+        self._send_points(last, held if has_room else ())
+        if not has_room:
+            writer.send("tags", held, _warn_of_tag)
+        writer.held = self._batch.last
+
+    def first_unsent(self) -> int:
+        """Return the index of the first record that is not written whole."""
+        point = self._points[self._sent][0] if self._sent < len(self._points) else len(self._batch)
+        return min(point, self._first_file)
 
     # Sorting.
 
-    def _sort(self, batch: Batch) -> Written | None:
-        """Sort records by request, up to the first record that cannot be sent."""
-        for index, record in enumerate(batch):
-            if type(record) is Scalar:
-                self._add_point(index, record)
+    def _sort(self) -> None:
+        for index, record in enumerate(self._batch):
+            if type(record) is r.Scalar:
+                self._add_scalar(index, record)
                 continue
-            try:
-                with converting():
-                    self._mark_file(index)
-                    self._sort_other(index, record)
-            except RecordRejected as error:
-                self._end = index
-                return Written(index, error)
-        return None
+            self._first_file, self.rejected = min(self._first_file, index), index
+            with converting():
+                self._sort_other(index, record)
+        self.rejected = None
+        if self._summary:
+            self._add_summary()
+            self._points.sort(key=lambda point: point[0])
 
-    def _sort_other(self, index: int, record: Record) -> None:
+    def _sort_other(self, index: int, record: r.Record) -> None:
         match record:
-            case Params(values=values):
+            case r.Params(values=values):
                 self._params |= values
-            case Summary(values=values, wall_time=wall_time):
+                for name in values:
+                    self._add_name(v.key_of(name), name)
+            case r.Summary(values=values, wall_time=wall_time):
                 # Keep only the last value: of two within a millisecond, MLflow would show the larger.
                 self._summary |= {name: (index, value, wall_time) for name, value in values.items()}
-            case Tags(tags=tags):
+            case r.Tags(tags=tags):
                 self._tags |= run_tags(tags)
             case _:
-                if isinstance(record, Alert):
-                    self._tags[_ALERT_TAG] = clean(tag_text(f"{record.level}: {record.title}"))
-                for tag in self._stage.put(record):
-                    self._add_name_tags(file_key(tag), tag)
+                if isinstance(record, r.Alert):
+                    self._tags[_ALERT_TAG] = v.shortened(f"{record.level}: {record.title}", _MAX_TAG)
+                elif not isinstance(record, r.Artifact):
+                    self._add_name(v.file_key(record.tag), record.tag)
+                self._stage.put(record)
 
     def _add_summary(self) -> None:
-        writer = self._writer
         for name, (index, value, wall_time) in self._summary.items():
-            key = key_of(summary_name(name))
-            self._add_name_tags(key, summary_name(name))
-            if not is_number(value):
-                self._tags[key] = clean(tag_text(value))
-                continue
-            time = writer._timestamps.assign(index, key, 0, milliseconds(wall_time), float(value))
-            self._points.append(_Point(index, writer._metric(key, float(value), time, 0), weight(key) + _OVERHEAD))
+            tag = f"summary/{name}"  # the prefix separates it from a metric of the same name
+            key = v.key_of(tag)
+            self._add_name(key, tag)
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                self._add_point(index, key, 0, float(value), wall_time)
+            else:
+                text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+                self._tags[key] = v.shortened(text, _MAX_TAG)
 
-    def _mark_file(self, index: int) -> None:
-        self._first_file = index if self._first_file is None else self._first_file
+    def _add_scalar(self, index: int, scalar: r.Scalar) -> None:
+        tag, step = scalar.tag, r.shown_step(scalar.step)
+        self._add_name(key := v.key_of(tag), tag)
+        if not v.is_exact(scalar.value, step, scalar.wall_time):
+            self._inexact.append(json.dumps([tag, scalar.value, step, scalar.wall_time]))
+            self._first_file = min(self._first_file, index)
+        self._add_point(index, key, v.int64(step), scalar.value, scalar.wall_time)
 
-    def _add_point(self, index: int, scalar: Scalar) -> None:
-        key, size = self._writer._keys.get(scalar.tag) or self._new_key(scalar.tag)
-        step, value = shown_step(scalar.step), scalar.value
-        if not is_exact(value, step, scalar.wall_time):
-            self._inexact.append(json.dumps([scalar.tag, value, step, scalar.wall_time]))
-            self._mark_file(index)
-        step = int64(step)
-        time = self._writer._timestamps.assign(index, key, step, milliseconds(scalar.wall_time), value)
-        self._points.append(_Point(index, self._writer._metric(key, value, time, step), size))
+    def _add_name(self, key: str, tag: str) -> None:
+        if key != tag and v.NAME_TAG + key not in self._writer.target.tags:
+            self._tags |= v.renamed(key, tag)
 
-    def _new_key(self, tag: str) -> tuple[str, int]:
-        key = key_of(tag)
-        self._add_name_tags(key, tag)
-        if len(self._writer._keys) >= _MAX_CACHED_KEYS:
-            self._writer._keys.clear()
-        self._writer._keys[tag] = key, weight(key) + _OVERHEAD
-        return self._writer._keys[tag]
-
-    def _add_name_tags(self, key: str, tag: str) -> None:
-        if key != tag:
-            for name, value in name_tags(key, tag):
-                if self._writer._name_tags.get(name) != value:
-                    self._tags[name] = value
+    def _add_point(self, index: int, key: str, step: int, value: float, wall_time: float) -> None:
+        time = self._writer.timestamps.assign(index, key, step, v.milliseconds(wall_time), value)
+        self._points.append((index, self._writer.metric(key, value, time, step)))
 
     # Sending.
 
     def _send_tags(self) -> None:
-        writer = self._writer
-        if self._stage.images and not writer._images:
-            self._tags[_IMAGES_TAG] = "True"
-        tables = [*writer._tables, *({"path": path, "type": "table"} for path in self._stage.tables)]
-        text = json.dumps(tables)
-        if len(tables) > len(writer._tables) and len(text) <= _MAX_TABLES_TAG:
+        tables = json.loads(self._writer.target.tags.get(_TABLES_TAG, "[]"))
+        text = json.dumps(tables + [table for table in self._stage.tables if table not in tables])
+        if self._stage.tables and len(text) <= _MAX_TABLES_TAG:
             self._tags[_TABLES_TAG] = text
-        for name in self._params:
-            self._add_name_tags(key_of(name), name)
-        self._put_tags(self._tags)
-        writer._name_tags |= {name: value for name, value in self._tags.items() if name.startswith("tracelet.name.")}
-        writer._images = writer._images or self._stage.images
-        if _TABLES_TAG in self._tags:
-            writer._tables = tables
+        if self._stage.images:
+            self._tags[_IMAGES_TAG] = "True"
+        self._writer.put_tags(self._tags)
 
-    def _put_tags(self, tags: dict[str, str]) -> None:
-        entities = [self._writer._tag(name, value) for name, value in tags.items()]
-        for chunk in self._chunks(entities, "tags", _entity_size):
-            self._log_chunk("tags", chunk, self._tag_rejected)
+    def _send_points(self, metrics: Sequence[Any], tags: Sequence[Any] = ()) -> None:
+        if metrics:
+            self._writer.send("metrics", metrics, self._reject, tags)
+            self._sent += len(metrics)
 
-    def _tag_rejected(self, tag: Any, reason: str) -> None:
-        logger.warning("mlflow: the server rejected the run tag %r: %s", tag.key, reason)
-
-    def _send_points(self) -> Written | None:
-        """Send the points of the records before the first rejected one."""
-        rejected: list[Written] = []
-
-        def on_rejected(point: _Point, reason: str) -> None:
-            self._end = point.index
-            rejected.append(Written(point.index, RecordRejected(f"mlflow: {reason}")))
-            later = self._points[self._points.index(point) + 1 :]  # those of a summary are behind all others
-            self._points = [other for other in later if other.index < point.index]
-            raise rejected[-1].error
-
-        while self._points:
-            chunk = self._chunks(self._points, "metrics", lambda point: point.weight)[0]
-            with contextlib.suppress(RecordRejected):
-                self._log_chunk("metrics", chunk, on_rejected)
-                del self._points[: len(chunk)]
-        return rejected[-1] if rejected else None
-
-    def _send_params(self) -> None:
-        if not self._params:
-            return
-        params = self._writer.params
-        new = params.new(self._params)
-        rejected = self._log_params(new)
-        if rejected:
-            self._call(params.refresh)
-            for limit in LENGTHS[1:]:
-                long = {key: param_text(new[key], limit) for key in rejected if len(new[key]) > limit}
-                remaining = self._log_params({key: text for key, text in long.items() if key not in params.shown})
-                params.max_length = params.max_length if remaining or not long else limit
-        tags = params.changed(self._params)
-        self._put_tags(tags)
-        self._stage.json(PARAMS_FILE, params.update(self._params, tags))
-        self._params = {}
-
-    def _log_params(self, texts: dict[str, str]) -> set[str]:
-        """Log parameters, and return the rejected keys."""
-        rejected: set[str] = set()
-        entities = [self._writer._param(key, text) for key, text in texts.items()]
-        for chunk in self._chunks(entities, "params", _entity_size):
-            self._log_chunk("params", chunk, lambda param, reason: rejected.add(param.key))
-        self._writer.params.shown |= {key: text for key, text in texts.items() if key not in rejected}
-        return rejected
-
-    def _stage_summary(self) -> None:
-        if self._summary:
-            values = {name: value for name, (_, value, _) in self._summary.items()}
-            self._stage.json(SUMMARY_FILE, self._call(lambda: self._writer.summary.update(values)))
+    def _reject(self, metric: Any, error: RecordRejected) -> None:
+        self.rejected = next(index for index, point in self._points if point is metric)
+        raise error
 
     def _send_files(self) -> None:
+        writer, stage, target = self._writer, self._stage, self._writer.target
+        if self._params:
+            writer.log_params(self._params)
+        summary = {name: value for name, (_, value, _) in self._summary.items()}
+        for path, values in ((_PARAMS_FILE, self._params), (_SUMMARY_FILE, summary)):
+            if values:
+                stage.json(path, writer.update_file(path, values))
         if self._inexact:
-            name = digest(self._inexact[0])
-            self._stage.lines(f"tracelet/scalar/{name}.jsonl", self._inexact)
-        if not self._stage.is_empty:
-            try:
-                target, folder = self._writer._target, str(self._stage.folder)
-                size = self._stage.largest
-                self._call(lambda: target.client.log_artifacts(target.id, folder), size=size, rejections=True)
-            except Rejected as error:
-                raise RecordRejected(f"mlflow: {error}") from error
-        self._first_file = None
-
-    def _first_unsent(self) -> int:
-        point = self._points[0].index if self._points else self._end
-        return min(point, self._end, self._end if self._first_file is None else self._first_file)
-
-    def _chunks(self, items: Sequence[T], kind: str, size: Callable[[T], int]) -> list[Sequence[T]]:
-        """Split items into chunks within the limits of number and bytes."""
-        chunks: list[Sequence[T]] = []
-        index = start = total = 0
-        for index, item in enumerate(items):
-            total += size(item)
-            if index - start >= self._writer._max_items[kind] or (total > _MAX_BYTES and index > start):
-                chunks.append(items[start:index])
-                start, total = index, size(item)
-                if kind == "metrics":  # one chunk at a time, because the limit may shrink when it is sent
-                    return chunks
-        return [*chunks, items[start:]] if items else chunks
-
-    def _log_chunk(self, kind: str, items: Sequence[Any], on_rejected: Callable[[Any, str], None]) -> bool:
-        """Send items. If they are rejected, send halves; if both are accepted, halves become the server's limit."""
-        try:
-            self._log(kind, items)
-            return True
-        except Rejected as error:
-            if len(items) == 1:
-                on_rejected(items[0], str(error))
-                return False
-        half = len(items) // 2
-        accepted = [self._log_chunk(kind, part, on_rejected) for part in (items[:half], items[half:])]
-        if all(accepted):
-            self._writer._max_items[kind] = min(self._writer._max_items[kind], len(items) - half)
-        return all(accepted)
-
-    def _log(self, kind: str, items: Sequence[Any]) -> None:
-        entities = [item.metric for item in items] if kind == "metrics" else list(items)
-        target = self._writer._target
-        self._call(lambda: target.client.log_batch(target.id, synchronous=True, **{kind: entities}), rejections=True)
-
-    def _call(self, function: Callable[[], T], *, size: int = 0, rejections: bool = False) -> T:
-        access = self._writer._access
-        with translated(self._writer._secrets, rejections=rejections, retry_after=access.retry_after):
-            return access.call(function, size)
+            lines = "".join(f"{line}\n" for line in self._inexact)
+            stage.text(f"tracelet/scalar/{v.digest(self._inexact[0])}.jsonl", lines)
+        if stage.largest is not None:
+            folder = str(stage.folder)
+            writer.call(lambda: target.client.log_artifacts(target.id, folder), size=stage.largest, rejections=True)
+        self._first_file = len(self._batch)
 
 
-def _entity_size(entity: Any) -> int:
-    return weight(entity.key) + weight(entity.value) + _OVERHEAD
+def _size(entity: Any) -> int:
+    """Return the maximum bytes of a metric, parameter or tag in a request."""
+    return _OVERHEAD + v.weight(entity.key) + (v.weight(entity.value) if isinstance(entity.value, str) else 0)
+
+
+def _warn_of_tag(tag: Any, error: RecordRejected) -> None:
+    logger.warning("mlflow: the server rejected the run tag %r: %s", tag.key, error.reason)
+
+
+def _read_json(target: Target, path: str) -> dict[str, Any]:
+    """Read an earlier session's JSON file from the run's artifacts; empty if there is none."""
+    folder = path.rpartition("/")[0]
+    if not any(artifact.path == path for artifact in target.client.list_artifacts(target.id, folder)):
+        return {}
+    with tempfile.TemporaryDirectory() as temporary:
+        file = target.client.download_artifacts(target.id, path, temporary)
+        return dict(json.loads(Path(file).read_text(encoding="utf-8")))

@@ -1,15 +1,33 @@
-"""Configuration of the MLflow backend."""
+"""Configuration of the MLflow backend, and the credentials that MLflow finds elsewhere, without importing it."""
 
 from __future__ import annotations
 
+import configparser
+import contextlib
+import netrc
+import os
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from tracelet.backends.base import BackendConfig
+from tracelet.redaction import passwords_in_url
+
+# MLflow's own variables, and those of artifact stores.
+_SECRET_VARIABLES = re.compile(
+    "MLFLOW_TRACKING_(TOKEN|PASSWORD)|DATABRICKS_(TOKEN|CLIENT_SECRET)|AWS_(SECRET_ACCESS_KEY|SESSION_TOKEN)|"
+    "AZURE_STORAGE_(ACCESS_KEY|CONNECTION_STRING)"
+)
+_CREDENTIALS_FILE = Path("~/.mlflow/credentials")
 
 
 class MlflowConfig(BackendConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Settings of MLflow beside the run itself. If a key is omitted, MLflow's own default (MLFLOW_...) applies."""
+    """Settings of MLflow beside the run itself. If a key is omitted, MLflow's own default (MLFLOW_...) applies.
+
+    `timeout` is in seconds per request.
+    """
 
     secret_keys = ("api_key", "password", "headers")
     address_keys = ("backend_url", "tracking_uri", "artifact_location")
@@ -32,11 +50,28 @@ class MlflowConfig(BackendConfig, frozen=True, kw_only=True, forbid_unknown_fiel
     def secrets(self) -> Iterator[str]:
         """Yield values that must not appear in any displayed text."""
         yield from super().secrets()
-        yield from filter(None, (self.headers or {}).values())
+        for value in (self.headers or {}).values():
+            yield value
+            yield value.rpartition(" ")[2]  # "Bearer ..."
 
     def persistent(self) -> dict[str, Any]:
         """Return the values that the journal may store, with an absolute path of the store."""
-        from tracelet.backends.mlflow.store import absolute
+        from tracelet.backends.mlflow.connection import absolute
 
         values = super().persistent()
         return values | {key: absolute(values[key]) for key in ("backend_url", "tracking_uri") if values[key]}
+
+
+def secrets_outside(uri: str) -> Iterator[str]:
+    """Yield secrets from the environment, the store's `uri`, MLflow's credentials file, and ~/.netrc."""
+    yield from (value for name, value in os.environ.items() if value and _SECRET_VARIABLES.fullmatch(name))
+    for address in (uri, os.environ.get("MLFLOW_TRACKING_URI")):
+        yield from passwords_in_url(address)
+    parser = configparser.ConfigParser(interpolation=None)
+    with contextlib.suppress(configparser.Error, UnicodeDecodeError, RuntimeError):  # there may be no home directory
+        parser.read(_CREDENTIALS_FILE.expanduser(), encoding="utf-8")
+        yield from filter(None, [parser.get("mlflow", "mlflow_tracking_password", fallback=None)])
+    with contextlib.suppress(OSError, ValueError, netrc.NetrcParseError):
+        entry = netrc.netrc(os.environ.get("NETRC")).authenticators(urlsplit(uri).hostname or "")
+        if entry is not None and entry[2]:
+            yield entry[2]
