@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 # Four workers on two cores, since most tests wait; which tests share one, and with it a server: tests/conftest.py.
 PYTEST := $(BIN)/python -m pytest -n 4
 
-VENDORS := aim clearml mlflow wandb
+VENDORS := aim clearml mlflow trackio wandb
 
 .PHONY: demo test test-quick coverage check docs bench bench-long clean test-long test-oldest fuzz $(VENDORS:%=test-oldest-%)
 

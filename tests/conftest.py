@@ -39,6 +39,7 @@ _INHERITED = (
         "CLEARML_",
         "TRAINS_",
         "AIM_",
+        "TRACKIO_",
         "TORCHELASTIC_",
         "SLURM_",
         "GIT_",
@@ -175,6 +176,7 @@ def _isolated(tmp_path, monkeypatch, _fonts, _temporary_root):
     places = {"HOME": home, "XDG_CONFIG_HOME": home, "XDG_CACHE_HOME": home, "MPLCONFIGDIR": _fonts}
     places |= {f"WANDB_{kind}": home for kind in ("DIR", "CACHE_DIR", "CONFIG_DIR", "DATA_DIR")}
     places |= {"TRACELET_DIR": tmp_path / "runs", "CLEARML_CACHE_DIR": home / "clearml"}
+    places |= {"TRACKIO_DIR": tmp_path / "trackio"}
     temporary = tempfile.mkdtemp(prefix="", dir=_temporary_root)
     places |= {"TMPDIR": temporary}
     monkeypatch.setattr(tempfile, "tempdir", temporary)

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from backends.store_content import StoreContent
 from backends.stores import READERS
@@ -25,7 +26,7 @@ SAFE = 0.1
 """Records that were logged this many seconds before a kill must not be lost."""
 BATCH = 4096
 """The most records in one write."""
-ONCE = ("csv", "mlflow", "tensorboard", "wandb")
+ONCE = ("csv", "mlflow", "tensorboard", "trackio", "wandb")
 """Stores that hold every record once, whatever the moment. The others may hold one batch twice."""
 
 # It writes its progress and the time with `os.write`, past all buffers, so that the notes survive a kill.
@@ -67,7 +68,7 @@ class Killed:
     safe: int
     journalled: int
     images: int
-    environment: dict[str, str]
+    environment: dict[str, Any]
     read: Callable[[Path], StoreContent]
 
     def sync(self) -> int:
@@ -108,8 +109,8 @@ def kill(
 
     `read` reads the store, by default the local one. `more` are environment variables.
     """
-    places = {"TRACELET_DIR": "runs", "WANDB_DIR": ".", "CLEARML_CACHE_DIR": "clearml"}
-    environment = {name: str(folder / place) for name, place in places.items()} | more
+    places = {"TRACELET_DIR": "runs", "WANDB_DIR": ".", "CLEARML_CACHE_DIR": "clearml", "TRACKIO_DIR": "trackio"}
+    environment: dict[str, Any] = {name: str(folder / place) for name, place in places.items()} | more
     arguments = (SCALARS, IMAGE_EVERY, backend)
     with started(PROGRAM, *arguments, own_group=True, **environment) as program:
         assert program.stdout.readline(), program.stderr.read()

@@ -91,6 +91,7 @@ def test_wandb_offline(folder):
 def test_any_backend(backend, folder, monkeypatch):
     """One word changed: the same curves, point for point, in each vendor's own store."""
     monkeypatch.setenv("CLEARML_CACHE_DIR", str(folder / "demo" / "clearml"))
+    monkeypatch.setenv("TRACKIO_DIR", str(folder / "demo" / "trackio"))
     monkeypatch.delenv("WANDB_DIR")
     _, found = run_example("any_backend.py", folder, "--backend", backend)
 

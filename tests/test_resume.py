@@ -34,6 +34,7 @@ def resumed(tmp_path_factory):
     """Two processes, one after the other, into all backends."""
     folder = tmp_path_factory.mktemp("resumed")
     places = {"TRACELET_DIR": folder / "runs", "WANDB_DIR": folder, "CLEARML_CACHE_DIR": folder / "clearml"}
+    places["TRACKIO_DIR"] = folder / "trackio"
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for name in ("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"):

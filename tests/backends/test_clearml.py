@@ -74,12 +74,6 @@ def reopened(tmp_path: Path, **config: Any) -> tuple[ClearmlBackend, int | None]
     return backend, backend.open(run_info(tmp_path))
 
 
-def write(backend: ClearmlBackend, records: list[Any], last: int) -> None:
-    result = backend.write(Batch.up_to(records, last))
-    if result is not None:
-        raise result.error
-
-
 def written(tmp_path: Path, records: list[Any], **config: Any) -> Stored:
     """What the offline session holds once the records were given and the run was closed."""
     backend = opened(tmp_path, **config)

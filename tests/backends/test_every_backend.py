@@ -89,7 +89,7 @@ def run(folder, readers, config):
     ours |= {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "WANDB_DIR": str(folder)}
     ours |= {"WANDB__SAVE_REQUIREMENTS": "false"}
     ours |= {"CLEARML_OFFLINE_MODE": "1", "CLEARML_CACHE_DIR": str(folder / "clearml")}
-    ours |= {"MLFLOW_DISABLE_TELEMETRY": "true"}
+    ours |= {"MLFLOW_DISABLE_TELEMETRY": "true", "TRACKIO_DIR": str(folder / "trackio")}
     command = [sys.executable, "-c", textwrap.dedent(PROGRAM), str(TESTS), ",".join(readers), json.dumps(config)]
     done = subprocess.run(
         command, cwd=folder, env=kept | ours, capture_output=True, text=True, timeout=DEADLINE, check=False
@@ -151,7 +151,7 @@ VALUES = {
         math.copysign(sys.float_info.max, value) if math.isinf(value) else value + 0.0
     ),
 }
-WALL_TIMES = {"exact": 0.0, "to the millisecond": 0.0005, "within a second": 1.0}
+WALL_TIMES = {"exact": 0.0, "to the millisecond": 0.0005, "to the microsecond": 1e-6, "within a second": 1.0}
 ORDERS = {
     "as said": lambda points: points,
     "by wall time": lambda points: sorted(points, key=lambda point: (point[2], point)),
@@ -160,6 +160,7 @@ ORDERS = {
 PARAMS = {
     "exact": lambda value: value,
     "exact, NaN as text": lambda value: "NaN" if value != value else value,
+    "exact, NaN and infinities as text": lambda value: value if math.isfinite(value) else json.dumps(value),
 }
 
 

@@ -18,21 +18,30 @@ from tracelet.backends.clearml import errors as clearml
 from tracelet.backends.csvfile import CsvBackend
 from tracelet.backends.exceptions import REJECTED, UNAVAILABLE, verdict
 from tracelet.backends.mlflow import errors as mlflow
+from tracelet.backends.trackio import store as trackio
 from tracelet.backends.wandb import errors as wandb
 from tracelet.errors import BackendUnavailable, RecordRejected
 
-TABLES: dict[str, Any] = {"aim": {}, "clearml": clearml._TABLE, "mlflow": {}, "wandb": wandb._TABLE}
+TABLES: dict[str, Any] = {
+    "aim": {},
+    "clearml": clearml._TABLE,
+    "mlflow": {},
+    "trackio": trackio.TABLE,
+    "wandb": wandb._TABLE,
+}
 # The parts of each package that a backend calls; importing the others takes minutes.
 CLIENTS = {
     "aim": ("sdk/errors", "ext/transport"),
     "clearml": ("errors", "binding", "backend_config", "backend_api/session", "backend_interface", "storage"),
     "mlflow": ("exceptions", "tracking", "store/artifact", "utils"),
+    "trackio": ("cas", "exceptions", "references", "sqlite_storage", "utils"),
     "wandb": ("errors", "sdk/mailbox", "sdk/lib", "sdk/artifacts/exceptions", "apis/public/runs"),
 }
 REJECTING = {
     "aim": set(),
     "clearml": {"FieldNotSupported", "ValidationError"},
     "mlflow": set(),
+    "trackio": set(),
     "wandb": {"ConfigError", "Error", "ServerResponseError", "UnsupportedError", "UsageError"},
 }
 WRITING = {

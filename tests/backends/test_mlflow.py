@@ -34,6 +34,7 @@ from PIL import Image as Pillow
 from support import TESTS
 
 import tracelet
+from tracelet.backends.base import Batch
 from tracelet.backends.mlflow import MlflowBackend, MlflowConfig
 from tracelet.backends.mlflow.values import TimestampDeduplicator, artifact_path, file_key, key_of, name_tags
 from tracelet.errors import BackendUnavailable, RecordRejected

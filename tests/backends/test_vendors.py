@@ -115,6 +115,7 @@ KEPT = {
     "csv": ({"dir": "store"}, "dir"),
     "mlflow": ({"tracking_uri": "sqlite:///store.db"}, "tracking_uri"),
     "tensorboard": ({"dir": "store"}, "dir"),
+    "trackio": ({"dir": "store"}, "dir"),
     "wandb": ({"dir": "store"}, "dir"),
 }
 CREDENTIALS = {"api_key", "access_key", "secret_key", "password", "headers", "settings", "token"}

@@ -327,7 +327,7 @@ def content(server: WandbServer, run_id: str | None = None) -> StoreContent:
     for run in server.runs.values() if run_id is None else [server.runs[run_id]]:
         tags = run.config.get("tracelet_names", {}).get("value", {})
         for row in run.rows:
-            step, wall_time = row.get("global_step"), row["_timestamp"]
+            step, wall_time = row.get("global_step", 0), row["_timestamp"]
             for key in row.keys() - {"global_step", "_timestamp", "_step", "_runtime", MARK}:
                 value, tag = row[key], tags.get(key, key)
                 if not isinstance(value, dict):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from backends import aim_store, clearml_store, csv_store, mlflow_store, tensorboard_store, wandb_store
+from backends import aim_store, clearml_store, csv_store, mlflow_store, tensorboard_store, trackio_store, wandb_store
 from backends.faults import journalled
 
 import tracelet
@@ -204,6 +204,7 @@ def test_a_person_is_shown_them(memory):
 READERS = {
     "csv": lambda folder: csv_store.stored(folder / "run" / "csv"),
     "tensorboard": lambda folder: tensorboard_store.stored(folder / "run" / "tensorboard"),
+    "trackio": lambda folder: trackio_store.stored(folder / "trackio"),
     "wandb": lambda folder: wandb_store.stored(folder / "home"),
     "mlflow": mlflow_store.stored,
     "clearml": lambda folder: clearml_store.read(folder / "home" / "clearml"),

@@ -42,6 +42,7 @@ _BUILTIN = {
     "memory": _Entry("tracelet.backends.memory:MemoryBackend"),
     "mlflow": _Entry("tracelet.backends.mlflow:MlflowBackend", "mlflow", "3.7"),
     "tensorboard": _Entry("tracelet.backends.tensorboard:TensorBoardBackend"),
+    "trackio": _Entry("tracelet.backends.trackio:TrackioBackend", "trackio", "0.43"),
     "wandb": _Entry("tracelet.backends.wandb:WandbBackend", "wandb", "0.30"),
 }
 _registered: dict[str, type[Backend]] = {}

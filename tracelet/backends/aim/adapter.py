@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from tracelet import records as r
 from tracelet.backends.aim import process_hooks, remote
 from tracelet.backends.aim.config import AimConfig, without_user
 from tracelet.backends.aim.errors import Translated
@@ -24,29 +25,6 @@ from tracelet.backends.capabilities import AdoptedArtifact, Adoption, NativeRun,
 from tracelet.backends.config import absolute
 from tracelet.backends.notes import note_path, read_note, write_note
 from tracelet.errors import BackendUnavailable, RecordRejected
-from tracelet.records import (
-    Alert,
-    Artifact,
-    Audio,
-    Embedding,
-    Graph,
-    Histogram,
-    Image,
-    Layout,
-    Mesh,
-    Params,
-    PRCurve,
-    RawSummary,
-    Record,
-    RunInfo,
-    Scalar,
-    Summary,
-    Table,
-    Tags,
-    Tensor,
-    Text,
-    Video,
-)
 
 _NOT_INSTALLED = 'not installed: pip install "tracelet[aim]"'
 _CALL_TIMEOUT = 10.0
@@ -54,20 +32,22 @@ _STALL_TIMEOUT = 3.0
 _CLOSE_TIMEOUT = 8.0
 
 # `OpenRun.put` writes each kind.
-_SHOWN_AS: dict[type[Record], str] = {
-    Scalar: "a metric",
-    Params: '`run["hparams"]`',
-    Histogram: "a distribution",
-    Image: "an image",
-    Video: "an image if it is a GIF; else a text and its file",
-    Audio: "an audio if it is wav, mp3 or flac; else a text and its file",
-    Text: "a text",
-    PRCurve: "an image, with the exact rows",
-    Artifact: "an artifact",
-    Summary: '`run["summary"]`',
-    Tags: "tags of the run",
-    Alert: "a message of the run's logs",
-    **dict.fromkeys((Table, Tensor, Mesh, Embedding, Graph, Layout, RawSummary), "a text with the paths of its files"),
+_SHOWN_AS: dict[type[r.Record], str] = {
+    r.Scalar: "a metric",
+    r.Params: '`run["hparams"]`',
+    r.Histogram: "a distribution",
+    r.Image: "an image",
+    r.Video: "an image if it is a GIF; else a text and its file",
+    r.Audio: "an audio if it is wav, mp3 or flac; else a text and its file",
+    r.Text: "a text",
+    r.PRCurve: "an image, with the exact rows",
+    r.Artifact: "an artifact",
+    r.Summary: '`run["summary"]`',
+    r.Tags: "tags of the run",
+    r.Alert: "a message of the run's logs",
+    **dict.fromkeys(
+        (r.Table, r.Tensor, r.Mesh, r.Embedding, r.Graph, r.Layout, r.RawSummary), "a text with the paths of its files"
+    ),
 }
 
 
@@ -96,7 +76,7 @@ class AimBackend(Backend, NativeRun, Probing, Adoption):
         self._restored_streams: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
         self._is_uncertain = False
 
-    def open(self, run: RunInfo) -> int:
+    def open(self, run: r.RunInfo) -> int:
         """Resume the Aim run noted in the run's folder, or the run `run_hash`; else create a run."""
         self._info = run
         _import()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from tracelet import records as r
 from tracelet.backends.aim.series import Query
 from tracelet.backends.aim.values import to_plain
-from tracelet.records import Alert
 
 _NAME = "__log_records"
 
@@ -18,7 +18,7 @@ class AlertLog:
     def __init__(self, run: Any, query: Query) -> None:
         self._run, self._query = run, query
 
-    def put(self, alert: Alert, is_replayed: bool) -> None:
+    def put(self, alert: r.Alert, is_replayed: bool) -> None:
         """Add an alert. If it is replayed, skip it if the run already has it."""
         title, text = to_plain(alert.title), to_plain(alert.text)
         if is_replayed and (alert.wall_time, title) in self._query(self._stored):

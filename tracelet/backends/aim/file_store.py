@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tracelet import records as r
 from tracelet.backends.aim.series import Query
 from tracelet.backends.aim.values import earlier_name, file_stem, safe_path, to_plain
 from tracelet.backends.paths import Paths
 from tracelet.backends.presentation import artifact_files, record_files
-from tracelet.records import Artifact, File, Payload, kind
 
 _CHUNK = 4 * 1024 * 1024
 """Bytes in one message to a server. Its limit is 16 MiB if it was not started by `aim server`."""
@@ -37,7 +37,7 @@ class FileStore:
         if uri is not None:
             run.set_artifacts_uri(uri)
 
-    def put_artifact(self, artifact: Artifact) -> None:
+    def put_artifact(self, artifact: r.Artifact) -> None:
         """Store the files of an artifact."""
         description = {"type": artifact.type, "metadata": to_plain(dict(artifact.metadata)), "artifact": artifact.name}
         for name, payload in artifact_files(artifact).items():
@@ -50,12 +50,12 @@ class FileStore:
         payloads, facts = record_files(record)
         paths = {}
         for name, payload in payloads.items():
-            path = f"tracelet/{kind(record)}/{file_stem(record.tag)}-{_digest(payload)[:12]}/{file_stem(name)}"
-            self._put(path, payload, {"type": kind(record)})
+            path = f"tracelet/{r.kind(record)}/{file_stem(record.tag)}-{_digest(payload)[:12]}/{file_stem(name)}"
+            self._put(path, payload, {"type": r.kind(record)})
             paths[name] = path
         return paths, facts
 
-    def _put(self, name: str, payload: Payload, description: Mapping[str, Any]) -> None:
+    def _put(self, name: str, payload: r.Payload, description: Mapping[str, Any]) -> None:
         digest = _digest(payload)
         earlier = self._find(name)
         if earlier is not None and earlier["digest"] == digest:
@@ -95,8 +95,8 @@ class FileStore:
 
 
 @contextmanager
-def _on_disk(payload: Payload) -> Iterator[str]:
-    if isinstance(payload, File):
+def _on_disk(payload: r.Payload) -> Iterator[str]:
+    if isinstance(payload, r.File):
         yield payload.path
         return
     with tempfile.NamedTemporaryFile() as file:
@@ -104,7 +104,7 @@ def _on_disk(payload: Payload) -> Iterator[str]:
         yield file.name
 
 
-def _digest(payload: Payload) -> str:
+def _digest(payload: r.Payload) -> str:
     from hashlib import sha256
 
-    return payload.digest if isinstance(payload, File) else sha256(payload).hexdigest()
+    return payload.digest if isinstance(payload, r.File) else sha256(payload).hexdigest()

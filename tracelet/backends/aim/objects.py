@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from tracelet import records as r
 from tracelet.backends.aim.values import to_plain, uniform_bins
 from tracelet.backends.presentation import curve_png, histogram_bars, histogram_facts, read_payload
-from tracelet.records import Audio, Histogram, Image, PRCurve, Table, Video, kind, shown_step
 
 EXACT = "tracelet"
 """The key of an object's storage for the exact record, as JSON."""
@@ -30,14 +30,14 @@ def _image(data: bytes, format: str, width: int, height: int) -> Any:
     return image
 
 
-def to_image(record: Image | Video) -> Any | None:
+def to_image(record: r.Image | r.Video) -> Any | None:
     """Return an `aim.Image`; None for a video that a browser cannot show as an image."""
-    if isinstance(record, Video) and record.format.lower() not in _IMAGE_FORMATS:
+    if isinstance(record, r.Video) and record.format.lower() not in _IMAGE_FORMATS:
         return None
     return _image(read_payload(record.data), record.format, record.width, record.height)
 
 
-def to_audio(record: Audio) -> Any | None:
+def to_audio(record: r.Audio) -> Any | None:
     """Return an `aim.Audio` with these exact bytes; None if Aim does not support the format."""
     from aim import Audio as AimAudio
 
@@ -53,16 +53,16 @@ def to_text(text: str) -> Any:
     return AimText(to_plain(text))
 
 
-def to_distribution(record: Histogram) -> Any:
+def to_distribution(record: r.Histogram) -> Any:
     """Return an `aim.Distribution` with buckets of equal width, and the exact buckets attached."""
     from aim import Distribution
 
     weights, low, high = uniform_bins(*histogram_bars(record))
     distribution = Distribution(hist=weights, bin_range=(low, high))
-    return _with_facts(distribution, histogram_facts(record, shown_step(record.step)))
+    return _with_facts(distribution, histogram_facts(record, r.shown_step(record.step)))
 
 
-def to_curve(record: PRCurve) -> Any:
+def to_curve(record: r.PRCurve) -> Any:
     """Return an `aim.Image` of the curve, with its exact rows attached."""
     data = curve_png(record)
     facts = {name: getattr(record, name) for name in record.__struct_fields__}
@@ -72,8 +72,8 @@ def to_curve(record: PRCurve) -> Any:
 
 def to_reference(record: Any, facts: Mapping[str, Any], paths: Mapping[str, str]) -> Any:
     """Return an `aim.Text` with the fields of the record and the paths of its files."""
-    shown = [_table(record)] if isinstance(record, Table) else []
-    lines = [f"{kind(record)} {record.tag}", *shown]
+    shown = [_table(record)] if isinstance(record, r.Table) else []
+    lines = [f"{r.kind(record)} {record.tag}", *shown]
     lines += [f"{name}: {value}" for name, value in facts.items() if name not in ("tag", "wall_time", "writer")]
     lines += [f"{name} is stored as {path}" for name, path in paths.items()]
     return _with_facts(to_text("\n".join(lines)), {**facts, "files": dict(paths)})
@@ -86,7 +86,7 @@ def _with_facts(aim_object: Any, facts: Mapping[str, Any]) -> Any:
     return aim_object
 
 
-def _table(record: Table) -> str:
+def _table(record: r.Table) -> str:
     """Return the first rows as Markdown."""
     table = json.loads(read_payload(record.data))
     rows = [table["columns"], ["---"] * len(table["columns"]), *table["rows"][:_MAX_ROWS]]

@@ -6,28 +6,12 @@ import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from tracelet import records as r
 from tracelet.backends.aim import objects
 from tracelet.backends.aim.alerts import AlertLog
 from tracelet.backends.aim.file_store import FileStore
 from tracelet.backends.aim.series import Query, Sequences
 from tracelet.backends.aim.values import flat, nested, to_plain
-from tracelet.records import (
-    Alert,
-    Artifact,
-    Audio,
-    Histogram,
-    Image,
-    Params,
-    PRCurve,
-    Record,
-    Scalar,
-    Summary,
-    Tags,
-    Text,
-    Video,
-    kind,
-    shown_step,
-)
 
 PARAMS, SUMMARY = "hparams", "summary"
 ABOUT = "tracelet"
@@ -69,22 +53,22 @@ class OpenRun:
         self._begun = max(self._begun, last)
         self._sequences.clear_cache()
 
-    def put(self, record: Record, number: int) -> None:
+    def put(self, record: r.Record, number: int) -> None:
         """Add the record with this sequence number."""
         replayed = max(0, self._begun - self.done) if number <= self._begun else 0
         match record:
-            case Scalar(tag, value, step, wall_time, writer):
+            case r.Scalar(tag, value, step, wall_time, writer):
                 # float(): Aim would create a sequence of another type for an int.
-                self._sequences.put(float(value), "scalar", tag, writer, shown_step(step), wall_time, replayed)
-            case Params(values):
+                self._sequences.put(float(value), "scalar", tag, writer, r.shown_step(step), wall_time, replayed)
+            case r.Params(values):
                 self._merge(PARAMS, values)
-            case Summary(values):
+            case r.Summary(values):
                 self._merge(SUMMARY, values)
-            case Tags(tags):
+            case r.Tags(tags):
                 self.add_tags(tags)
-            case Alert():
+            case r.Alert():
                 self._alerts.put(record, replayed > 0)
-            case Artifact():
+            case r.Artifact():
                 self._files.put_artifact(record)
             case _:
                 self._put_object(record, replayed)
@@ -94,21 +78,21 @@ class OpenRun:
         if value is None:
             paths, facts = self._files.put_files(record)
             value = objects.to_reference(record, facts, paths)
-        step = shown_step(record.step)
-        self._sequences.put(value, kind(record), record.tag, record.writer, step, record.wall_time, replayed)
+        step = r.shown_step(record.step)
+        self._sequences.put(value, r.kind(record), record.tag, record.writer, step, record.wall_time, replayed)
 
     def _aim_object(self, record: Any) -> Any | None:
         """Return Aim's object for a record; None if Aim has no such object."""
         match record:
-            case Text():
+            case r.Text():
                 return objects.to_text(record.text)
-            case Image() | Video():
+            case r.Image() | r.Video():
                 return objects.to_image(record)
-            case Histogram():
+            case r.Histogram():
                 return objects.to_distribution(record)
-            case Audio():
+            case r.Audio():
                 return objects.to_audio(record)
-            case PRCurve():
+            case r.PRCurve():
                 return objects.to_curve(record)
         return None
 

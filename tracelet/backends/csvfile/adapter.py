@@ -8,40 +8,21 @@ import json
 
 import msgspec
 
+from tracelet import records as r
 from tracelet.backends.csvfile.pivot import write_wide
 from tracelet.backends.csvfile.rows import read_rows, write_table
 from tracelet.backends.file_names import FileNames, copy, safe_path
 from tracelet.backends.folder import ALERTS, ARTIFACTS, FolderBackend, FolderConfig, payload_path
 from tracelet.filesystem import create, make_private
 from tracelet.guard import logger
-from tracelet.records import (
-    Alert,
-    Artifact,
-    Audio,
-    Embedding,
-    Graph,
-    Histogram,
-    Image,
-    Layout,
-    Mesh,
-    Params,
-    PRCurve,
-    RawSummary,
-    Record,
-    Scalar,
-    Summary,
-    Table,
-    Tags,
-    Tensor,
-    Text,
-    Video,
-    kind,
-    shown_step,
-)
 
 _SCALARS, _METRICS, _MEDIA = "scalars.csv", "metrics.csv", "media.csv"
 _PARAMS = "config.json"
-_LINES: dict[type[Record], str] = {Text: "texts.jsonl", Histogram: "histograms.jsonl", PRCurve: "pr_curves.jsonl"}
+_LINES: dict[type[r.Record], str] = {
+    r.Text: "texts.jsonl",
+    r.Histogram: "histograms.jsonl",
+    r.PRCurve: "pr_curves.jsonl",
+}
 _FILES = {
     _SCALARS: "tag,step,wall_time,value\r\n",
     _MEDIA: "kind,tag,step,wall_time,path,details\r\n",
@@ -51,21 +32,22 @@ _MEDIA_WIDTH = _FILES[_MEDIA].count(",") + 1
 # Fields that are no details in the index of media: they have a column, or they are in the file.
 _NOT_DETAILS = frozenset(("tag", "data", "parts", "names", "layout", "config", "step", "wall_time", "writer"))
 
-_OneFile = Image | Video | Audio | Tensor | RawSummary
+_OneFile = r.Image | r.Video | r.Audio | r.Tensor | r.RawSummary
 
-_SHOWN_AS: dict[type[Record], str] = {
-    Scalar: "`scalars.csv`, `metrics.csv`",
-    Params: "`config.json`",
-    Histogram: "`histograms.jsonl`",
-    Text: "`texts.jsonl`",
-    Table: "`tables/<tag>.csv`",
-    PRCurve: "`pr_curves.jsonl`",
-    Artifact: "`artifacts/`",
-    Summary: "`summary.json`",
-    Tags: "`run.json`",
-    Alert: "`alerts.jsonl`",
+_SHOWN_AS: dict[type[r.Record], str] = {
+    r.Scalar: "`scalars.csv`, `metrics.csv`",
+    r.Params: "`config.json`",
+    r.Histogram: "`histograms.jsonl`",
+    r.Text: "`texts.jsonl`",
+    r.Table: "`tables/<tag>.csv`",
+    r.PRCurve: "`pr_curves.jsonl`",
+    r.Artifact: "`artifacts/`",
+    r.Summary: "`summary.json`",
+    r.Tags: "`run.json`",
+    r.Alert: "`alerts.jsonl`",
     **dict.fromkeys(
-        (Image, Video, Audio, Tensor, Mesh, Embedding, Graph, Layout, RawSummary), "`media/`, listed in `media.csv`"
+        (r.Image, r.Video, r.Audio, r.Tensor, r.Mesh, r.Embedding, r.Graph, r.Layout, r.RawSummary),
+        "`media/`, listed in `media.csv`",
     ),
 }
 
@@ -116,42 +98,42 @@ class CsvBackend(FolderBackend):
             if media_kind == "table":
                 self._tables.claim(tag)
 
-    def write_record(self, record: Record) -> None:
+    def write_record(self, record: r.Record) -> None:
         match record:
-            case Scalar(tag, value, step, wall_time):
-                self._scalar_row((tag, shown_step(step), wall_time, float(value)))
-            case Params(values):
+            case r.Scalar(tag, value, step, wall_time):
+                self._scalar_row((tag, r.shown_step(step), wall_time, float(value)))
+            case r.Params(values):
                 self.merge(_PARAMS, values)
-            case Text() | Histogram() | PRCurve():
-                line = msgspec.structs.asdict(record) | {"step": shown_step(record.step)}
+            case r.Text() | r.Histogram() | r.PRCurve():
+                line = msgspec.structs.asdict(record) | {"step": r.shown_step(record.step)}
                 del line["writer"]
                 self.append_line(_LINES[type(record)], line)
-            case Table():
+            case r.Table():
                 draft = self.folder / ".new"
                 write_table(record, payload_path(record.data), draft)
                 self._add_to_index(record, f"tables/{self._tables.put(record.tag, draft)}")
-            case Image() | Video() | Audio() | Tensor() | RawSummary():
+            case r.Image() | r.Video() | r.Audio() | r.Tensor() | r.RawSummary():
                 path = self._create_path(record, _suffix(record))
                 copy(payload_path(record.data), self.folder / path)
                 self._add_to_index(record, path)
-            case Layout():
+            case r.Layout():
                 path = self._create_path(record, ".json")
                 with create(self.folder / path, "w", encoding="utf-8", errors="backslashreplace") as file:
                     file.write(record.layout)
                 self._add_to_index(record, path)
-            case Mesh() | Embedding() | Graph():
+            case r.Mesh() | r.Embedding() | r.Graph():
                 self._write_parts(record)
 
-    def _write_parts(self, record: Mesh | Embedding | Graph) -> None:
+    def _write_parts(self, record: r.Mesh | r.Embedding | r.Graph) -> None:
         path = self._create_path(record, "")
         folder = self.folder / path
         make_private(folder)
         match record:
-            case Embedding(names=names):
+            case r.Embedding(names=names):
                 pass
-            case Graph():
+            case r.Graph():
                 names = ("graph.pb", "run_metadata.pb")
-            case Mesh():
+            case r.Mesh():
                 names = tuple(f"{number}.ply" for number in range(len(record.parts)))
                 with create(folder / "config.json", "w", encoding="utf-8", errors="backslashreplace") as file:
                     file.write(record.config)
@@ -161,18 +143,18 @@ class CsvBackend(FolderBackend):
             copy(payload_path(part), folder / safe_path(name).replace("/", "_"))
         self._add_to_index(record, path)
 
-    def _create_path(self, record: _OneFile | Layout | Mesh | Embedding | Graph, suffix: str) -> str:
+    def _create_path(self, record: _OneFile | r.Layout | r.Mesh | r.Embedding | r.Graph, suffix: str) -> str:
         """Return a path that is unique on any file system, and the same after a kill."""
-        name = f"{self._media_count:06d}_step{shown_step(record.step)}{suffix}"
-        path = f"media/{kind(record)}/{safe_path(record.tag)}/{name}"
+        name = f"{self._media_count:06d}_step{r.shown_step(record.step)}{suffix}"
+        path = f"media/{r.kind(record)}/{safe_path(record.tag)}/{name}"
         make_private((self.folder / path).parent)
         return path
 
-    def _add_to_index(self, record: _OneFile | Layout | Mesh | Embedding | Graph | Table, path: str) -> None:
+    def _add_to_index(self, record: _OneFile | r.Layout | r.Mesh | r.Embedding | r.Graph | r.Table, path: str) -> None:
         fields = msgspec.structs.asdict(record)
         details = {name: value for name, value in fields.items() if name not in _NOT_DETAILS}
         cell = json.dumps(details) if details else ""
-        self._media_row((kind(record), record.tag, shown_step(record.step), record.wall_time, path, cell))
+        self._media_row((r.kind(record), record.tag, r.shown_step(record.step), record.wall_time, path, cell))
         self._media_count += 1
 
 
@@ -185,5 +167,5 @@ def _taken(buffer: io.StringIO) -> str:
 
 
 def _suffix(record: _OneFile) -> str:
-    form = getattr(record, "format", "pb" if isinstance(record, RawSummary) else "bin")
+    form = getattr(record, "format", "pb" if isinstance(record, r.RawSummary) else "bin")
     return f".{form}" if form.isalnum() and form.isascii() else ".bin"

@@ -7,9 +7,9 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from tracelet import records as r
 from tracelet.errors import RecordRejected
 from tracelet.filesystem import create
-from tracelet.records import Table
 
 
 def read_rows(path: Path, width: int) -> Iterator[list[str]]:
@@ -21,7 +21,7 @@ def read_rows(path: Path, width: int) -> Iterator[list[str]]:
             yield from (row for row in rows if len(row) == width)
 
 
-def write_table(record: Table, source: str, target: Path) -> None:
+def write_table(record: r.Table, source: str, target: Path) -> None:
     """Write the table in `source` (see `records.Table`) as CSV. A nested value becomes JSON.
 
     Raises:

@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tracelet import records as r
 from tracelet.backends.wandb.config import WandbConfig
 from tracelet.backends.wandb.errors import dead_service, end_service, translated
 from tracelet.backends.wandb.offline import Note, Recording, Uploader
 from tracelet.backends.wandb.server import OFFLINE_MODES, Server, server_of
 from tracelet.backends.wandb.watermark import Mark
 from tracelet.errors import BackendUnavailable
-from tracelet.records import RunInfo
 
 FLUSH_INTERVAL = 0.5
 """Seconds between two writes of wandb to the run's file. If the whole process group is killed, later data is lost."""
@@ -41,7 +41,7 @@ class Connection:
         self._server_mark: Mark | None = None
         self._program: str | None = None
 
-    def start(self, run: RunInfo) -> Any:
+    def start(self, run: r.RunInfo) -> Any:
         """Call `wandb.init` with the user's settings only."""
         config, note = self._config, self.note
         self._program = run.program

@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from tracelet import records as r
 from tracelet.backends.wandb.values import MARK
-from tracelet.records import Scalar, shown_step
 
 __all__ = ["MARK", "Mark", "OpenRows", "Row"]
 
@@ -83,12 +83,12 @@ class OpenRows:
         self._send = send
         self._rows: dict[str, Row] = {}
 
-    def add(self, key: str, scalar: Scalar, number: int) -> None:
+    def add(self, key: str, scalar: r.Scalar, number: int) -> None:
         """Add a scalar to its writer's open row. If it does not fit, send that row and start another."""
         row = self._rows.get(scalar.writer)
         fits = (
             row is not None
-            and shown_step(row.step) == shown_step(scalar.step)
+            and r.shown_step(row.step) == r.shown_step(scalar.step)
             and abs(row.wall_time - scalar.wall_time) <= ROW_SPAN
         )
         complete = [writer for writer, other in self._rows.items() if key in other.values]
