@@ -18,7 +18,7 @@ EPOCHS = 40
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--backend", default="csv", help="wandb, mlflow, clearml, aim, csv, or several: mlflow,aim")
+    parser.add_argument("--backend", default="csv", help="such as wandb or trackio, or several: mlflow,aim")
     arguments = parser.parse_args()
     Path("demo").mkdir(exist_ok=True)
     os.chdir("demo")  # vendors put their files where a program runs

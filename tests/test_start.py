@@ -8,13 +8,14 @@ from support import BUSY, our_threads
 
 import tracelet
 from tracelet.backends.base import Backend
+from tracelet.backends.capabilities import NativeRun
 from tracelet.errors import BackendUnavailable, MissingDependency
 from tracelet.journal.store import JournalReader
 
 DEADLINE = 30
 
 
-class Gate(Backend):
+class Gate(Backend, NativeRun):
     """Its opening waits until the test lets it."""
 
     name = "gate"

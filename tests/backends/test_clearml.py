@@ -4,6 +4,7 @@ its server that the real SDK talks to."""
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import logging
 import math
@@ -33,6 +34,7 @@ from programs import run_program, started, the_run
 from support import BUSY, REPOSITORY, TESTS
 
 from tracelet.backends import secrets_of
+from tracelet.backends.base import Batch
 from tracelet.backends.clearml import ClearmlBackend, ClearmlConfig
 from tracelet.backends.clearml.values import title_series
 from tracelet.errors import BackendUnavailable, RecordRejected
@@ -93,7 +95,7 @@ def _no_task_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
     from tracelet.backends.clearml.run import abandon
 
     if clearml.Task._Task__main_task is not None:
-        abandon(clearml, clearml.Task._Task__main_task)
+        abandon(clearml.Task._Task__main_task)
     for name in ("CLEARML_PROC_MASTER_ID", "TRAINS_PROC_MASTER_ID"):  # ClearML's own `close` leaves them
         os.environ.pop(name, None)
 
@@ -335,7 +337,6 @@ def test_a_late_thread_of_an_ended_session_never_retries(
     tmp_path: Path, end: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the process is no longer offline, its session could send, but was never signed in."""
-    import clearml
     from clearml.backend_api import Session
     from clearml.backend_interface.base import InterfaceBase
 
@@ -346,7 +347,7 @@ def test_a_late_thread_of_an_ended_session_never_retries(
     if end == "close":
         backend.close("finished", 0)
     else:
-        abandon(clearml, task)
+        abandon(task)
     for holder in (InterfaceBase, Session):
         monkeypatch.setattr(holder, "_offline_mode", False)
     late = threading.Thread(target=task.reload, daemon=True)
@@ -1245,3 +1246,100 @@ def test_a_server_that_dies_does_not_hold_the_end_of_the_program(server: Clearml
         _, errors = running.communicate(timeout=30)
 
     assert time.monotonic() - began < 3 + 2 + BUSY, errors
+
+
+# -- the number of the last record, in the session's own file
+
+
+def lines_of(folder: Path) -> list[list[dict[str, Any]]]:
+    """Return the lines with events of tracelet."""
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return [line for line in lines if any("tracelet" in str(event) or "value" in event for event in line)]
+
+
+def test_a_number_follows_each_batch_in_the_same_line(tmp_path: Path) -> None:
+    """Also if the batch has no event, and if a record in its middle is rejected."""
+    backend = opened(tmp_path, auto_resource_monitoring=False)
+    write_whole(backend, points(2), 2)
+    write_whole(backend, [Params({"lr": 0.1}, WALL_TIME)], 3)
+    backend.write(Batch([*points(2, 2), Text("t", "x", 2**63, WALL_TIME), *points(1, 4)], [5, 7, 8, 11]))
+    backend.close("finished", 0)
+
+    assert [(2, 2), (0, 3), (2, 7)] == [(len(line) - 1, line[-1]["last"]) for line in lines_of(session())]
+    assert 7 == reopened(tmp_path)[1]
+
+
+def test_the_number_is_in_no_task_of_a_server(tmp_path: Path, server: ClearmlServer) -> None:
+    offline_run(tmp_path, [*points(3), Params({"lr": 0.1}, WALL_TIME)])
+    handed_over(tmp_path)
+
+    assert 3 == len(series(told(server)))
+    assert {server.the_task()["id"]} == {event["task"] for event in server.events}
+    assert not [event for event in server.events if "last" in event]
+
+
+def test_a_line_that_is_cut_anywhere_counts_for_nothing(tmp_path: Path) -> None:
+    """A task of the program is not repaired, since the program may be writing the file."""
+    from tracelet.backends.clearml.offline import Note, SessionFile
+
+    file, path = SessionFile(tmp_path, "run"), tmp_path / "metrics.jsonl"
+    file.append([{"task": "x", "msg": '"run": "run", "last": 9}]'}], 4)
+    size = path.stat().st_size
+    file.append([{"task": "x"}], 123)
+    whole, note = path.read_bytes(), Note(id="x", folder=str(tmp_path))
+    assert 123 == note.last_record("run")
+    for end in range(size, len(whole)):
+        path.write_bytes(whole[:end])
+        assert 4 == note.last_record("run")
+    assert 0 == note.last_record("another")
+
+
+def test_two_runs_in_one_session_have_their_own_numbers() -> None:
+    """A task of the program, in which one run follows another."""
+    done = run_program(
+        """
+        from pathlib import Path
+        from clearml import Task
+        from backends.test_clearml import ClearmlBackend, deliver, points, run_info
+
+        def position(run, start, end):
+            backend = ClearmlBackend()
+            found = backend.open(run_info(Path.cwd(), run))
+            deliver(backend, points(end - start, start), after=start)
+            backend.close("finished", 0)
+            return found
+
+        Task._report_subprocess_enabled = False
+        task = Task.init("mine", "my task", reuse_last_task_id=False, auto_connect_frameworks=False)
+        assert [0, 0, 4, 3] == [position(*run) for run in [("a", 0, 4), ("b", 0, 3), ("a", 4, 6), ("b", 3, 4)]]
+        task.close()
+        """,
+        PYTHONPATH=os.pathsep.join(map(str, (TESTS, REPOSITORY))),
+    )
+    assert 0 == done.returncode, done.err
+
+
+@pytest.mark.parametrize(("lines", "position"), [(2, 4), (1, 2)])
+def test_a_session_of_an_earlier_release_is_resumed(tmp_path: Path, lines: int, position: int) -> None:
+    """Its note has the digest of the last line, which may be missing after a kill; its file has no numbers."""
+    backend = opened(tmp_path, auto_resource_monitoring=False)
+    deliver(backend, points(4), size=2)
+    silence(backend)
+    backend._undo.close()
+    path, folder = session() / "metrics.jsonl", Path(run_info(tmp_path).folder)
+    first, second = (json.dumps(line[:-1]).encode() + b"\n" for line in lines_of(session()))
+    path.write_bytes(first + second if lines == 2 else first)
+    facts = {"held": 2, "last": 4, "offset": len(first), "digest": hashlib.sha256(second[:-1]).hexdigest()}
+    note = json.loads((folder / "clearml.json").read_bytes())
+    (folder / "clearml.json").write_text(json.dumps(note | facts))
+    for _ in range(2):  # also after a kill right after the first start
+        later, found = reopened(tmp_path, auto_resource_monitoring=False)
+        assert position == found
+        silence(later)
+        later._undo.close()
+    later = opened(tmp_path)
+    deliver(later, points(6 - position, position), after=position)
+    later.close("finished", 0)
+
+    assert [(at, at / 4) for at in range(6)] == series(store.read(cache()))
+    assert not facts.keys() & json.loads((folder / "clearml.json").read_bytes()).keys()

@@ -160,7 +160,9 @@ ORDERS = {
 PARAMS = {
     "exact": lambda value: value,
     "exact, NaN as text": lambda value: "NaN" if value != value else value,
-    "exact, NaN and infinities as text": lambda value: value if math.isfinite(value) else json.dumps(value),
+    "exact, NaN and infinities as text": lambda value: (
+        json.dumps(value) if value != value or value in (math.inf, -math.inf) else value
+    ),
 }
 
 

@@ -113,8 +113,8 @@ def backend(tmp_path: Path) -> Iterator[MlflowBackend]:
     backend.close("finished", 0)
 
 
-def give(backend: MlflowBackend, *records: Record) -> None:
-    write_whole(backend, records, len(records))
+def give(backend: MlflowBackend, *records: Record, last: int | None = None) -> None:
+    write_whole(backend, records, len(records) if last is None else last)
 
 
 def written(backend: MlflowBackend, *records: Record) -> store.StoredRun:

@@ -23,6 +23,8 @@ import pytest
 import wandb
 from backends import wandb_store as store
 from backends.writing import attempt, write_whole
+from hypothesis import given
+from hypothesis import strategies as st
 from programs import run_program, the_run
 from support import TESTS
 from wandb.sdk.lib.module import unset_globals
@@ -30,6 +32,8 @@ from wandb.sdk.lib.module import unset_globals
 from tracelet.backends import secrets_of
 from tracelet.backends.wandb import WandbBackend, WandbConfig
 from tracelet.backends.wandb.host import active_run
+from tracelet.backends.wandb.transaction_log import last_mark
+from tracelet.backends.wandb.watermark import Mark
 from tracelet.errors import BackendUnavailable, RecordRejected
 from tracelet.journal.store import JournalReader
 from tracelet.records import (
@@ -853,8 +857,9 @@ def test_config_knows_its_keys() -> None:
 
 def test_confirm_follows_the_file(backend: WandbBackend, folder: Path) -> None:
     """Nothing is confirmed before it stands in the file, everything after `flush`, also beside the program's rows."""
-    assert 0 == backend.durable()
+    assert backend.durable() in (None, 0)
     first = give(backend, *[scalar("loss", at, at) for at in range(100)])
+    assert backend.durable() in (0, first)
     for at in range(50):
         wandb.log({"own": at}, step=at)
     second = give(
@@ -995,3 +1000,40 @@ def test_wandbs_own_capture_is_warned_of(tmp_path: Path) -> None:
     told = [run_program(program, "off").err, run_program(program, "on").err]
 
     assert [0, 1] == [one.count("wandb also captures TensorBoard") for one in told]
+
+
+# -- what a run says about itself
+
+
+@given(numbers=st.lists(st.tuples(st.integers(1, 300), st.booleans()), max_size=60), last=st.integers(0, 300))
+def test_a_mark_is_read_as_it_was_written(numbers: list[tuple[int, bool]], last: int) -> None:
+    """Each number up to the last one is held or missing, in one line that another journal does not take for its own."""
+    mark = Mark("abc")
+    for number, is_done in numbers:
+        mark.begin(number)
+        mark.done([number] if is_done else [])
+    missing = {number for number, is_done in dict(numbers).items() if not is_done}
+    found = Mark.parse(mark.text(), "abc")
+    assert found is not None
+    assert (mark.seen, missing) == (found.seen, found.missing)
+    assert found.low == max((low for low in range(mark.seen + 1) if not missing & set(range(1, low + 1))), default=0)
+    assert Mark.parse(mark.text(), "ab") is None
+    limited = found.limited(last)
+    assert all((number in limited) == (number in found and number <= last) for number in range(1, 302))
+
+
+def test_the_last_mark_is_found_in_a_large_file(backend: WandbBackend, folder: Path) -> None:
+    """Behind rows that have none, and in a file of which the end is read first."""
+    last = give(backend, *[scalar(f"metric {at % 50}", at, at) for at in range(3000)])
+    backend.flush()
+    for at in range(20):
+        wandb.log({"own": "x" * 40_000, "at": at})
+    backend.close("finished", 0)
+    (path,) = (folder / "wandb").glob("offline-run-*/*.wandb")
+    journal = json.loads((folder / "run" / "wandb.json").read_text())["journal"]
+
+    assert path.stat().st_size > 1_000_000
+    mark = last_mark(path, journal)
+    assert mark is not None
+    assert (last, set()) == (mark.seen, mark.missing)
+    assert last_mark(path, "another") is None

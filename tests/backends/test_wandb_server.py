@@ -172,7 +172,7 @@ def test_a_run_begins_without_its_server(fault: str, server: WandbServer, folder
         wandb.log({"own": 1}, step=3)
         last = give(backend, *[scalar("loss", step, step) for step in range(10)])
         backend.flush()
-        assert (None, 0) == (position, backend.durable())
+        assert (0, 0) == (position, backend.durable())
         with pytest.raises(BackendUnavailable):
             backend.close("finished", 0)
     assert backend.durable() == 0
@@ -509,6 +509,38 @@ def test_a_killed_run_is_finished_without_doubles(server: WandbServer, folder: P
 
     assert [(step, step) for step in range(3500)] == points(run)
     assert waits(folder) is None
+
+
+def test_rows_that_only_the_server_has_are_not_sent_again(server: WandbServer, folder: Path) -> None:
+    """kill -9 before wandb wrote them to its file: the last row at the server tells which records it has."""
+    program = """
+        import os, sys, time
+        from pathlib import Path
+        from backends.test_wandb import give, info, scalar
+        from tracelet.backends.wandb import WandbBackend, WandbConfig
+
+        late = {"x_file_stream_transmit_interval": 0.1, "x_transaction_log_flush_interval": 1000.0}
+        backend = WandbBackend(WandbConfig(settings=late))
+        backend.open(info(Path(sys.argv[1])))
+        give(backend, *[scalar("loss", at, at) for at in range(100)], scalar("acc", 1, 99))
+        print("given", flush=True)
+        sys.stdin.readline()
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program), str(folder)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, start_new_session=True, cwd=TESTS, stdin=pipe, stdout=pipe, text=True) as killed:
+        try:
+            assert killed.stdout is not None
+            assert "given\n" == killed.stdout.readline()
+            until(lambda: len(server.the_run().rows) == 99)
+        finally:
+            os.killpg(killed.pid, signal.SIGKILL)
+    backend, position = reopened(folder)
+    assert 99 == position  # the 100th scalar was in an open row, as was the other
+    give_from(backend, position, 150)
+    backend.close("finished", 0)
+
+    assert [(step, step) for step in range(150)] == points(server.the_run())
 
 
 def give_from(backend: WandbBackend, held: int, end: int) -> None:

@@ -8,8 +8,12 @@ from typing import NamedTuple
 
 import msgspec
 
+from tracelet.backends.base import Backend
 from tracelet.backends.filters import FilterState
+from tracelet.journal.overflow import RecordSource
 from tracelet.journal.tables import Cursor, Rejection, StoredBatch
+
+_MAX_REJECTED = 10_000
 
 
 class Span(NamedTuple):
@@ -71,3 +75,37 @@ def sum_spans(spans: Iterable[Span], start: Cursor | None = None) -> Cursor:
             cursor.filtered += count
             cursor.filtered_by[reason] = cursor.filtered_by.get(reason, 0) + count
     return cursor
+
+
+class Replay:
+    """Read again from the journal what became of the records of one backend."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self.rejected: deque[int] = deque(maxlen=_MAX_REJECTED)
+        """Records whose rejection the journal may not have yet."""
+
+    def spans(self, source: RecordSource, after: int, last: int) -> Iterator[Span]:
+        """Return the outcomes of the delivered records after `after`, up to `last`."""
+        if last <= after:  # a new run may have no journal yet
+            return iter(())
+        stored = (rejection.seq for rejection in source.reader.rejections(self._backend.name))
+        filter_state = self.filter_state(source, after)
+        return replay(_batches(source, after), last, filter_state, {*self.rejected, *stored})
+
+    def has_lost(self, source: RecordSource, confirmed: int, position: int) -> bool:
+        """Return whether records between the two were delivered. Filtered ones have no place in the store."""
+        return any(span.delivered for span in self.spans(source, confirmed, position))
+
+    def filter_state(self, source: RecordSource, position: int) -> FilterState:
+        """Return the filter state after the records up to `position`."""
+        filter_state = FilterState(self._backend.accepts, self._backend.filter)
+        if position and filter_state.is_stateful:
+            sum_spans(replay(_batches(source, 0), position, filter_state, set()))
+        return filter_state
+
+
+def _batches(source: RecordSource, after: int) -> Iterator[StoredBatch]:
+    while batch := source.next_batch(after):
+        yield batch
+        after = batch.last

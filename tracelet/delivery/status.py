@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 import msgspec
 
@@ -14,6 +15,15 @@ from tracelet.journal.tables import Cursor
 NO_END = "it did not confirm the end of the run in time"
 _OFFLINE = "offline: "
 _OPEN = ("connected", _OFFLINE)
+
+
+class Finish(NamedTuple):
+    """The end of a run: its delivery ends at `deadline` (monotonic seconds), and the run `ended` before."""
+
+    status: Status
+    exit_code: int
+    deadline: float
+    ended: float | None
 
 
 class DeliveryStats(msgspec.Struct, frozen=True, kw_only=True):

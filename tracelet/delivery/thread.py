@@ -5,17 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from tracelet.backends.base import Backend, Batch, Status, Written
 from tracelet.backends.capabilities import NativeRun, OfflineRecording
 from tracelet.backends.filters import FilterState, Numbered
 from tracelet.delivery import backoff
 from tracelet.delivery.backoff import Backoff
-from tracelet.delivery.cursor import Span, advance, replay, sum_spans
-from tracelet.delivery.status import DeliveryHandle
+from tracelet.delivery.cursor import Replay, Span, advance, sum_spans
+from tracelet.delivery.status import DeliveryHandle, Finish
 from tracelet.delivery.throttle import Throttle
 from tracelet.errors import BackendError, BackendUnavailable, JournalError, RecordRejected
 from tracelet.guard import Guard, described, shown
@@ -32,13 +31,6 @@ _MAX_ATTEMPTS = 3
 _STOPPED = "delivery stopped after an error; resume the run to retry"
 
 Report = Callable[[str, Cursor, Sequence[Rejection]], None]
-
-
-class _Finish(NamedTuple):
-    status: Status
-    exit_code: int
-    deadline: float
-    ended: float | None
 
 
 class Delivery(DeliveryHandle):
@@ -73,14 +65,13 @@ class Delivery(DeliveryHandle):
         self._unconfirmed: deque[Span] = deque()  # written after the cursor, not confirmed
         self._handed = 0  # the last record that the backend accepted since `open`
         self._position_at_open = 0  # the store has the records up to it; the backend need not confirm them
-        # The journal may not have all of its rejections yet.
-        self._rejected: set[int] = set()
+        self._replay = Replay(backend)
         self._filter_state: FilterState | None = None
         self._overflow = overflow
         self._throttle = throttle or Throttle()
         self._may_start = may_start
         self._wake = threading.Event()
-        self._finish: _Finish | None = None
+        self._finish: Finish | None = None
         self._flush_to = 0
         self._backoff = Backoff()
         # The first ends a pause between two attempts, the second a pause for training.
@@ -102,7 +93,7 @@ class Delivery(DeliveryHandle):
         self.wake()
 
     def finish(self, status: Status, exit_code: int, deadline: float, ended: float | None = None) -> None:
-        self._finish = _Finish(status, exit_code, deadline, ended)
+        self._finish = Finish(status, exit_code, deadline, ended)
         if self._may_start is not None:
             self._may_start.set()
         self._stop_retry_pause.set()
@@ -188,8 +179,8 @@ class Delivery(DeliveryHandle):
         cursor = self.cursor
         confirmed = None if position is None else self._guard.call(self.backend.durable)
         confirmed = position if confirmed is None else confirmed
-        if confirmed is not None and confirmed < cursor.position and self._has_lost(source, confirmed):
-            cursor = sum_spans(self._replay(source, 0, confirmed))
+        if confirmed is not None and self._replay.has_lost(source, confirmed, cursor.position):
+            cursor = sum_spans(self._replay.spans(source, 0, confirmed))
             self._guard.log_once(
                 f"rewound {self.name}",
                 "tracelet: %s has %d of %d records that it had confirmed; delivering the others again",
@@ -199,26 +190,9 @@ class Delivery(DeliveryHandle):
             )
         # After a kill, later records may be in the store but not on a full disk; their numbers are used again.
         resume_after = 0 if position is None else min(position, self._last_known)
-        self._reset_cursor(cursor, list(self._replay(source, cursor.position, resume_after)))
+        self._reset_cursor(cursor, list(self._replay.spans(source, cursor.position, resume_after)))
         self._position_at_open = cursor.position if position is None else 0
         self._advance_cursor(flush=False)
-
-    def _has_lost(self, source: RecordSource, confirmed: int) -> bool:
-        """Return whether records behind `confirmed` were delivered. Filtered ones have no place in the store."""
-        return any(span.delivered for span in self._replay(source, confirmed, self.position))
-
-    def _replay(self, source: RecordSource, after: int, last: int) -> Iterator[Span]:
-        if last <= after:  # a new run may have no journal yet
-            return iter(())
-        rejected = self._rejected.union(rejection.seq for rejection in source.reader.rejections(self.name))
-        return replay(_batches(source, after), last, self._filter_state_at(source, after), rejected)
-
-    def _filter_state_at(self, source: RecordSource, position: int) -> FilterState:
-        """Return the filter state after the records up to `position`."""
-        filter_state = FilterState(self.backend.accepts, self.backend.filter)
-        if position and filter_state.is_stateful:
-            sum_spans(replay(_batches(source, 0), position, filter_state, set()))
-        return filter_state
 
     def _reset_cursor(self, cursor: Cursor, spans: Sequence[Span]) -> None:
         has_moved = cursor.position != self.position
@@ -234,7 +208,7 @@ class Delivery(DeliveryHandle):
     def _read(self, source: RecordSource) -> StoredBatch | None:
         try:
             if self._filter_state is None:
-                self._filter_state = self._filter_state_at(source, self.written_seq)
+                self._filter_state = self._replay.filter_state(source, self.written_seq)
             return source.next_batch(self.written_seq)
         except JournalError as error:
             self._wait_for_journal(error)
@@ -339,7 +313,7 @@ class Delivery(DeliveryHandle):
             self.name,
             reason,
         )
-        self._rejected.add(item[0])
+        self._replay.rejected.append(item[0])
         return Rejection(item[0], reason, item[1])
 
     def _advance_cursor(self, *, flush: bool) -> None:
@@ -373,8 +347,8 @@ class Delivery(DeliveryHandle):
         confirmed = self._guard.call(self.backend.durable)
         if confirmed is not None:  # fewer than before if accepted records did not reach its server
             confirmed = max(confirmed, self._position_at_open)
-            if confirmed < self.position and self._has_lost(source, confirmed):
-                self._reset_cursor(sum_spans(self._replay(source, 0, confirmed)), [])
+            if self._replay.has_lost(source, confirmed, self.position):
+                self._reset_cursor(sum_spans(self._replay.spans(source, 0, confirmed)), [])
         self._is_closed = error is None
         return True
 
@@ -418,9 +392,3 @@ class Delivery(DeliveryHandle):
             self._stop_retry_pause.wait(seconds)
         else:
             self._ended.wait(max(0.0, min(seconds, 1.0, self._finish.deadline - time.monotonic())))
-
-
-def _batches(source: RecordSource, after: int) -> Iterator[StoredBatch]:
-    while batch := source.next_batch(after):
-        yield batch
-        after = batch.last

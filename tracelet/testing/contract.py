@@ -221,7 +221,7 @@ class BackendContract:
             position = backend.open(run_info(tmp_path))
             start = 0 if end == 4 else 4
             if self.knows_its_store:
-                assert start == (position or 0)
+                assert start == position
             deliver(backend, records[start:end], after=start)
             backend.close("finished", 0)
         self._assert_scalars(tmp_path, records)

@@ -64,19 +64,17 @@ class ClearmlBackend(Backend, NativeRun, OfflineRecording, Probing, ChildProcess
             undo.enter_context(host.restored_process())
             with translated():
                 note = Note.read(Path(run_info.folder))
-                task = run.start(host.imported(), self.config, run_info, note, undo)
+                task = run.start(self.config, run_info, note, undo)
                 self._connection = task.server
                 position = self._position(task, run_info, note, undo)
             self._task, self._undo = task, undo.pop_all()
         return position
 
-    def _position(
-        self, task: OpenTask, run_info: r.RunInfo, note: Note | None, undo: contextlib.ExitStack
-    ) -> int | None:
+    def _position(self, task: OpenTask, info: r.RunInfo, note: Note | None, undo: contextlib.ExitStack) -> int | None:
         """Write the note, for a later process that delivers the rest. Return the last record that the task has."""
-        session, run_id, self._session_file = task.session_folder, run_info.run_id, None
+        session, run_id, self._session_file = task.session_folder, info.run_id, None
         if session is None:
-            Note(id=task.id).write(Path(run_info.folder))
+            Note(id=task.id).write(Path(info.folder))
             if note is None or note.on_server != task.id:
                 return 0
             return None if note.folder is None else note.last_record(run_id)  # of an uploaded session
@@ -89,8 +87,7 @@ class ClearmlBackend(Backend, NativeRun, OfflineRecording, Probing, ChildProcess
         position = note.last_record(run_id)
         if note.last:  # of an earlier release
             file.append([], position)
-        note.id, note.last, note.held, note.digest = task.id, 0, 0, ""
-        note.write(Path(run_info.folder))
+        Note(id=task.id, folder=note.folder, task=note.task, taken=note.taken, mark=note.mark).write(Path(info.folder))
 
         def write(original: Any, *args: Any, **options: Any) -> Any:
             with file.lock:
@@ -204,8 +201,7 @@ def _events(task: OpenTask, record: r.Record) -> list[Event]:
             task.add_tags(record.tags)
         case r.Alert():
             # Not a line of the console: a batch that is sent again would duplicate it.
-            page = r.Text(f"alerts/{record.title}", alert_page(record), None, record.wall_time)
-            return _events(task, page)
+            return _events(task, r.Text(f"alerts/{record.title}", alert_page(record), None, record.wall_time))
         case r.Artifact():
             metadata = dict(record.metadata) | ({} if record.type == "file" else {"type": record.type})
             for path, data in artifact_files(record).items():
@@ -215,21 +211,17 @@ def _events(task: OpenTask, record: r.Record) -> list[Event]:
         case r.Text():
             return [_medium(task, record, record.text.encode("utf-8", "backslashreplace"), ".md")]
         case r.Histogram():
-            return [_plot(task, record, values.histogram_plot(record))]
+            return [values.series_event(task.id, "plot", record, plot_str=values.histogram_plot(record))]
         case r.PRCurve():
-            return [_plot(task, record, values.curve_plot(record))]
+            return [values.series_event(task.id, "plot", record, plot_str=values.curve_plot(record))]
         case r.Table():
             text = read_payload(record.data).decode()
-            events = [_plot(task, record, values.table_plot(record, text))]
+            events = [values.series_event(task.id, "plot", record, plot_str=values.table_plot(record, text))]
             is_long = len(text) > values.MAX_EXACT
             return [*events, _medium(task, record, record.data, ".json", " [table]")] if is_long else events
         case _:
             return _as_files(task, record)
     return []
-
-
-def _plot(task: OpenTask, record: Any, plot: str) -> Event:
-    return values.series_event(task.id, "plot", record, plot_str=plot)
 
 
 def _medium(task: OpenTask, record: Any, data: r.Payload, suffix: str, label: str = "") -> Event:

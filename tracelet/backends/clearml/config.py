@@ -12,8 +12,7 @@ from tracelet.backends.config import BackendConfig
 from tracelet.redaction import passwords_in_url
 
 HOST_NAMES = ("CLEARML_API_HOST", "CLEARML_WEB_HOST", "CLEARML_FILES_HOST")
-_KEY_NAMES = [f"{vendor}_{name}" for vendor in ("CLEARML", "TRAINS") for name in ("API_ACCESS_KEY", "API_SECRET_KEY")]
-_KEY_NAMES += ["CLEARML_AUTH_TOKEN", "TRAINS_AUTH_TOKEN"]
+_KEY_NAMES = re.compile("(CLEARML|TRAINS)_(API_ACCESS_KEY|API_SECRET_KEY|API_AUTH_TOKEN|AUTH_TOKEN)")
 # In clearml.conf: keys of ClearML's own server and of storages.
 _CONF_KEYS = re.compile(r"""\b(?:access_key|secret_key|secret|account_key|token)"?\s*[:=]\s*"?([^"\s,}$]+)""")
 _CONF_URLS = re.compile(r"""https?://[^"\s]+""")
@@ -72,7 +71,8 @@ class ClearmlConfig(BackendConfig, frozen=True, kw_only=True, forbid_unknown_fie
     def secrets(self) -> Iterator[str]:
         """Yield the credentials in the config, the environment and clearml.conf, without importing clearml."""
         yield from super().secrets()
-        yield from filter(None, (*self.keys, *map(os.environ.get, _KEY_NAMES)))
+        yield from filter(None, self.keys)
+        yield from (value for name, value in os.environ.items() if _KEY_NAMES.fullmatch(name) and value)
         for variable in HOST_NAMES:
             yield from passwords_in_url(os.environ.get(variable))
         path = os.environ.get("CLEARML_CONFIG_FILE") or os.environ.get("TRAINS_CONFIG_FILE") or "~/clearml.conf"

@@ -22,9 +22,8 @@ from tracelet.errors import BackendError, BackendUnavailable, RecordRejected
 from tracelet.proxy import Proxy
 from tracelet.redaction import redacted_url
 
-_CONNECT, _ANSWER = 3.0, 10.0
-_MIN_RATE = 1e6
-"""Bytes per second."""
+_CONNECT, _LOGIN, _ANSWER = 3.0, 4.0, 10.0
+_MIN_RATE = 1e6  # bytes per second
 _MAX_BACKOFF = 1.0
 _EVENTS_PER_REQUEST = 1000
 _OK, _ACCEPTED, _UNAVAILABLE = 200, 202, 503
@@ -38,25 +37,24 @@ NOT_CONFIGURED = (
 )
 
 
-class Http(Proxy):
-    """An HTTP session of ClearML. It sends the requests of this thread once, with a timeout; others as ClearML does.
-
-    `status` and `retry_after` are those of the last response; `retry_after` is in seconds.
-    """
+class _Answer(threading.local):
+    """The status code and the Retry-After seconds of the last response to the current thread."""
 
     status: int | None = None
     retry_after: float | None = None
+
+
+class Http(Proxy):
+    """An HTTP session of ClearML. It sends the requests of this thread once, with a timeout; others as ClearML does."""
 
     def __init__(self, patient: Any) -> None:
         from clearml.backend_api.utils import get_http_session_with_retry
 
         super().__init__(patient)
+        self.last = _Answer()
         self._thread_id = threading.get_ident()
         self._once = get_http_session_with_retry()
         self._once.request_size_threshold = math.inf  # a larger request would get a timeout of five minutes
-        for adapter in patient.adapters.values():  # otherwise pauses of two minutes, for which the end of a task waits
-            if hasattr(adapter.max_retries, "backoff_max"):
-                adapter.max_retries = adapter.max_retries.new(backoff_max=_MAX_BACKOFF)
 
     def is_fast(self, action: str) -> bool:
         """Return whether a request of the current thread is sent once.
@@ -71,8 +69,9 @@ class Http(Proxy):
 
         if not self.is_fast(url.rpartition("/")[2]):
             return self._original.request(method, url, **options)
-        self.status = self.retry_after = None
-        limit = _ANSWER + utils.super_len(options.get("data") or b"") / _MIN_RATE
+        self.last.status = self.last.retry_after = None
+        answer = _LOGIN if url.endswith("auth.login") else _ANSWER
+        limit = answer + utils.super_len(options.get("data") or b"") / _MIN_RATE
         options["timeout"] = _CONNECT, limit
         try:
             response = call_within(
@@ -82,11 +81,11 @@ class Http(Proxy):
             raise exceptions.ReadTimeout(str(error)) from error
         except exceptions.RequestException as error:  # ClearML retries other classes without a limit
             raise exceptions.ConnectionError(str(error)) from error
-        self.status = response.status_code
+        self.last.status = response.status_code
         if response.status_code in THROTTLED:
-            self.retry_after = retry_after_seconds(response.headers.get("Retry-After"))
+            self.last.retry_after = retry_after_seconds(response.headers.get("Retry-After"))
         if response.status_code == _UNAVAILABLE:  # ClearML would wait for the end of a maintenance
-            raise exceptions.ConnectionError(f"the server returned {_UNAVAILABLE} {response.reason}")
+            raise exceptions.ConnectionError(f"{_UNAVAILABLE} {response.reason}")
         return response
 
     def post(self, url: str, **options: Any) -> Any:
@@ -94,36 +93,27 @@ class Http(Proxy):
 
 
 class Connection:
-    """Send requests by a task's session, each once.
+    """Send the requests of a task's session, each once, until `undo`.
 
+    `ends`: fail all later requests of the session. Otherwise a thread of an abandoned task would retry for ever.
     `must_stop` returns whether to fail all later requests. An exception would not stop ClearML, which would retry.
     `failures` are those since `raise_failures` was entered.
     """
 
-    def __init__(self, session: Any) -> None:
+    def __init__(self, session: Any, undo: contextlib.ExitStack, *, ends: bool) -> None:
         http = session._Session__http_session
         self._session, self._send, self.host = session, session.send, str(session.host)
         self._http = http if isinstance(http, Http) else Http(http)
         self.failures: list[BackendError] = []
         self.must_stop: Callable[[], bool] = lambda: False
+        undo.enter_context(patched(session, "_Session__http_session", self._http))
+        undo.enter_context(patched(session, "send", self.send))
+        if ends:
+            undo.callback(setattr, session, "send", failed)
 
     def secrets(self) -> list[str]:
         """Return the keys that signed in."""
         return [key for key in (self._session.access_key, self._session.secret_key) if key]
-
-    @contextlib.contextmanager
-    def installed(self, *, ends: bool) -> Iterator[None]:
-        """Send the session's requests through this connection, within a `with` block.
-
-        `ends`: fail all later requests of the session. Otherwise a thread of an abandoned task would retry for ever.
-        """
-        session = self._session
-        try:
-            with patched(session, "send", self.send), patched(session, "_Session__http_session", self._http):
-                yield
-        finally:
-            if ends:
-                session.send = failed
 
     def send(self, request: Any, *args: Any, **options: Any) -> Any:
         """Do as `Session.send`, but return an error code if the server is unreachable. ClearML raises it."""
@@ -143,11 +133,11 @@ class Connection:
         return result
 
     def _error(self, code: int | None, message: object) -> BackendError:
-        answer = f"the server returned {code}: " if self._http.status is not None else ""
+        answer = f"the server returned {self._http.last.status}: " if self._http.last.status is not None else ""
         reason = redacted_url(f"clearml: {answer}{message}")
         if code in _REJECTED:
             return RecordRejected(reason)
-        return BackendUnavailable(reason, retry_after=self._http.retry_after)
+        return BackendUnavailable(reason, retry_after=self._http.last.retry_after)
 
     def has_task(self, id: str) -> bool:
         """Return whether a task exists on the server.
@@ -209,7 +199,7 @@ class Connection:
         try:
             return original(*args, container=fast_container, **options)
         except (OSError, ValueError) as error:
-            failure = self._error(self._http.status, f"the upload failed: {str(error)[:_MAX_REASON]}")
+            failure = self._error(self._http.last.status, f"the upload failed: {str(error)[:_MAX_REASON]}")
             self.failures.append(failure)
             raise failure from error
 
@@ -242,6 +232,9 @@ def sign_in(config: ClearmlConfig, undo: contextlib.ExitStack, used: list[Http] 
 
     def create(original: Callable[..., Any], **options: Any) -> Http:
         used.append(Http(original(**options)))
+        for adapter in used[-1].adapters.values():  # otherwise pauses of two minutes, which the end of a task waits for
+            if hasattr(adapter.max_retries, "backoff_max"):
+                adapter.max_retries = adapter.max_retries.new(backoff_max=_MAX_BACKOFF)
         return used[-1]
 
     for name, host in config.hosts().items():
@@ -252,12 +245,10 @@ def sign_in(config: ClearmlConfig, undo: contextlib.ExitStack, used: list[Http] 
     except MissingConfigError as error:
         raise BackendUnavailable(f"clearml: {NOT_CONFIGURED}") from error
     except (LoginError, ValueError) as error:
-        retry_after = used[-1].retry_after if used else None
+        retry_after = used[-1].last.retry_after if used else None
         raise BackendUnavailable(redacted_url(f"clearml: cannot sign in: {error}"), retry_after=retry_after) from error
-    connection = Connection(session)
     undo.enter_context(patched(InterfaceBase, "_default_session", session))
-    undo.enter_context(connection.installed(ends=True))
-    return connection
+    return Connection(session, undo, ends=True)
 
 
 def probe(config: ClearmlConfig) -> Probe:
@@ -267,7 +258,7 @@ def probe(config: ClearmlConfig) -> Probe:
         with contextlib.ExitStack() as undo:
             host = redacted_url(sign_in(config, undo, used).host)
     except BackendUnavailable as error:
-        reason, status = error.reason.removeprefix("clearml: "), used[-1].status if used else None
+        reason, status = error.reason.removeprefix("clearml: "), used[-1].last.status if used else None
         signed_in = False if status in _UNAUTHORIZED or reason == NOT_CONFIGURED else None
         return Probe(
             False, reason, reachable=None if reason == NOT_CONFIGURED else status is not None, signed_in=signed_in

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import builtins
 import contextlib
 import functools
 import os
@@ -22,8 +23,8 @@ MASTER_NAMES = ("CLEARML_PROC_MASTER_ID", "TRAINS_PROC_MASTER_ID")
 _OFFLINE_NAMES = ("CLEARML_OFFLINE_MODE", "TRAINS_OFFLINE_MODE")
 _YES = ("1", "true", "yes", "y", "t", "on")
 _MAX_LINE = 300
+# Bytes of the largest offline session that is zipped. Beyond that, only the folder is kept, to save disk space.
 ZIP_LIMIT = 256 * 2**20
-"""Bytes of the largest offline session that is zipped. Beyond that, only the folder is kept, to save disk space."""
 
 
 def imported() -> Any:
@@ -102,13 +103,13 @@ def quiet(clearml: Any) -> Iterator[None]:
     """
     from clearml.debugging.log import LoggerRoot
 
-    thread_id = threading.get_ident()
+    thread_id, original_print = threading.get_ident(), builtins.print
     task_module = sys.modules[clearml.Task.__module__]
 
     def print_of_others(*args: Any, **options: Any) -> None:
         worker = getattr(getattr(threading.current_thread(), "_target", None), "__self__", None)
         if threading.get_ident() != thread_id and type(worker).__name__ != "ResourceMonitor":
-            print(*args, **options)  # noqa: T201 - ClearML's own
+            original_print(*args, **options)
 
     def zip_file(original: Callable[..., Any], path: str, *args: Any, **options: Any) -> Any:
         files = [file for file in Path(path).with_suffix("").rglob("*") if file.is_file()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import copy
+import functools
 import json
 import shutil
 import tempfile
@@ -32,19 +33,16 @@ _DETECTION_TIMEOUT = 5.0
 _MIN_NAME = 3
 
 
-def start(
-    clearml: Any, config: ClearmlConfig, run: r.RunInfo, note: Note | None, undo: contextlib.ExitStack
-) -> OpenTask:
+def start(config: ClearmlConfig, run: r.RunInfo, note: Note | None, undo: contextlib.ExitStack) -> OpenTask:
     """Use the program's own task if there is one; otherwise resume that of the note, or create one.
 
     `undo` restores the process.
     """
-    native, folder = clearml.Task.current_task(), Path(run.folder)
+    clearml, folder = host.imported(), Path(run.folder)
+    native = clearml.Task.current_task()
     if native is not None:
-        server = None if clearml.Task.is_offline() else Connection(native.session)
-        if server is not None:
-            undo.enter_context(server.installed(ends=False))
-        return OpenTask(clearml, native, folder, server, owned=False)
+        server = None if clearml.Task.is_offline() else Connection(native.session, undo, ends=False)
+        return OpenTask(native, folder, server, owned=False)
     is_offline, server, earlier = host.wants_offline(clearml, config.mode), None, None
     undo.enter_context(host.offline_mode(is_offline))
     if not is_offline:
@@ -55,25 +53,22 @@ def start(
         session, earlier = Path(str(note.folder)), note.id
         offline.restore_description(session)
         undo.enter_context(overridden("CLEARML_CACHE_DIR", str(session.parent.parent)))
-    native = _create(clearml, config, run, earlier, undo)
-    task = OpenTask(clearml, native, folder, server, owned=True)
+    native = _create(config, run, earlier, undo)
     if server is not None:  # abandon the task at exit if it was not closed: ClearML's hooks would wait for the server
-        atexit.register(task.abandon)
-        undo.callback(atexit.unregister, task.abandon)
-    return task
+        undo.callback(atexit.unregister, atexit.register(functools.partial(abandon, native)))
+    return OpenTask(native, folder, server, owned=True)
 
 
-def _create(
-    clearml: Any, config: ClearmlConfig, run: r.RunInfo, earlier: str | None, undo: contextlib.ExitStack
-) -> Any:
+def _create(config: ClearmlConfig, run: r.RunInfo, earlier: str | None, undo: contextlib.ExitStack) -> Any:
     """Call `Task.init` with the user's arguments, and prevent its effects on the program."""
-    if config.auto_connect_arg_parser:
-        from clearml.binding.args import patch_argparse
+    import clearml
+    from clearml.binding.args import patch_argparse
 
+    if config.auto_connect_arg_parser:
         patch_argparse()
     undo.enter_context(host.quiet(clearml))
     native: Any = None
-    undo.callback(lambda: abandon(clearml, native or clearml.Task._Task__main_task))
+    undo.callback(lambda: abandon(native or clearml.Task._Task__main_task))
     with patched(clearml.Task, "_random_seed", None), host.one_edit_lock():
         native = host.called_from_main(clearml.Task.init)(**_arguments(config, run, earlier))
         getattr(native, "_edit_lock", None)  # creates it
@@ -120,9 +115,9 @@ class OpenTask:
     Events bypass the task, whose own queue holds five seconds of them in memory.
     """
 
-    def __init__(self, clearml: Any, native: Any, folder: Path, server: Connection | None, *, owned: bool) -> None:
+    def __init__(self, native: Any, folder: Path, server: Connection | None, *, owned: bool) -> None:
         self.native, self.id, self.server, self.owned = native, str(native.id), server, owned
-        self._clearml, self._folder = clearml, folder
+        self._folder = folder
         self._exact: dict[str, dict[str, Any]] = {}
 
     @property
@@ -132,26 +127,25 @@ class OpenTask:
 
     def upload_medium(self, data: r.Payload, path: str) -> dict[str, str]:
         """Upload the bytes unchanged, and return the fields of an event that shows them."""
+        from clearml import StorageManager
+
         base = str(self.native.get_logger().get_default_upload_destination() or "").rstrip("/")
         key = f"{self.native._get_output_destination_suffix('metrics')}/{path}"
-        target = Path(f"{base}/{key}")
-        with self._staged(data, target.name) as source:
+        address = f"{base}/{key}"
+        with self._staged(data, Path(address).name) as source:
             if self.server is None:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.move(source, target)
+                Path(address).parent.mkdir(parents=True, exist_ok=True)
+                shutil.move(source, address)
             else:
-                upload = self._clearml.StorageManager.upload_file
                 with self.server.raise_failures():
-                    upload(str(source), f"{base}/{key}", wait_for_upload=True, retries=1)
+                    StorageManager.upload_file(str(source), address, wait_for_upload=True, retries=1)
         quoted = urllib.parse.quote(key) if base.startswith(("http://", "https://")) else key
         return {"key": key, "url": f"{base}/{quoted}"}
 
     def upload_artifact(self, name: str, data: r.Payload, metadata: Mapping[str, Any]) -> None:
         """Upload a file as an artifact with its path as name. The metadata have a path that is too long for a file."""
-        texts = {
-            str(key): value if isinstance(value, str) else json.dumps(value, default=str)
-            for key, value in metadata.items()
-        }
+        items = metadata.items()
+        texts = {str(key): value if isinstance(value, str) else json.dumps(value, default=str) for key, value in items}
         if shortened(name) != name:
             texts["name"], name = name, shortened(name)
         with self._staged(data, Path(name).name or "artifact") as source, self._editing():
@@ -214,7 +208,7 @@ class OpenTask:
                 if self.server is not None:
                     self.server.has_task(self.id)
             except BackendUnavailable:  # the task stays unfinished there
-                self.abandon()
+                abandon(self.native)
                 raise
             _stop_detection(self.native, _DETECTION_TIMEOUT)
             if self._drain():
@@ -222,14 +216,11 @@ class OpenTask:
             else:  # `close` would wait for the threads without a limit
                 task = self.native
                 {"finished": task.mark_completed, "failed": task.mark_failed, "killed": task.stopped}[status]()
-                self.abandon()
+                abandon(self.native)
         if self.server is None:  # a late thread would retry for ever, once the process is no longer offline
             self.native._session = _ended_copy(self.native.session)
         # ClearML's lock file.
         Path(tempfile.gettempdir(), f"clearml_{self.id}.lock").unlink(missing_ok=True)
-
-    def abandon(self) -> None:
-        abandon(self._clearml, self.native)
 
     def _drain(self) -> bool:
         """Make ClearML's threads send the program's own reports and end. Return whether they did in time."""
@@ -244,7 +235,7 @@ class OpenTask:
     @contextlib.contextmanager
     def _exit_status(self, status: Status, exit_code: int) -> Iterator[None]:
         """Make ClearML end the task with the run's status: completed, failed or stopped."""
-        hook = self._clearml.Task._Task__exit_hook
+        hook = type(self.native)._Task__exit_hook
         error = {"failed": RuntimeError(f"exit code {exit_code or 1}"), "killed": KeyboardInterrupt()}.get(status)
         with contextlib.ExitStack() as undo:
             for name, value in (("exception", error), ("exit_code", None), ("signal", None)):
@@ -252,11 +243,11 @@ class OpenTask:
             yield
 
 
-def abandon(clearml: Any, task: Any) -> None:
+def abandon(task: Any) -> None:
     """Drop ClearML's unsent data if there is no server, so that its exit hooks do not wait."""
     if task is None or task._at_exit_called:
         return
-    cls = clearml.Task
+    cls = type(task)
     task._at_exit_called = True
     _stop_detection(task, 0.0)
     task._session = _ended_copy(task.session)

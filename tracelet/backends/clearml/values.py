@@ -19,10 +19,10 @@ from tracelet import records as r
 from tracelet.backends.presentation import CURVE_COLUMNS, curve_rows, histogram_bars, histogram_facts
 
 EXACT_PARAMS, EXACT_SUMMARY = "tracelet_params", "tracelet_summary"
+# Prefix of a console line with a point that no chart can hold.
 POINT_PREFIX = "tracelet point: "
-"""Prefix of a console line with a point that no chart can hold."""
+# Characters of exact JSON in a plot. Longer JSON is written to a separate file.
 MAX_EXACT = 1_000_000
-"""Characters of exact JSON in a plot. Longer JSON is written to a separate file."""
 
 Event = dict[str, Any]
 

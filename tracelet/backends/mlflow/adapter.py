@@ -138,10 +138,10 @@ class MlflowBackend(Backend, NativeRun, Probing):
         try:
             check(store)
             if store.is_http:
-                from mlflow import MlflowClient
-
                 reachable = True
                 with translated(), contextlib.closing(Access(store.uri, config, timeout=PROBE_TIMEOUT)) as access:
+                    from mlflow import MlflowClient
+
                     access.open()
                     access.call(lambda: MlflowClient(store.uri).search_experiments(max_results=1))
         except BackendUnavailable as error:
@@ -150,7 +150,7 @@ class MlflowBackend(Backend, NativeRun, Probing):
             return Probe(False, f"{shown}: {reason}" if reachable else reason, reachable=reachable, signed_in=signed_in)
         if not store.is_http:
             path = store.database or Path(store.uri)
-            existing = next(candidate for candidate in (path, *path.parents) if candidate.exists())
+            existing = next((folder for folder in (path, *path.parents) if folder.exists()), path)
             if not os.access(existing, os.W_OK):
                 return Probe(False, f"{existing} is not writable")
         return Probe(True, shown, reachable=reachable, signed_in=reachable)

@@ -29,8 +29,7 @@ T = TypeVar("T")
 OnRejected = Callable[[Any, RecordRejected], None]
 
 _PARAMS_FILE, _SUMMARY_FILE = "tracelet/params.json", "tracelet/summary.json"
-_MAX_BYTES, _OVERHEAD = 900_000, 120
-_MAX_PARAM, _MAX_TAG = 6000, 4000
+_MAX_BYTES, _OVERHEAD, _MAX_PARAM, _MAX_TAG = 900_000, 120, 6000, 4000
 _TABLES_TAG, _IMAGES_TAG, _ALERT_TAG = "mlflow.loggedArtifacts", "mlflow.loggedImages", "tracelet.alert"
 _MAX_TABLES_TAG = 4500  # the table view lists about as many
 _DERIVED_TAGS = ("tracelet.name.", "tracelet.param.", "mlflow.logged")
@@ -50,7 +49,8 @@ class BatchWriter:
 
         self.metric, self.param, self.tag = Metric, Param, RunTag
         self.target, self.access, self._folder = target, access, folder
-        self.held = int(target.tags.get(target.held_tag, "0"))
+        held = target.tags.get(target.held_tag, "")
+        self.held = int(held) if held.isdecimal() else 0
         self.timestamps = v.TimestampDeduplicator()
         self.paths = Paths()
         self.params: dict[str, str] = dict(target.run.data.params)

@@ -31,7 +31,7 @@ class Fluent:
         self._uri, self._run_id, self._experiment_id, self._access = uri, run_id, experiment_id, access
         self._undo = contextlib.ExitStack()
         self._mlflow: Any = None
-        self._module: Any = None
+        self._fluent: Any = None
         self._stack: list[Any] = []
         self._returned = False
         self._program_experiment: str | None = None
@@ -42,8 +42,7 @@ class Fluent:
         from mlflow.tracking import fluent
         from mlflow.tracking._tracking_service import utils
 
-        self._mlflow, self._module = mlflow, fluent
-
+        self._mlflow, self._fluent = mlflow, fluent
         with contextlib.ExitStack() as undo:
             undo.enter_context(_autolog_silenced(self._run_id))
             self._stack = fluent._active_run_stack.get()
@@ -74,7 +73,7 @@ class Fluent:
         self._end_monitor()
 
     def _end_monitor(self) -> None:
-        monitor = self._module.run_id_to_system_metrics_monitor.pop(self._run_id, None)
+        monitor = self._fluent.run_id_to_system_metrics_monitor.pop(self._run_id, None)
         if monitor is not None:
             monitor.finish()
 
@@ -85,10 +84,10 @@ class Fluent:
         is not the run's own.
         """
         arguments = inspect.signature(original).bind(*args, **kwargs).arguments
-        is_our_experiment = self._module._active_experiment_id == self._experiment_id
+        is_our_experiment = self._fluent._active_experiment_id == self._experiment_id
         with contextlib.ExitStack() as undo:
             if is_our_experiment and arguments.get("run_id") not in (None, self._run_id):
-                undo.enter_context(patched(self._module, "_active_experiment_id", self._program_experiment))
+                undo.enter_context(patched(self._fluent, "_active_experiment_id", self._program_experiment))
             if not self._is_only_ours() or arguments.get("nested"):
                 return original(*args, **kwargs)
             undo.callback(self._stack.insert, 0, self._stack.pop())
@@ -96,7 +95,7 @@ class Fluent:
                 return original(*args, **kwargs)
             self._end_monitor()
             settings = {name: value for name, value in arguments.items() if name not in ("run_id", "experiment_id")}
-            with patched(self._module, "_active_experiment_id", self._experiment_id):
+            with patched(self._fluent, "_active_experiment_id", self._experiment_id):
                 run = original(run_id=self._run_id, **settings)  # with the program's name, tags and description
             self._returned = True
             undo.pop_all()
@@ -104,7 +103,7 @@ class Fluent:
 
     def _is_only_ours(self) -> bool:
         """Check if only our run is active in this thread, and `start_run` has not returned it yet."""
-        stack = self._module._active_run_stack.get()
+        stack = self._fluent._active_run_stack.get()
         ours = [run.info.run_id for run in stack] == [self._run_id]
         return not self._returned and stack is self._stack and ours
 

@@ -60,8 +60,7 @@ class TensorBoardBackend(FolderBackend):
     def read_folder(self) -> None:
         self._places: dict[str, str] = {}
         # The time orders the files of several imports; the name is the same after a kill.
-        created = max(0, int(self.created))
-        self._file_name = f"events.out.tfevents.{created:010d}.tracelet"
+        self._file_name = f"events.out.tfevents.{max(0, int(self.created)):010d}.tracelet"
         self._header = events.header(self.created)
 
     def write_record(self, record: r.Record) -> None:
@@ -78,9 +77,8 @@ class TensorBoardBackend(FolderBackend):
 
     def _place(self, record: Any) -> tuple[str, str]:
         """Return the folder of the record's writer, with a slash, and its tag there."""
-        writer, tag = record.writer, getattr(record, "tag", "")
-        if writer and not tag.startswith(f"{writer}/") and tag:
-            writer = ""
+        tag = getattr(record, "tag", "")
+        writer = record.writer if not tag or tag.startswith(f"{record.writer}/") else ""
         if writer not in self._places:
             self._places[writer] = f"{safe_path(writer)}/" if writer else ""
             make_private(self.folder / self._places[writer])
@@ -103,7 +101,6 @@ class TensorBoardBackend(FolderBackend):
         payloads, _ = record_files(record)
         below = f"files/{r.kind(record)}/{safe_path(record.tag)}/{r.shown_step(record.step)}-{record.wall_time!r}"
         for index, (name, payload) in enumerate(payloads.items()):
-            number = f"-{index}" if len(payloads) > 1 else ""
-            path = self.folder / f"{below}{number}{PurePosixPath(name).suffix}"
+            path = self.folder / f"{below}{f'-{index}' * (len(payloads) > 1)}{PurePosixPath(name).suffix}"
             make_private(path.parent)
             copy(payload_path(payload), path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterator, Mapping, Sequence
+from ctypes import c_float
 from typing import Any
 
 import google_crc32c
@@ -19,11 +20,9 @@ from tracelet.backends.tensorboard.ply import arrays_of
 
 # TensorFlow's DataType numbers (tensorflow/core/framework/types.proto) by numpy's kind and size.
 _DTYPES = {"f4": 1, "f8": 2, "i4": 3, "u1": 4, "i2": 5, "i1": 6, "c8": 8, "i8": 9, "b1": 10, "u2": 17, "c16": 18}
-_DTYPES |= {"f2": 19, "u4": 22, "u8": 23}
-_STRING, _DOUBLE, _BFLOAT16 = 7, 2, 14
-_STEPS = (-(2**63), 2**63 - 1)
+_DTYPES |= {"f2": 19, "u4": 22, "u8": 23, "bfloat16": 14}
+_STRING, _DOUBLE = 7, 2
 _DRAWN = ("png", "jpeg", "jpg", "gif", "bmp", "webp")
-_LARGEST_FLOAT32 = 3.4028234663852886e38
 _SESSION = "_hparams_/session_start_info"
 
 
@@ -52,15 +51,13 @@ def events(record: r.Record, tag: str) -> Iterator[bytes]:
     place: dict[str, Any] = {"wall_time": record.wall_time, "step": _step(getattr(record, "step", None))}
     if isinstance(record, r.Graph) and record.tag == "graph":
         graph, *metadata = map(payload_bytes, record.parts)
-        if graph:
-            yield framed(Event(graph_def=graph, **place).SerializeToString())
-        for data in metadata:
-            tagged = TaggedRunMetadata(tag="step1", run_metadata=data)
-            yield framed(Event(tagged_run_metadata=tagged, **place).SerializeToString())
-        return
-    values = list(_values(record, tag))
-    if values:
-        yield framed(Event(summary=Summary(value=values), **place).SerializeToString())
+        found = [Event(graph_def=graph, **place)] if graph else []
+        tagged = (TaggedRunMetadata(tag="step1", run_metadata=data) for data in metadata)
+        found += [Event(tagged_run_metadata=one, **place) for one in tagged]
+    else:
+        values = list(_values(record, tag))
+        found = [Event(summary=Summary(value=values), **place)] if values else []
+    yield from (framed(event.SerializeToString()) for event in found)
 
 
 def _values(record: r.Record, tag: str) -> Iterator[Summary.Value]:
@@ -70,31 +67,20 @@ def _values(record: r.Record, tag: str) -> Iterator[Summary.Value]:
             if _is_float32(number):
                 yield Summary.Value(tag=tag, simple_value=number)
             else:
-                yield _tensor_value(tag, "scalars", [number], ())
+                yield _doubles(tag, "scalars", [number], ())
         case r.Histogram():
-            yield Summary.Value(
-                tag=tag,
-                histo=HistogramProto(
-                    min=record.minimum,
-                    max=record.maximum,
-                    num=record.count,
-                    sum=record.total,
-                    sum_squares=record.sum_squares,
-                    bucket_limit=record.limits,
-                    bucket=record.counts,
-                ),
-            )
-        case r.Image() | r.Video() if record.format in _DRAWN:
-            image = Summary.Image(
-                height=record.height, width=record.width, colorspace=3, encoded_image_string=payload_bytes(record.data)
-            )
+            histogram = HistogramProto(min=record.minimum, max=record.maximum, num=record.count, sum=record.total)
+            histogram.sum_squares = record.sum_squares
+            histogram.bucket_limit.extend(record.limits)
+            histogram.bucket.extend(record.counts)
+            yield Summary.Value(tag=tag, histo=histogram)
+        case r.Image(data=data) | r.Video(data=data) if record.format in _DRAWN:
+            image = Summary.Image(height=record.height, width=record.width, colorspace=3)
+            image.encoded_image_string = payload_bytes(data)
             yield Summary.Value(tag=tag, image=image)
-        case r.Audio():
-            audio = Summary.Audio(
-                sample_rate=record.sample_rate,
-                encoded_audio_string=payload_bytes(record.data),
-                content_type=f"audio/{record.format}",
-            )
+        case r.Audio(data=data):
+            audio = Summary.Audio(sample_rate=record.sample_rate, content_type=f"audio/{record.format}")
+            audio.encoded_audio_string = payload_bytes(data)
             yield Summary.Value(tag=tag, audio=audio)
         case r.Text(text=text):
             yield _strings(tag, "text", [text], ())
@@ -110,7 +96,7 @@ def _values(record: r.Record, tag: str) -> Iterator[Summary.Value]:
         case r.Mesh():
             yield from _mesh(record, tag)
         case r.Graph(parts=parts):
-            yield _string_tensor(tag, "graphs", [payload_bytes(part) for part in parts], (len(parts),))
+            yield _strings(tag, "graphs", [payload_bytes(part) for part in parts], (len(parts),))
         case r.Layout(layout=layout):
             yield _layout(layout)
         case r.RawSummary(data=data):
@@ -122,13 +108,11 @@ def _values(record: r.Record, tag: str) -> Iterator[Summary.Value]:
 
 
 def _is_float32(number: float) -> bool:
-    if abs(number) > _LARGEST_FLOAT32:
-        return abs(number) == float("inf")
-    return number != number or struct.unpack("<f", struct.pack("<f", number))[0] == number
+    return number != number or c_float(number).value == number
 
 
 def _step(step: int | None) -> int:
-    return 0 if step is None else min(max(step, _STEPS[0]), _STEPS[1])
+    return 0 if step is None else min(max(step, -(2**63)), 2**63 - 1)
 
 
 def _metadata(plugin: str, content: bytes = b"") -> SummaryMetadata:
@@ -139,19 +123,14 @@ def _shape(shape: Sequence[int]) -> TensorShapeProto:
     return TensorShapeProto(dim=[TensorShapeProto.Dim(size=size) for size in shape])
 
 
-def _tensor_value(
-    tag: str, plugin: str, numbers: Sequence[float], shape: Sequence[int], content: bytes = b""
-) -> Summary.Value:
+def _doubles(tag: str, plugin: str, numbers: Sequence[float], shape: Sequence[int], content: bytes = b"") -> Any:
     tensor = TensorProto(dtype=_DOUBLE, double_val=numbers, tensor_shape=_shape(shape))
     return Summary.Value(tag=tag, tensor=tensor, metadata=_metadata(plugin, content))
 
 
-def _strings(tag: str, plugin: str, texts: Sequence[str], shape: Sequence[int]) -> Summary.Value:
-    return _string_tensor(tag, plugin, [text.encode("utf-8", "backslashreplace") for text in texts], shape)
-
-
-def _string_tensor(tag: str, plugin: str, strings: Sequence[bytes], shape: Sequence[int]) -> Summary.Value:
-    tensor = TensorProto(dtype=_STRING, string_val=strings, tensor_shape=_shape(shape))
+def _strings(tag: str, plugin: str, texts: Sequence[str | bytes], shape: Sequence[int]) -> Summary.Value:
+    data = [text if isinstance(text, bytes) else text.encode("utf-8", "backslashreplace") for text in texts]
+    tensor = TensorProto(dtype=_STRING, string_val=data, tensor_shape=_shape(shape))
     return Summary.Value(tag=tag, tensor=tensor, metadata=_metadata(plugin))
 
 
@@ -162,14 +141,13 @@ def _curve(curve: r.PRCurve, tag: str) -> Summary.Value:
     rows += [curve.precision, curve.recall]
     thresholds = len(curve.recall)
     content = PrCurvePluginData(num_thresholds=thresholds).SerializeToString()
-    return _tensor_value(tag, "pr_curves", [number for row in rows for number in row], (6, thresholds), content)
+    return _doubles(tag, "pr_curves", [number for row in rows for number in row], (6, thresholds), content)
 
 
 def _tensor(record: r.Tensor, tag: str) -> Iterator[Summary.Value]:
     import numpy as np
 
-    kind = "bfloat16" if record.dtype == "bfloat16" else np.dtype(record.dtype).str[1:]
-    number = _BFLOAT16 if kind == "bfloat16" else _DTYPES.get(kind)
+    number = _DTYPES.get("bfloat16" if record.dtype == "bfloat16" else np.dtype(record.dtype).str[1:])
     if number is not None:
         tensor = TensorProto(dtype=number, tensor_content=payload_bytes(record.data), tensor_shape=_shape(record.shape))
         yield Summary.Value(tag=tag, tensor=tensor, metadata=_metadata("tensor"))
@@ -180,14 +158,11 @@ def _mesh(record: r.Mesh, tag: str) -> Iterator[Summary.Value]:
 
     arrays = arrays_of([payload_bytes(part) for part in record.parts])
     components = metadata.get_components_bitmask(arrays)
-    for content_type, array in arrays.items():
-        made = metadata.create_summary_metadata(
-            tag, None, content_type, components, list(array.shape), json_config=record.config
-        )
-        tensor = TensorProto(
-            dtype=_DTYPES[array.dtype.str[1:]], tensor_content=array.tobytes(), tensor_shape=_shape(array.shape)
-        )
-        yield Summary.Value(tag=metadata.get_instance_name(tag, content_type), tensor=tensor, metadata=made)
+    for part, array in arrays.items():
+        made = metadata.create_summary_metadata(tag, None, part, components, list(array.shape), None, record.config)
+        number, shape = _DTYPES[array.dtype.str[1:]], _shape(array.shape)
+        tensor = TensorProto(dtype=number, tensor_content=array.tobytes(), tensor_shape=shape)
+        yield Summary.Value(tag=metadata.get_instance_name(tag, part), tensor=tensor, metadata=made)
 
 
 def _layout(layout: str) -> Summary.Value:
@@ -196,7 +171,7 @@ def _layout(layout: str) -> Summary.Value:
     from tensorboard.plugins.custom_scalar.metadata import CONFIG_SUMMARY_TAG
 
     data = ParseDict(json.loads(layout), LayoutProto()).SerializeToString()
-    return _string_tensor(CONFIG_SUMMARY_TAG, "custom_scalars", [data], ())
+    return _strings(CONFIG_SUMMARY_TAG, "custom_scalars", [data], ())
 
 
 def _hparams(params: Mapping[str, Any]) -> Summary.Value:
@@ -219,5 +194,4 @@ def projector_entry(tag: str, step: int, folder: str, names: Sequence[str]) -> b
         entry.metadata_path = f"{folder}/metadata.tsv"
     if "sprite.png" in names:
         entry.sprite.image_path = f"{folder}/sprite.png"
-    text: str = MessageToString(ProjectorConfig(embeddings=[entry]))
-    return text.encode()
+    return str(MessageToString(ProjectorConfig(embeddings=[entry]))).encode()

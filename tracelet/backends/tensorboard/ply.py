@@ -36,8 +36,7 @@ def _parts(data: bytes) -> dict[int, Any]:
     parts = {VERTEX: np.stack([points[axis] for axis in "xyz"], axis=-1)}
     if "face" in sizes:
         rest = body[points.nbytes :]
-        corners = rest[0] if rest else 3
-        faces = np.frombuffer(rest, [("corners", "u1"), ("indices", "<i4", (corners,))], sizes["face"])
+        faces = np.frombuffer(rest, [("corners", "u1"), ("indices", "<i4", ((rest or b"\3")[0],))], sizes["face"])
         parts[FACE] = faces["indices"]
     if "red" in dict(columns):
         parts[COLOR] = np.stack([points[name] for name in ("red", "green", "blue")], axis=-1)

@@ -73,6 +73,7 @@ class WandbBackend(Backend, NativeRun, OfflineRecording, Probing, Adoption, Chil
             lost = self._leave()  # must not be resumed as the program's own run
             note = Note.load(self._folder)
             note.wait_until_quiet()
+            is_new = not note.id
             self._connection = connection = Connection(wandb, self.config, note, lambda: note.save(self._folder))
             with contextlib.ExitStack() as undo:
                 undo.callback(host.exit_hooks_restorer())
@@ -92,7 +93,7 @@ class WandbBackend(Backend, NativeRun, OfflineRecording, Probing, Adoption, Chil
                 self._rows.clear()
                 self._undo = undo.pop_all()
         self._delivered, self._confirmed = note.delivered().low, mark.low
-        return None if known is None else mark.low
+        return mark.low if is_new or known is not None else None  # without a recording, it is unknown
 
     def _leave(self) -> tuple[Any, bool] | None:
         """Release a lost run. Return its object, and True if the program finished it; otherwise its service died."""
