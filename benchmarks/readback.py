@@ -1,6 +1,7 @@
 """How many records each store really holds, by kind; none of these readers shares code with an adapter.
 
-Every workload logs its scalars as `loss` (journal, csv and event files count any tag) and its pictures as `picture`.
+Every workload logs its scalars as `loss` (journal, csv and event files count any tag but those of the collected system
+metrics) and its pictures as `picture`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 HEADER, BLOCK = 7, 32 * 1024
 
 Held = Counter[str]
+COLLECTED = "system/"
 
 
 def held(store: str, folder: Path) -> dict[str, int]:
@@ -39,6 +41,7 @@ def _events(folder: Path) -> Held:
         for path in folder.rglob("events.out.tfevents.*")
         for event in EventFileLoader(str(path)).Load()
         for value in event.summary.value
+        if not value.tag.startswith(COLLECTED)
     )
 
 
@@ -49,14 +52,15 @@ def _journal(folder: Path) -> Held:
     for path in folder.glob("runs/*/*/journal.db"):
         with sqlite3.connect(path) as database:
             for (blob,) in database.execute("SELECT data FROM batches"):
-                found.update(record[0] for record in msgspec.msgpack.decode(blob))
+                records = msgspec.msgpack.decode(blob)
+                found.update(record[0] for record in records if not str(record[1]).startswith(COLLECTED))
     return found
 
 
 def _csv(folder: Path) -> Held:
     found: Held = Counter()
     for path in folder.rglob("scalars.csv"):
-        found["scalar"] += sum(1 for _ in _rows(path))
+        found["scalar"] += sum(not row["tag"].startswith(COLLECTED) for row in _rows(path))
     for path in folder.rglob("histograms.jsonl"):
         found["histogram"] += path.read_bytes().count(b"\n")
     for path in folder.rglob("media.csv"):
