@@ -17,7 +17,7 @@ PROGRAM = """
 
     backends, begin, end, resume = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "resume"
     experiment = tracelet.start_logging(
-        "going on", "resume", backends, run_id="going-on", resume=resume, flush_timeout=120, connect_timeout=60
+        "going on", "resume", backends, run_id="going-on", resume=resume, flush_timeout=300, connect_timeout=120
     )
     experiment.log_params({"lr": 0.1, "epochs": end, "model": {"layers": [1, 2]}})
     for step in range(begin, end):
@@ -27,6 +27,8 @@ PROGRAM = """
     print([(name, one.delivered, one.pending, one.rejected) for name, one in sorted(stats.backends.items())])
 """
 SAID = [*range(251), *range(200, 301)]
+
+pytestmark = pytest.mark.timeout(1100)  # two programs with seven vendors each
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +43,10 @@ def resumed(tmp_path_factory):
             patch.setenv(name, str(folder))
         modes = {"WANDB_MODE": "offline", "CLEARML_OFFLINE_MODE": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
         environment = modes | {name: str(place) for name, place in places.items()}
-        first = run_program(PROGRAM, ",".join(READERS), 0, 251, "begin", deadline=240, **environment)
+        first = run_program(PROGRAM, ",".join(READERS), 0, 251, "begin", deadline=500, **environment)
         assert 0 == first.returncode, first.err
         assert str([(name, 252, 0, 0) for name in sorted(READERS)]) == first.out.strip(), first.err
-        second = run_program(PROGRAM, ",".join(READERS), 200, 301, "resume", deadline=240, **environment)
+        second = run_program(PROGRAM, ",".join(READERS), 200, 301, "resume", deadline=500, **environment)
         assert 0 == second.returncode, second.err
         assert str([(name, 354, 0, 0) for name in sorted(READERS)]) == second.out.strip(), second.err
     return folder

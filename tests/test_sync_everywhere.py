@@ -36,7 +36,7 @@ PROGRAM = """
     experiment = tracelet.start_logging("all kinds", "fidelity")
     said = log_everything(experiment, folder)
     experiment.stop()
-    synced = sync.deliver(experiment.folder, backends, patience=120)
+    synced = sync.deliver(experiment.folder, backends, patience=300)
     stats = {
         one.backend: {"pending": one.waiting, "dropped": 0} | msgspec.structs.asdict(one) for one in synced.outcomes
     }
@@ -47,6 +47,9 @@ PROGRAM = """
     (folder / "said.json").write_text(json.dumps([said, stats]))
     (folder / "truth.bin").write_bytes(msgspec.msgpack.encode(records))
 """
+
+
+pytestmark = pytest.mark.timeout(2 * test_every_backend.DEADLINE)
 
 
 @pytest.fixture(scope="module")

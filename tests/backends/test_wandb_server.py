@@ -511,7 +511,9 @@ def test_a_killed_run_is_finished_without_doubles(server: WandbServer, folder: P
     assert waits(folder) is None
 
 
-def test_rows_that_only_the_server_has_are_not_sent_again(server: WandbServer, folder: Path) -> None:
+def test_rows_that_only_the_server_has_are_not_sent_again(
+    server: WandbServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """kill -9 before wandb wrote them to its file: the last row at the server tells which records it has."""
     program = """
         import os, sys, time
@@ -535,6 +537,8 @@ def test_rows_that_only_the_server_has_are_not_sent_again(server: WandbServer, f
             until(lambda: len(server.the_run().rows) == 99)
         finally:
             os.killpg(killed.pid, signal.SIGKILL)
+    monkeypatch.setattr(connection, "_CONNECT_TIMEOUT", 60.0)  # a loaded machine
+    monkeypatch.setattr(connection, "_PROBE_TIMEOUT", 60.0)
     backend, position = reopened(folder)
     assert 99 == position  # the 100th scalar was in an open row, as was the other
     give_from(backend, position, 150)

@@ -31,7 +31,7 @@ PROGRAM = """
 
     folder = pathlib.Path.cwd()
     experiment = tracelet.start_logging(
-        "all kinds", "fidelity", backends, flush_timeout=180, delivery="process", wait=False
+        "all kinds", "fidelity", backends, flush_timeout=400, delivery="process", wait=False
     )
     said = log_everything(experiment, folder)
     experiment.stop()
@@ -42,6 +42,9 @@ PROGRAM = """
     (folder / "said.json").write_text(json.dumps([said, stats]))
     (folder / "truth.bin").write_bytes(msgspec.msgpack.encode(records))
 """
+
+
+pytestmark = pytest.mark.timeout(2 * test_every_backend.DEADLINE)
 
 
 @pytest.fixture(scope="module")

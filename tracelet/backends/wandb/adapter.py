@@ -101,8 +101,10 @@ class WandbBackend(Backend, NativeRun, OfflineRecording, Probing, Adoption, Chil
             return None
         run, recording, connection = self._run, self._recording, self._connection
         assert connection is not None
-        run.confirmed()
         is_finished = run.finished
+        if is_finished:
+            self._wait_for_end(run)
+        run.confirmed()
         if is_finished and recording is not None and recording.online:
             with contextlib.suppress(BackendUnavailable):
                 connection.confirm_upload(run.native, recording, complete=run.has_all and not run.is_uploading)
@@ -243,14 +245,18 @@ class WandbBackend(Backend, NativeRun, OfflineRecording, Probing, Adoption, Chil
         run.mark_uploads()
         run.close()
         run.native.finish(code)
+        self._wait_for_end(run)
+        if not (run.native.disabled or (run.has_all and self._rows.are_empty)):
+            raise BackendUnavailable("wandb: the run ended before all rows were written; resuming it", reopen=True)
 
-        def has_ended() -> bool:  # `finish` returns a moment before the last rows are in the file
+    def _wait_for_end(self, run: OpenRun) -> None:
+        """Wait for the last rows and the end record in the file: `finish` returns a moment before they are written."""
+
+        def has_ended() -> bool:
             self._read()
             return run.has_ended
 
         self._wait_for(has_ended)
-        if not (run.native.disabled or (run.has_all and self._rows.are_empty)):
-            raise BackendUnavailable("wandb: the run ended before all rows were written; resuming it", reopen=True)
 
     def _end_recording(self, run: OpenRun) -> None:
         """Update the recording after the end of the run; raise BackendUnavailable if the server lacks records."""
