@@ -45,7 +45,7 @@ REJECTING = {
     "wandb": {"ConfigError", "Error", "ServerResponseError", "UnsupportedError", "UsageError"},
 }
 WRITING = {
-    "aim": lambda: aim.Translated(in_batch=True),
+    "aim": lambda: aim.translated(record=True),
     "clearml": lambda: clearml.translated(record=True),
     "csv": lambda: CsvBackend()._translated(records=True),
     "mlflow": mlflow.converting,

@@ -87,16 +87,17 @@ def translated(
     *,
     record: bool = False,
     text: Callable[[Exception], str] = str,
+    package: str | None = None,
     lost: Callable[[Exception], str | None] = lambda error: None,
 ) -> Translated:
     """Raise only the two errors of a backend within a `with` block.
 
     `record`: the block writes one record, or one of several, which may be invalid. `text` describes an exception;
-    `lost` does if the vendor's run must be opened again.
+    `lost` does if the vendor's run must be opened again. `package` is the vendor's, if it is not called `vendor`.
     """
 
     def translate(error: Exception) -> BackendError | None:
-        meaning = None if isinstance(error, BackendError) else verdict(error, vendor, table)
+        meaning = None if isinstance(error, BackendError) else verdict(error, package or vendor, table)
         if meaning is None:
             return None
         reason = lost(error)

@@ -13,10 +13,10 @@ import msgspec
 
 from tracelet.backends.base import Backend, BackendConfig, Batch, Status
 from tracelet.backends.commit_log import CommitLog, claim, has_state, replace
-from tracelet.backends.exceptions import REJECTED, UNAVAILABLE, Translated, Verdict, verdict
+from tracelet.backends.exceptions import UNAVAILABLE, Translated, Verdict, translated
 from tracelet.backends.file_names import FileNames, copy
 from tracelet.backends.presentation import read_payload
-from tracelet.errors import BackendError, BackendUnavailable, RecordRejected
+from tracelet.errors import BackendUnavailable, RecordRejected
 from tracelet.filesystem import make_private
 from tracelet.records import Alert, Artifact, File, Payload, Record, RunInfo, Scalar, Summary, Tags
 
@@ -239,16 +239,7 @@ class FolderBackend(Backend):
 
     def _translated(self, *, records: bool = False) -> Translated:
         """Raise only the two errors of a backend. `records`: one of the records being written may be invalid."""
-
-        def translate(error: Exception) -> BackendError | None:
-            meaning = None if isinstance(error, BackendError) else verdict(error, "sqlite3", _ERRORS)
-            if meaning is None:
-                return None
-            if meaning == REJECTED and records:
-                return RecordRejected(f"{self.name}: {error}")
-            return BackendUnavailable(f"{self.name}: {error}")
-
-        return Translated(translate)
+        return translated(self.name, _ERRORS, record=records, package="sqlite3")
 
 
 def payload_path(payload: Payload) -> str:

@@ -18,7 +18,7 @@ import msgspec
 from tracelet import records as r
 from tracelet.backends.aim import process_hooks, remote
 from tracelet.backends.aim.config import AimConfig, without_user
-from tracelet.backends.aim.errors import Translated
+from tracelet.backends.aim.errors import translated
 from tracelet.backends.aim.run import OpenRun
 from tracelet.backends.base import Backend, Batch, Status, Written
 from tracelet.backends.capabilities import AdoptedArtifact, Adoption, NativeRun, Probe, Probing
@@ -80,7 +80,7 @@ class AimBackend(Backend, NativeRun, Probing, Adoption):
         """Resume the Aim run noted in the run's folder, or the run `run_hash`; else create a run."""
         self._info = run
         _import()
-        with Translated():
+        with translated():
             self._connect()
         return self._open_run.done
 
@@ -191,7 +191,7 @@ class AimBackend(Backend, NativeRun, Probing, Adoption):
             return None
         count = 0
         try:
-            with Translated(in_batch=True):
+            with translated(record=True):
                 self._open_run.begin(batch.last)
                 for number, record in zip(batch.numbers, batch, strict=True):
                     self._open_run.put(record, number)
@@ -221,7 +221,7 @@ class AimBackend(Backend, NativeRun, Probing, Adoption):
                 self._client.drain(_STALL_TIMEOUT)
                 self._is_uncertain = False
                 return
-        with Translated():
+        with translated():
             self._discard_run()
             self._connect()
 
@@ -244,7 +244,7 @@ class AimBackend(Backend, NativeRun, Probing, Adoption):
         if self._run is None:
             return
         try:
-            with Translated():
+            with translated():
                 self._reconnect()
                 self._describe(status, exit_code)
                 self._end()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from tracelet.backends import exceptions
-from tracelet.backends.exceptions import REJECTED, verdict
-from tracelet.errors import BackendError, BackendUnavailable, RecordRejected
 
 _LOCKED = (
     "another process writes this run: end that process, close the run with `aim runs close`, or write to an "
@@ -12,19 +10,9 @@ _LOCKED = (
 )
 
 
-class Translated(exceptions.Translated):
-    """Translate the errors of calls to Aim. `in_batch`: one of the records may be invalid."""
-
-    def __init__(self, *, in_batch: bool = False) -> None:
-        super().__init__(self._translation)
-        self._in_batch = in_batch
-
-    def _translation(self, error: Exception) -> BackendError | None:
-        meaning = None if isinstance(error, BackendError) else verdict(error, "aim", {})
-        if meaning is None:
-            return None
-        kind = RecordRejected if meaning == REJECTED and self._in_batch else BackendUnavailable
-        return kind(f"aim: {_reason(error)}")
+def translated(*, record: bool = False) -> exceptions.Translated:
+    """Raise only the two errors of a backend. `record`: one of the records of the block may be invalid."""
+    return exceptions.translated("aim", {}, record=record, text=_reason)
 
 
 def _reason(error: Exception) -> str:

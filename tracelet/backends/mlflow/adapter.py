@@ -113,7 +113,7 @@ class MlflowBackend(Backend, NativeRun, Probing):
                 fluent.detach()
 
     def secrets(self) -> Iterable[str]:
-        return [*self.config.secrets(), *secrets_outside(self._store.uri)]
+        return secrets_outside(self._store.uri)
 
     @property
     def native(self) -> Any:

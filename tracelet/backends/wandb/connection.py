@@ -14,7 +14,7 @@ from tracelet import records as r
 from tracelet.backends.wandb.config import WandbConfig
 from tracelet.backends.wandb.errors import dead_service, end_service, translated
 from tracelet.backends.wandb.offline import Note, Recording, Uploader
-from tracelet.backends.wandb.server import OFFLINE_MODES, Server, server_of
+from tracelet.backends.wandb.server import OFFLINE_MODES, History, Server, server_of
 from tracelet.backends.wandb.watermark import Mark
 from tracelet.errors import BackendUnavailable
 
@@ -113,10 +113,11 @@ class Connection:
             self.uploader.run(deadline + _EXTRA_UPLOAD_TIME)
         timeout = max(1.0, deadline - time.monotonic())
         run_id = arguments["id"]
-        place = arguments.get("project"), arguments.get("entity"), run_id, timeout
-        self._rows = server.rows(*place) if run_id else 0
+        place = arguments.get("project"), arguments.get("entity")
+        history = server.history(*place, run_id, timeout) if run_id else History()
+        self._rows, text = (None, None) if history is None else history
         # A killed process may have sent rows that wandb had not written to its file yet.
-        self._server_mark = server.mark(*place, journal=self.note.journal) if self._rows else None
+        self._server_mark = Mark.parse(text, self.note.journal) if text else None
 
     def mark(self) -> Mark | None:
         """Return what earlier recordings hold, or the server, if it has more; None if there are none."""

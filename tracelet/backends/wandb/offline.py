@@ -193,7 +193,8 @@ class Uploader:
 
     def _total_rows(self, deadline: float) -> int | None:
         timeout = min(_COUNT_TIMEOUT, max(0.5, deadline - time.monotonic()))
-        return self._server.rows(self._note.project, self._note.entity, self._note.id, timeout)
+        history = self._server.history(self._note.project, self._note.entity, self._note.id, timeout)
+        return None if history is None else history.rows
 
     def _mark_done(self, recording: Recording) -> None:
         recording.mark, recording.done = recording.current_mark(self._note.journal).text(), True

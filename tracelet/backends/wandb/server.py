@@ -8,7 +8,7 @@ import inspect
 import json
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
@@ -17,7 +17,7 @@ from tracelet.backends.capabilities import Probe
 from tracelet.backends.http import request
 from tracelet.backends.wandb.config import WandbConfig
 from tracelet.backends.wandb.errors import NOT_INSTALLED, import_wandb
-from tracelet.backends.wandb.watermark import MARK, Mark
+from tracelet.backends.wandb.watermark import MARK
 from tracelet.errors import BackendUnavailable
 from tracelet.redaction import passwords_in_url, redacted_url
 
@@ -31,6 +31,13 @@ _HISTORY = """query RunResumeStatus($project: String, $entity: String, $name: St
     bucket(name: $name, missingOk: true) { id historyLineCount historyTail }
   }
 }"""
+
+
+class History(NamedTuple):
+    """The number of rows of a run, and the mark in the last one."""
+
+    rows: int = 0
+    mark: str | None = None
 
 
 class NotSignedIn(BackendUnavailable):
@@ -50,26 +57,15 @@ class Server:
         if self.key is not None and not (self._query("Viewer", _VIEWER, {}, timeout) or {}).get("viewer"):
             raise NotSignedIn(f"wandb: {self.shown} rejected this API key")
 
-    def rows(self, project: str | None, entity: str | None, run_id: str, timeout: float) -> int | None:
-        """Return the number of history rows of a run; None if only wandb can query the server."""
-        return None if self.key is None else int(self._history(project, entity, run_id, timeout)[0] or 0)
-
-    def mark(
-        self, project: str | None, entity: str | None, run_id: str, timeout: float, *, journal: str
-    ) -> Mark | None:
-        """Return the mark in the last history row of a run; None if it has none, or only wandb can query the server."""
+    def history(self, project: str | None, entity: str | None, run_id: str, timeout: float) -> History | None:
+        """Return the state of a run's history; None if only wandb can query the server."""
         if self.key is None:
             return None
-        tail = json.loads(self._history(project, entity, run_id, timeout)[1] or "[]")
-        text = json.loads(tail[-1]).get(MARK) if tail else None
-        return Mark.parse(text, journal) if text else None
-
-    def _history(self, project: str | None, entity: str | None, run_id: str, timeout: float) -> tuple[Any, Any]:
-        """Return the number of rows, and the last ones, as JSON in JSON."""
         variables = {"project": project, "entity": entity, "name": run_id}
         data = self._query("RunResumeStatus", _HISTORY, variables, timeout)
         bucket = ((data or {}).get("model") or {}).get("bucket") or {}
-        return bucket.get("historyLineCount"), bucket.get("historyTail")
+        tail = json.loads(bucket.get("historyTail") or "[]")  # JSON in JSON
+        return History(int(bucket.get("historyLineCount") or 0), json.loads(tail[-1]).get(MARK) if tail else None)
 
     def _query(self, name: str, query: str, variables: dict[str, Any], timeout: float) -> Any:
         body = json.dumps({"operationName": name, "query": query, "variables": variables}).encode()
