@@ -27,11 +27,11 @@ def run_example(name: str, folder: Path, *arguments: str) -> tuple[str, RunRepor
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / name), *arguments],
         cwd=folder,
-        env=kept | {"PYTHONIOENCODING": "utf-8", "TRACELET_COLLECT": "none"},
+        env=kept | {"PYTHONIOENCODING": "utf-8", "TRACELET_COLLECT": "none", "TRACELET_FLUSH_TIMEOUT": "120"},
         capture_output=True,
         text=True,
         encoding="utf-8",
-        timeout=240,
+        timeout=600,
         check=False,
     )
     assert 0 == done.returncode, done.stderr

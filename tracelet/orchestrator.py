@@ -36,6 +36,8 @@ _COMMIT_EVERY = 0.05
 _BEAT_EVERY = 10.0
 # Seconds reserved at the end of a run for the last batch and the vendor's `close`.
 _CLOSE_RESERVE = 0.3
+# Seconds for a thread that has done its last step to leave `threading.enumerate()`. It takes far less.
+_JOIN_TIMEOUT = 1.0
 
 
 class Orchestrator:
@@ -233,7 +235,8 @@ class Orchestrator:
                 self.annotate(f"trouble {name}", None if has_all else delivery.trouble)
             self._closing.set()
             self._queue.wake.set()
-            self._ended.wait(max(1.0, deadline - time.monotonic()))
+            if self._ended.wait(max(1.0, deadline - time.monotonic())):
+                self._thread.join(_JOIN_TIMEOUT)
             _live.discard(self)
 
     def _previous_end(self, now: float) -> tuple[Status, int, float]:
