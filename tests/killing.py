@@ -54,8 +54,8 @@ SYNC = """
 
     synced = sync.deliver(pathlib.Path(sys.argv[1]), patience=60)
     # The store is the vendor's own offline recording: there is no server that it could be uploaded to.
-    assert all(outcome.waiting == 0 for outcome in synced.outcomes), synced
-    print(sum(outcome.new for outcome in synced.outcomes))
+    assert all(backend.pending == 0 for backend in synced.backends), synced
+    print(sum(synced.new.values()))
 """
 
 

@@ -210,5 +210,5 @@ def test_ctrl_c_in_the_middle_loses_nothing(written, tmp_path):
     with JournalReader(the_run()) as reader:
         delivered = reader.cursors()["wandb"].delivered
     assert delivered <= len(sent)
-    assert ("waiting" in told) == (delivered < len(kept))
+    assert ("pending" in told) == (delivered < len(kept))
     assert "killed" == ending(the_run())[0]

@@ -148,7 +148,7 @@ def test_the_reason_of_an_outage_is_hidden_too(monkeypatch, caplog):
     backend = Faulty(open=raises(BackendUnavailable(f"no answer from http://me:{TOKEN}@host/api")))
     experiment = tracelet.start_logging(backend=backend)
     experiment.log_metric("loss", 1.0, 1)
-    assert "***" in experiment.stats().backends["faulty"].state
+    assert "***" in experiment.stats().backends["faulty"].reason
     experiment.stop(timeout=0.5)
     assert "no answer from http://me:***@host/api" in caplog.text
     assert TOKEN not in caplog.text

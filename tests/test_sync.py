@@ -111,16 +111,16 @@ def test_a_detour_is_pending_until_it_was_handed_over(caplog):
     assert ["detouring"] == sync.waiting(experiment.folder)
 
     still = sync.deliver(str(experiment.folder))
-    (outcome,) = still.outcomes
-    assert (False, 100, "its server is still away") == (still.complete, outcome.waiting, outcome.reason)
+    (backend,) = still.backends
+    assert (False, 100, "its server is still away") == (still.complete, backend.pending, backend.reason)
     assert "one" not in SERVER
 
     SERVER["up"] = True
     done = sync.deliver(experiment.folder)
-    (outcome,) = done.outcomes
-    assert (True, 100, 100, 0) == (done.complete, outcome.delivered, outcome.new, outcome.waiting)
+    (backend,) = done.backends
+    assert (True, 100, 100, 0) == (done.complete, backend.delivered, done.new["detouring"], backend.pending)
     assert [*range(100)] == SERVER["one"]
-    assert () == sync.deliver(experiment.folder).outcomes
+    assert () == sync.deliver(experiment.folder).backends
     assert [*range(100)] == SERVER["one"]
 
 
@@ -131,9 +131,9 @@ def test_what_is_all_recorded_is_not_recorded_again(monkeypatch):
     opened = []
     monkeypatch.setattr(Detouring, "open", lambda self, run: opened.append(run))
 
-    (outcome,) = sync.deliver(experiment.folder).outcomes
+    (backend,) = sync.deliver(experiment.folder).backends
 
-    assert ([], 100, "its server is still away") == (opened, outcome.waiting, outcome.reason)
+    assert ([], 100, "its server is still away") == (opened, backend.pending, backend.reason)
 
 
 def test_what_came_after_the_recording_follows_it(monkeypatch):
@@ -233,7 +233,7 @@ def test_an_upload_that_did_not_end_is_pending_again():
         assert 100 == experiment.stats().backends["unfinished"].delivered
     one = experiment.stats().backends["unfinished"]
     assert_balanced(experiment.stats())
-    assert (30, 70, "waiting: the upload did not end in time") == (one.delivered, one.pending, one.state)
+    assert (30, 70, "the upload did not end in time") == (one.delivered, one.pending, one.reason)
     with JournalReader(experiment.folder) as reader:
         assert 30 == reader.cursors()["unfinished"].position
         assert "the upload did not end in time" == reader.facts()["trouble unfinished"]
@@ -408,9 +408,9 @@ def test_a_journal_names_no_file_of_this_machine(name, tmp_path):
     with contextlib.closing(Journal(experiment.folder)) as journal:
         journal.append(records)
 
-    (outcome,) = sync.deliver(experiment.folder, ["csv"]).outcomes
+    (backend,) = sync.deliver(experiment.folder, ["csv"]).backends
 
-    assert (2, 3, 0) == (outcome.delivered, outcome.rejected, outcome.waiting)
+    assert (2, 3, 0) == (backend.delivered, backend.rejected, backend.pending)
     with JournalReader(experiment.folder) as reader:
         assert {f"the journal names a file outside of its run: {name!r}"} == {
             rejection.reason for rejection in reader.rejections("csv")

@@ -37,11 +37,9 @@ PROGRAM = """
     said = log_everything(experiment, folder)
     experiment.stop()
     synced = sync.deliver(experiment.folder, backends, patience=300)
-    stats = {
-        one.backend: {"pending": one.waiting, "dropped": 0} | msgspec.structs.asdict(one) for one in synced.outcomes
-    }
+    stats = {one.name: msgspec.structs.asdict(one) for one in synced.backends}
     again = sync.deliver(experiment.folder, backends)
-    (folder / "again.json").write_text(json.dumps([one.new for one in again.outcomes]))
+    (folder / "again.json").write_text(json.dumps(list(again.new.values())))
     with JournalReader(experiment.folder) as reader:
         records = [Spool(experiment.folder / "files").resolve(record) for record in reader.records()]
     (folder / "said.json").write_text(json.dumps([said, stats]))

@@ -87,4 +87,4 @@ def test_a_killed_sync_is_repeated(folder):
     ended = run_program(SYNC.replace("sys.stdin.readline()", "pass"), folder)
     assert 0 == ended.returncode, ended.err
     assert list(range(RECORDS)) == csv_values(the_run())
-    assert 0 == sync.deliver(folder, ["csv"]).outcomes[0].new
+    assert {"csv": 0} == sync.deliver(folder, ["csv"]).new

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 from tracelet import forks
 from tracelet.backends import secrets_of
 from tracelet.backends.base import Backend, Status
-from tracelet.delivery.status import DeliveryHandle, DeliveryStats
+from tracelet.delivery.status import DeliveryHandle
 from tracelet.delivery.thread import Delivery
 from tracelet.errors import JournalError
 from tracelet.guard import Guard
 from tracelet.journal.queue import RecordQueue
+from tracelet.journal.status import BackendStatus
 from tracelet.journal.store import JournalReader
 from tracelet.journal.tables import Cursor, Rejection
 from tracelet.journal.writer import JournalWriter
@@ -232,7 +233,7 @@ class Orchestrator:
                 self.annotate(key, value)
             for name, delivery in self._deliveries.items():
                 has_all = delivery.has_all(self._writer.last)
-                self.annotate(f"trouble {name}", None if has_all else delivery.trouble)
+                self.annotate(f"trouble {name}", None if has_all else delivery.reason)
             self._closing.set()
             self._queue.wake.set()
             if self._ended.wait(max(1.0, deadline - time.monotonic())):
@@ -254,16 +255,16 @@ class Orchestrator:
             case _:  # an earlier exit code is that of a process before the killed one
                 return "killed", 1, ended
 
-    def stats(self) -> tuple[int, dict[str, DeliveryStats], dict[str, int], int]:
-        """Return the number of submitted records, the delivery stats, the causes of loss, and the calls that waited."""
+    def stats(self) -> tuple[int, dict[str, BackendStatus], dict[str, int], int]:
+        """Return the number of submitted records, the backends, the causes of loss, and the calls that waited."""
         # The cursors first: each record that they count is submitted.
         cursors = {name: delivery.cursor for name, delivery in self._deliveries.items()}
         submitted, dropped, waited = self._queue.counts()
-        deliveries = {
-            name: delivery.stats(cursors[name], submitted, dropped + self._count_lost(delivery))
+        backends = {
+            name: delivery.status(cursors[name], submitted, dropped + self._count_lost(delivery))
             for name, delivery in self._deliveries.items()
         }
-        return submitted, deliveries, self.guard.counts(), waited
+        return submitted, backends, self.guard.counts(), waited
 
     def _count_lost(self, delivery: DeliveryHandle) -> int:
         """Return the number of records that neither the disk nor this backend has, once the run has ended."""

@@ -9,7 +9,7 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,7 +24,6 @@ from tracelet.backends import (
     configured,
     filters,
     journal_config,
-    offline_recording,
     pending_upload,
     persistent_keys,
     secrets_of,
@@ -33,12 +32,13 @@ from tracelet.backends.base import Backend
 from tracelet.backends.capabilities import OfflineRecording
 from tracelet.errors import ConfigurationError, RunInUse, UntrustedServer
 from tracelet.guard import Guard
+from tracelet.journal.status import BackendStatus
 from tracelet.journal.store import JournalReader, is_live
 from tracelet.journal.tables import Cursor
 from tracelet.orchestrator import Orchestrator
 from tracelet.records import RunInfo
 from tracelet.redaction import Secrets
-from tracelet.runs.summary import check_journal
+from tracelet.runs.summary import check_journal, stored_status
 
 # Seconds between two progress checks.
 _POLL_EVERY = 0.1
@@ -57,33 +57,20 @@ OnProgress = Callable[[str, int, int], None]
 """Called with a backend's name, its number of processed records, and the total."""
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """Report the sync of one run to one backend. `reason` explains pending records; None if there are none."""
-
-    backend: str
-    delivered: int
-    """Records that the backend has now."""
-    new: int
-    """Of those, the records that this sync delivered."""
-    waiting: int
-    rejected: int
-    filtered: int
-    reason: str | None = None
-
-
 class Synced(msgspec.Struct, frozen=True, kw_only=True):
     """Report the sync of one run. `skipped` is the reason if the run was skipped."""
 
     folder: Path
-    outcomes: tuple[Outcome, ...] = ()
+    backends: tuple[BackendStatus, ...] = ()
+    """The backends that lacked something, and those whose offline recording is not uploaded."""
+    new: dict[str, int] = {}
+    """The records that this sync delivered, by backend."""
     skipped: str | None = None
-    offline: dict[str, str] = {}
-    """The vendors' offline recordings that are not uploaded: their paths, by backend."""
 
     @property
     def complete(self) -> bool:
         """True if no records are pending."""
-        return self.skipped is None and all(outcome.reason is None for outcome in self.outcomes)
+        return self.skipped is None and all(backend.reason is None for backend in self.backends)
 
 
 def waiting(folder: Path) -> list[str]:
@@ -138,7 +125,8 @@ def deliver(
         before = reader.cursors()
     targets = [_backend(name, folder, facts, config or {}, trust) for name in (backends or waiting(folder))]
     if not targets:
-        return Synced(folder=folder, offline=_offline_recordings(before, folder))
+        recorded = [one for one in _statuses(folder, before, {}).values() if one.pending_upload is not None]
+        return Synced(folder=folder, backends=tuple(recorded))
     recorded_offline = [backend.name for backend in targets if pending_upload(backend.name, folder) is not None]
     secrets = Secrets()
     for backend in targets:
@@ -179,25 +167,17 @@ def deliver(
             orchestrator.stop("finished", 0, _CLOSE_TIMEOUT if delivered else _STOP_TIMEOUT)
     for name, delivery in orchestrator.deliveries.items():
         if not delivery.has_all(last):
-            reasons.setdefault(name, delivery.trouble or "timed out before everything was delivered")
-    with JournalReader(folder) as reader:
-        after = reader.cursors()
-    outcomes = {
-        backend.name: _outcome(backend.name, before, after, last, reasons.get(backend.name)) for backend in targets
-    }
+            reasons.setdefault(name, delivery.reason or "timed out before everything was delivered")
+    statuses = _statuses(folder, [backend.name for backend in targets], reasons)
+    new = {name: max(0, status.delivered - before.get(name, Cursor()).delivered) for name, status in statuses.items()}
     remaining = [name for name in recorded_offline if name in orchestrator.deliveries and name not in reasons]
     not_uploaded = [name for name in remaining if pending_upload(name, folder)]
     if not_uploaded:  # upload the records that were recorded offline just now
         retry = deliver(
             folder, not_uploaded, config=config, patience=patience, tell=tell, stands_in=stands_in, trust=trust
         )
-        for outcome in retry.outcomes:
-            outcomes[outcome.backend] = msgspec.structs.replace(outcome, new=outcomes[outcome.backend].new)
-    return Synced(folder=folder, outcomes=tuple(outcomes.values()), offline=_offline_recordings(outcomes, folder))
-
-
-def _offline_recordings(names: Iterable[str], folder: Path) -> dict[str, str]:
-    return {name: path for name in names if (path := offline_recording(name, folder)) is not None}
+        statuses |= {status.name: status for status in retry.backends}
+    return Synced(folder=folder, backends=tuple(statuses.values()), new=new)
 
 
 @contextlib.contextmanager
@@ -267,7 +247,7 @@ def _wait(orchestrator: Orchestrator, last: int, patience: float, tell: OnProgre
             if delivery.written_seq > last_progress[name][1]:
                 last_progress[name] = (now, delivery.written_seq)
             done = delivery.position >= last or (delivery.is_offline and delivery.written_seq >= last)
-            gave_up = delivery.trouble is not None and not delivery.was_open
+            gave_up = delivery.reason is not None and not delivery.was_open
             timeout = min(patience, _CONNECT_TIMEOUT) if gave_up else patience
             if done or now - last_progress[name][0] > timeout:
                 del remaining[name]
@@ -275,16 +255,9 @@ def _wait(orchestrator: Orchestrator, last: int, patience: float, tell: OnProgre
             pause.wait(_POLL_EVERY)
 
 
-def _outcome(
-    name: str, before: Mapping[str, Cursor], after: Mapping[str, Cursor], last: int, reason: str | None
-) -> Outcome:
-    previous, now = before.get(name, Cursor()), after.get(name, Cursor())
-    return Outcome(
-        backend=name,
-        delivered=now.delivered,
-        new=max(0, now.delivered - previous.delivered),
-        waiting=last - now.position,
-        rejected=now.rejected,
-        filtered=now.filtered,
-        reason=reason,
-    )
+def _statuses(folder: Path, names: Collection[str], reasons: Mapping[str, str]) -> dict[str, BackendStatus]:
+    """Return the status of each backend from the journal, with the reason if it could not be synced."""
+    with JournalReader(folder) as reader:
+        records, cursors, facts = reader.last(), reader.cursors(), reader.facts()
+    facts |= {f"trouble {name}": reasons.get(name) for name in names}
+    return {name: stored_status(name, cursors.get(name, Cursor()), records, facts, folder) for name in names}

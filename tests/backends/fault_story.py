@@ -88,11 +88,11 @@ def _end_of_fault(experiment: Experiment, place: Place, cell: str | None, report
     if cell == "slow":  # one vendor sends each point alone, and waits: five per second
         until(lambda: experiment.stats().backends[place.backend].pending == 0, _SLOW)
     elif cell in place.reported:
-        report.noticed = until(lambda: _state(experiment, place).startswith(("waiting", "offline")), _NOTICED)
+        report.noticed = until(lambda: _state(experiment, place) in ("waiting", "offline"), _NOTICED)
     else:  # the vendor's own process meets the fault, and does not report it
         until(lambda: False, _SILENT)
     place.set("pass")
-    until(lambda: _state(experiment, place).startswith(("connected", "offline")), _RECOVERY)
+    until(lambda: _state(experiment, place) in ("connected", "offline"), _RECOVERY)
 
 
 def _stop(experiment: Experiment, place: Place, cell: str | None, mode: str, report: Report) -> None:
@@ -112,7 +112,7 @@ def _stop(experiment: Experiment, place: Place, cell: str | None, mode: str, rep
 
 
 def _state(experiment: Experiment, place: Place) -> str:
-    return str(experiment.stats().backends[place.backend].state)
+    return experiment.stats().backends[place.backend].state
 
 
 def _image() -> Any:

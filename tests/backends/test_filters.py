@@ -314,8 +314,8 @@ def test_sync_keeps_to_the_filter_of_the_run():
     with JournalReader(experiment.folder) as reader:
         assert filters.parse(GIVEN, "here") == filters.parse(reader.facts()["config csv"], "there")
 
-    (outcome,) = sync.deliver(experiment.folder).outcomes
-    assert (5, 26, 0) == (outcome.delivered, outcome.filtered, outcome.waiting)
+    (backend,) = sync.deliver(experiment.folder).backends
+    assert (5, 26, 0) == (backend.delivered, backend.filtered, backend.pending)
     assert [(step, float(step)) for step in (0, 3, 6, 9)] == points(experiment.folder / "csv")
 
 
@@ -325,7 +325,7 @@ def test_a_backend_that_comes_later_gets_the_rest(tmp_path):
     experiment = tracelet.start_logging(backend=memory, config=GIVEN)
     log(experiment)
     experiment.stop()
-    (all_of_it,) = sync.deliver(experiment.folder, ["csv"]).outcomes
+    (all_of_it,) = sync.deliver(experiment.folder, ["csv"]).backends
     assert (31, 0) == (all_of_it.delivered, all_of_it.filtered)
     assert 20 == len(points(experiment.folder / "csv"))
 
@@ -336,8 +336,8 @@ def test_a_filter_on_the_command_line(tmp_path):
     log(experiment)
     experiment.stop()
     config = {"csv": {"exclude": "", "exclude_kinds": "text, params", "every": "scalar=25, image=60"}}
-    (outcome,) = sync.deliver(experiment.folder, config=config).outcomes
-    assert (8, 23) == (outcome.delivered, outcome.filtered)
+    (backend,) = sync.deliver(experiment.folder, config=config).backends
+    assert (8, 23) == (backend.delivered, backend.filtered)
     with JournalReader(experiment.folder) as reader:
         told = reader.facts()["config csv"]
     assert {"exclude_kinds": ["text", "params"], "every": {"scalar": 25.0, "image": 60.0}} == told

@@ -33,7 +33,8 @@ RUN = {
     "backends",
 }
 SYNCED = {"run_id", "folder", "skipped", "complete", "backends"}
-OUTCOME = {"delivered", "new", "waiting", "rejected", "filtered", "reason"}
+COUNTS = {"delivered", "pending", "rejected", "filtered", "dropped"}
+STATUS = COUNTS | {"state", "reason", "filtered_by", "url", "pending_upload"}
 
 
 def strict(text):
@@ -69,7 +70,12 @@ def test_runs(told, finished_run, tmp_path):
     assert RUN | {"tags", "duration", "reason", "disk"} == first.keys() == unreadable.keys()
     assert (run.run_id, "first", "digits", ["a"]) == (first["run_id"], first["name"], first["project"], first["tags"])
     assert ("finished", 0, 2, None) == (first["status"], first["exit_code"], first["records"], first["reason"])
-    assert {"delivered": 0, "waiting": 2, "rejected": 0, "filtered": 0}.items() <= first["backends"]["csv"].items()
+    csv = first["backends"]["csv"]
+    assert STATUS == csv.keys()
+    assert ("waiting", 0, 2, 0, 0) == (
+        csv["state"],
+        *(csv[key] for key in ("delivered", "pending", "rejected", "filtered")),
+    )
     assert first["disk"] > 0
     assert ("unreadable", None) == (unreadable["status"], unreadable["records"])
     assert unreadable["reason"]
@@ -110,9 +116,10 @@ def test_sync(told, finished_run):
 
     assert SYNCED == run.keys()
     assert ("one", True, None) == (run["run_id"], run["complete"], run["skipped"])
-    assert {"csv": {"delivered": 2, "new": 2, "waiting": 0, "rejected": 0, "filtered": 0, "reason": None}} == run[
-        "backends"
-    ]
+    csv = run["backends"]["csv"]
+    assert STATUS | {"new"} == csv.keys()
+    assert {"delivered": 2, "new": 2}.items() <= csv.items()
+    assert ("closed", None, 2) == (csv["state"], csv["reason"], sum(csv[key] for key in COUNTS))
     assert {"runs": [], "errors": []} == told("sync")
 
 
@@ -125,8 +132,8 @@ def test_sync_that_leaves_something(told, finished_run, tmp_path, monkeypatch):
     (run,) = told("sync", "one", "--backend", "csv", "--config", f"dir={tmp_path / 'file'}", code=1)["runs"]
 
     assert run["complete"] is False
-    assert OUTCOME == run["backends"]["csv"].keys()
-    assert 1 == run["backends"]["csv"]["waiting"]
+    assert STATUS | {"new"} == run["backends"]["csv"].keys()
+    assert ("waiting", 1) == (run["backends"]["csv"]["state"], run["backends"]["csv"]["pending"])
     assert run["backends"]["csv"]["reason"]
 
 

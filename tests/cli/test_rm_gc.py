@@ -61,6 +61,19 @@ def test_a_run_without_its_journal_is_still_listed(call, finished_run, width):
     assert ["two"] == [run["run_id"] for run in json.loads(call("runs", "--json").stdout)["runs"]]
 
 
+def test_a_summary_of_an_earlier_version_is_read(call, finished_run):
+    """It has no state of a backend, and another name for the reason."""
+    run = finished_run({"loss": [1.0]}, run_id="one")
+    call("gc", "--yes")
+    kept = json.loads((run.folder / KEPT).read_bytes())
+    (csv,) = kept["backends"]
+    for key in ("state", "reason", "dropped", "filtered_by"):
+        del csv[key]
+    (run.folder / KEPT).write_text(json.dumps(kept | {"backends": [csv | {"trouble": None}]}))
+    (listed,) = json.loads(call("runs", "--json").stdout)["runs"]
+    assert ("closed", 1) == (listed["backends"]["csv"]["state"], listed["backends"]["csv"]["delivered"])
+
+
 def test_a_killed_run_is_still_a_crashed_one_without_its_journal(call, owned):
     owned(os.uname().nodename, 0)
     before = json.loads(call("runs", "--json").stdout)["runs"][0]

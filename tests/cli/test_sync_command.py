@@ -144,11 +144,12 @@ def test_a_recording_of_wandb_is_not_called_delivered(call, finished_run, monkey
     assert (0, "one: wandb: 2 recorded offline (2 new)") == (first.exit_code, line)
     assert where.startswith(recording)
     assert where.endswith(" is not uploaded")
-    assert ["one: up to date", where] == call("sync", "one", width=1000).stdout.splitlines()
+    assert ["one: wandb: 2 recorded offline (0 new)", where] == call("sync", "one", width=1000).stdout.splitlines()
     assert "2 delivered (recorded offline, not uploaded yet)" in call("show", "one").stdout
     assert "wandb has an offline recording to upload" in call("gc", "--dry-run").stdout
-    (folder,) = [run["offline_stores"] for run in json.loads(call("sync", "one", "--json").stdout)["runs"]]
-    assert where == f"{recording}{folder['wandb']} is not uploaded"
+    (run,) = json.loads(call("sync", "one", "--json").stdout)["runs"]
+    assert where == f"{recording}{run['backends']['wandb']['pending_upload']} is not uploaded"
+    assert "offline" == run["backends"]["wandb"]["state"]
 
 
 def test_a_live_run_is_left_alone(call, tmp_path):

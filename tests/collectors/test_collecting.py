@@ -229,7 +229,7 @@ def test_sync_collects_nothing(here, begun):
     experiment = begun(backend="csv", mode="offline")
     experiment.stop()
     synced = deliver(experiment.folder)
-    assert [(experiment.stats().submitted, 0)] == [(one.delivered, one.waiting) for one in synced.outcomes]
+    assert [(experiment.stats().submitted, 0)] == [(one.delivered, one.pending) for one in synced.backends]
     with JournalReader(experiment.folder) as reader:
         assert experiment.stats().submitted == reader.last()
 

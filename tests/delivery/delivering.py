@@ -349,7 +349,7 @@ class DeliveryModel(RuleBasedStateMachine):
             self.delivery.wait_opened(deadline)
             assert time.monotonic() < deadline
         assert self.delivery.wait_confirmed(len(self.logged), deadline)
-        stats = self.delivery.stats(self.delivery.cursor, len(self.logged), 0)
+        stats = self.delivery.status(self.delivery.cursor, len(self.logged), 0)
         tags = Counter(tag for seq, (_, tag) in enumerate(self.logged, 1))
         assert 0 == stats.pending
         assert len(self.logged) == stats.delivered + stats.rejected + stats.filtered
@@ -376,7 +376,7 @@ class DeliveryModel(RuleBasedStateMachine):
         with self.store.lock:
             cursor, held = self.delivery.cursor, set(self.store.uploaded_ids())
         assert cursor.position == cursor.delivered + cursor.filtered + cursor.rejected
-        stats = self.delivery.stats(self.delivery.cursor, len(self.logged), 0)
+        stats = self.delivery.status(self.delivery.cursor, len(self.logged), 0)
         assert 0 <= stats.pending <= len(self.logged)
         if self.delivery.was_open:
             for seq, (number, tag) in enumerate(self.logged[: cursor.position], 1):

@@ -130,7 +130,7 @@ def test_an_end_that_hangs_is_given_up(tmp_path):
     assert [] == processes()
     stats = exp.stats().backends["hanging"]
     assert (1, 0) == (stats.delivered, stats.pending)
-    assert "did not confirm the end" in stats.state
+    assert "did not confirm the end" in stats.reason
 
 
 def test_what_goes_wrong_there_is_told_here(tmp_path, caplog, values):
@@ -239,7 +239,7 @@ def test_a_killed_program_has_its_run_finished(tmp_path):
     assert not (folder / "journal.db-wal").exists()
     assert (last, last) == (cursor.position, cursor.delivered)
     assert not is_live(folder)
-    assert 0 == sync.deliver(folder, ["csv"]).outcomes[0].new
+    assert {"csv": 0} == sync.deliver(folder, ["csv"]).new
 
 
 def test_while_the_process_finishes_the_run_is_in_use(tmp_path):
@@ -330,8 +330,8 @@ def test_a_process_that_dies_again_and_again_is_given_up(monkeypatch):
     assert time.monotonic() - began < 5 + BUSY
     stats = exp.stats().backends["csv"]
     assert (0, 1) == (stats.delivered, stats.pending)
-    assert "ended with -9" in stats.state
-    assert 1 == sync.deliver(exp.folder, ["csv"]).outcomes[0].new
+    assert "ended with -9" in stats.reason
+    assert {"csv": 1} == sync.deliver(exp.folder, ["csv"]).new
     assert [(1, 1.0)] == points(exp.folder)
 
 

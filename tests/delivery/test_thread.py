@@ -58,7 +58,7 @@ def test_a_backend_that_calls_exit_is_named(hook, caplog):
     assert list(range(10)) == values(good.records)
     assert_balanced(experiment.stats())
     assert "SystemExit: 5" in "".join(record.getMessage() for record in caplog.records)
-    assert "stopped after an error" in experiment.stats().backends["faulty"].state
+    assert "stopped after an error" in experiment.stats().backends["faulty"].reason
 
 
 def test_an_error_without_text_does_not_end_the_delivery(swallowed):
@@ -257,11 +257,16 @@ def test_order_survives_an_outage():
     assert "connected" == experiment.stats().backends["faulty"].state
 
 
+def state_of(experiment, name):
+    status = experiment.stats().backends[name]
+    return status.state, status.reason
+
+
 def test_an_outage_at_the_start_is_made_up_for():
     """A backend that cannot be opened at first gets what was said meanwhile."""
     faulty = Faulty(open=raises(BackendUnavailable("no network"), calls=2))
     experiment = tracelet.start_logging(backend=faulty)
-    assert "waiting: no network" == experiment.stats().backends["faulty"].state
+    assert ("waiting", "no network") == state_of(experiment, "faulty")
     log(experiment, 100)
     deadline = time.monotonic() + 30
     while experiment.stats().backends["faulty"].state != "connected" and time.monotonic() < deadline:
@@ -304,7 +309,7 @@ def test_a_defect_of_a_backend_rejects_no_record(swallowed):
     attempts = len(swallowed)
     while len(swallowed) < attempts + 2 and time.monotonic() < deadline:  # alone, it is tried again and again
         experiment.flush(0.1)
-    assert "waiting: KeyError: 'too big'" == experiment.stats().backends["strict"].state
+    assert ("waiting", "KeyError: 'too big'") == state_of(experiment, "strict")
     strict.limit = 1e12
     experiment.stop(timeout=30)
 

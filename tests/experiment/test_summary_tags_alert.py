@@ -177,8 +177,8 @@ def test_what_waits_is_delivered_by_sync():
     experiment = tracelet.start_logging(backend="csv", mode="offline", tags=["first"])
     say(experiment)
     experiment.stop()
-    (outcome,) = sync.deliver(experiment.folder).outcomes
-    assert (5, 0) == (outcome.delivered, outcome.waiting)
+    (backend,) = sync.deliver(experiment.folder).backends
+    assert (5, 0) == (backend.delivered, backend.pending)
     assert_told(csv_store.stored(experiment.folder / "csv"))
 
 

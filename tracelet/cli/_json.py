@@ -89,14 +89,13 @@ def of_run(run: RunSummary | Unreadable) -> dict[str, Any]:
 
 def of_synced(synced: Synced) -> dict[str, Any]:
     """Convert the result of syncing one run."""
-    offline = {"offline_stores": synced.offline} if synced.offline else {}
-    return offline | {
+    return {
         "run_id": synced.folder.name,
         "folder": synced.folder,
         "skipped": synced.skipped,
         "complete": synced.complete,
         "backends": {
-            outcome.backend: {name: getattr(outcome, name) for name in outcome.__struct_fields__ if name != "backend"}
-            for outcome in synced.outcomes
+            name: {**status, "new": synced.new.get(name, 0)}
+            for name, status in export.of_backends(synced.backends).items()
         },
     }

@@ -13,8 +13,9 @@ from tracelet.cli._console import cell
 from tracelet.cli._json import redirect_output
 from tracelet.cli._progress import bars
 from tracelet.errors import ConfigurationError
+from tracelet.journal.status import BackendStatus
 from tracelet.settings import Settings
-from tracelet.sync import OnProgress, Outcome, Synced
+from tracelet.sync import OnProgress, Synced
 
 
 @contextlib.contextmanager
@@ -29,21 +30,21 @@ def report(out: Console, synced: Synced) -> None:
     name = synced.folder.name
     if synced.skipped is not None:
         out.print(cell(f"{name}: skipped: {synced.skipped}"))
-    elif not synced.outcomes:
+    elif not synced.backends:
         out.print(cell(f"{name}: up to date"))
-    for outcome in synced.outcomes:
-        offline = outcome.backend in synced.offline
-        text = f"{name}: {outcome.backend}: {_format(outcome, offline=offline)}"
-        out.print(cell(text, "yellow" if outcome.reason or offline else ""))
-    for backend, path in synced.offline.items():
-        out.print(cell(f"{name}: {backend}: the offline recording in {path} is not uploaded", "yellow"))
+    for backend in synced.backends:
+        text = f"{name}: {backend.name}: {_format(backend, synced.new.get(backend.name, 0))}"
+        out.print(cell(text, "yellow" if backend.reason or backend.pending_upload else ""))
+        if backend.pending_upload:
+            text = f"{name}: {backend.name}: the offline recording in {backend.pending_upload} is not uploaded"
+            out.print(cell(text, "yellow"))
 
 
-def _format(outcome: Outcome, *, offline: bool) -> str:
-    parts = [f"{outcome.delivered} {'recorded offline' if offline else 'delivered'} ({outcome.new} new)"]
-    counts = ((outcome.rejected, "rejected"), (outcome.filtered, "filtered"), (outcome.waiting, "pending"))
-    parts += [f"{count} {state}" for count, state in counts if count]
-    return ", ".join(parts) + (f": {outcome.reason.removeprefix(f'{outcome.backend}: ')}" if outcome.reason else "")
+def _format(backend: BackendStatus, new: int) -> str:
+    parts = [f"{backend.delivered} {'recorded offline' if backend.pending_upload else 'delivered'} ({new} new)"]
+    counts = ((backend.rejected, "rejected"), (backend.filtered, "filtered"), (backend.pending, "pending"))
+    parts += [f"{count} {word}" for count, word in counts if count]
+    return ", ".join(parts) + (f": {backend.short_reason}" if backend.reason else "")
 
 
 def names_of(options: list[str] | None) -> list[str]:

@@ -92,14 +92,14 @@ def _facts(out: Console, report: RunReport) -> None:
     for name, value in facts.items():
         if value not in (None, ""):
             out.print(cell(f"  {name:<9}{value}"))
-    for state in summary.backends:
-        out.print(cell(f"  {state.name:<9}{progress(state)}"))
-        if state.url:
-            address = web_address(state.url)  # on one line, so that terminals can open it
-            out.print(cell(f"  {'':<9}{address or state.url}"), soft_wrap=address is not None)
-    for backend, rejections in report.refusals.items():
+    for backend in summary.backends:
+        out.print(cell(f"  {backend.name:<9}{progress(backend)}"))
+        if backend.url:
+            address = web_address(backend.url)  # on one line, so that terminals can open it
+            out.print(cell(f"  {'':<9}{address or backend.url}"), soft_wrap=address is not None)
+    for name, rejections in report.refusals.items():
         for rejection in rejections:
-            text = f"  {backend} rejected {rejection.count}: {rejection.reason} (first: {rejection.example})"
+            text = f"  {name} rejected {rejection.count}: {rejection.reason} (first: {rejection.example})"
             out.print(cell(text, "yellow"))
     for alert in report.alerts[-_MAX_ALERTS:]:
         text = f": {alert.text}" if alert.text else ""
@@ -114,15 +114,13 @@ def _facts(out: Console, report: RunReport) -> None:
 def _advise(out: Console, summary: RunSummary) -> None:
     """Print why records are pending, and the command that delivers them unless the run is active."""
     has_ended = summary.status != "running"
-    incomplete = [
-        state for state in summary.backends if state.pending or state.pending_upload or (state.trouble and has_ended)
-    ]
-    for state in incomplete:
-        if state.trouble:
-            lacking = "has pending records" if state.pending or state.pending_upload else "lacks the end of the run"
-            out.print(cell(f"  {state.name} {lacking}: {state.trouble.removeprefix(f'{state.name}: ')}", "yellow"))
-        if state.pending_upload:
-            out.print(cell(f"  {state.name} has an offline recording to upload: {state.pending_upload}", "yellow"))
+    incomplete = [one for one in summary.backends if one.pending or one.pending_upload or (one.reason and has_ended)]
+    for backend in incomplete:
+        if backend.reason:
+            lacking = "has pending records" if backend.pending or backend.pending_upload else "lacks the end of the run"
+            out.print(cell(f"  {backend.name} {lacking}: {backend.short_reason}", "yellow"))
+        if backend.pending_upload:
+            out.print(cell(f"  {backend.name} has an offline recording to upload: {backend.pending_upload}", "yellow"))
     if incomplete and has_ended:
         out.print(cell("  Pending records are stored in the journal. Run:"))
         # On one line, so that it can be copied.

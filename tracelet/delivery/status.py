@@ -7,14 +7,11 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-import msgspec
-
 from tracelet.backends.base import Status
+from tracelet.journal.status import BackendStatus, State, status_of
 from tracelet.journal.tables import Cursor
 
 NO_END = "it did not confirm the end of the run in time"
-_OFFLINE = "offline: "
-_OPEN = ("connected", _OFFLINE)
 
 
 class Finish(NamedTuple):
@@ -24,25 +21,6 @@ class Finish(NamedTuple):
     exit_code: int
     deadline: float
     ended: float | None
-
-
-class DeliveryStats(msgspec.Struct, frozen=True, kw_only=True):
-    """Count a run's records by outcome for one backend. The five counts add up to the submitted records."""
-
-    delivered: int
-    """Stored durably by the backend."""
-    pending: int
-    """In the journal, not yet confirmed by the backend."""
-    rejected: int
-    """Rejected by the backend and stored in the journal with the reason, or damaged in the journal file."""
-    filtered: int
-    """Excluded by a filter, or of a kind that the backend does not accept."""
-    dropped: int
-    """Lost before they reached the journal."""
-    state: str
-    """`connecting`, `connected`, `waiting: <reason>`, `offline: <reason>` (the vendor records offline) or `closed`."""
-    filtered_by: dict[str, int] = {}
-    """Filtered records by the `config` key that excluded them, or `accepts` if the backend does not accept the kind."""
 
 
 class DeliveryHandle:
@@ -57,8 +35,8 @@ class DeliveryHandle:
         self.url: str | None = None
         """The address of the run's web page."""
         self._changed = threading.Condition()
-        self._state = "connecting"
-        self._trouble: str | None = None
+        self._state: State = "connecting"
+        self._reason: str | None = None
         self._ended = threading.Event()
 
     # Commands to the delivery.
@@ -89,7 +67,7 @@ class DeliveryHandle:
     # Status.
 
     @property
-    def state(self) -> str:
+    def state(self) -> State:
         return self._state
 
     @property
@@ -99,12 +77,12 @@ class DeliveryHandle:
     @property
     def is_offline(self) -> bool:
         """True if the vendor records offline."""
-        return self._state.startswith(_OFFLINE)
+        return self._state == "offline"
 
     @property
-    def trouble(self) -> str | None:
+    def reason(self) -> str | None:
         """Why the backend is unavailable or offline; None if it has worked since."""
-        return self._trouble
+        return self._reason
 
     @property
     def position(self) -> int:
@@ -120,23 +98,15 @@ class DeliveryHandle:
         """Return True if the backend has every record up to `last`, and was closed: some write files then."""
         return self.position >= last and self._state == "closed"
 
-    def stats(self, cursor: Cursor, submitted: int, dropped: int) -> DeliveryStats:
-        processed = cursor.delivered + cursor.rejected + cursor.filtered
-        return DeliveryStats(
-            delivered=cursor.delivered,
-            pending=submitted - dropped - processed,
-            rejected=cursor.rejected,
-            filtered=cursor.filtered,
-            filtered_by=dict(cursor.filtered_by),
-            dropped=dropped,
-            state=self._state,
-        )
+    def status(self, cursor: Cursor, submitted: int, dropped: int) -> BackendStatus:
+        """Return the status with the counts of an earlier `cursor`."""
+        return status_of(self.name, cursor, submitted, self._state, self._reason, dropped=dropped, url=self.url)
 
     # Waiting. Deadlines are monotonic seconds.
 
     def wait_opened(self, deadline: float) -> bool:
         """Wait until the backend opened or failed once. Return True if it is open before `deadline`."""
-        return self._wait_for(lambda: self._state != "connecting", deadline) and self._state.startswith(_OPEN)
+        return self._wait_for(lambda: self._state != "connecting", deadline) and self._state in ("connected", "offline")
 
     def wait_confirmed(self, last: int, deadline: float) -> bool:
         """Return True if the backend confirms everything up to `last` before `deadline`."""
@@ -147,22 +117,21 @@ class DeliveryHandle:
         """Return True if the backend is closed or abandoned before `deadline`."""
         if self._ended.wait(max(0.0, deadline - time.monotonic())):
             return True
-        if self.was_open and self._trouble is None:
-            self._trouble = NO_END
-            self._set_state(f"waiting: {NO_END}")
+        if self.was_open and self._reason is None:
+            self._set_state("waiting", NO_END)
         return False
 
     # Updates by the delivery.
 
-    def _set_state(self, state: str) -> None:
-        if state != self._state:
+    def _set_state(self, state: State, reason: str | None) -> None:
+        if (state, reason) != (self._state, self._reason):
             with self._changed:
-                self._state = state
+                self._state, self._reason = state, reason
                 self._changed.notify_all()
 
     def _set_open(self, offline_reason: str | None) -> None:
-        self.was_open, self._trouble = True, offline_reason
-        self._set_state(f"{_OFFLINE}{offline_reason}" if offline_reason else "connected")
+        self.was_open = True
+        self._set_state("offline" if offline_reason else "connected", offline_reason)
 
     def _wait_for(self, condition: Callable[[], bool], deadline: float) -> bool:
         with self._changed:

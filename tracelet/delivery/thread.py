@@ -111,10 +111,9 @@ class Delivery(DeliveryHandle):
             self._may_start.wait()
         try:
             if not self._guard.isolate(self._run):  # it raised, perhaps since a vendor called sys.exit
-                self._trouble = _STOPPED
-                self._set_state(f"waiting: {_STOPPED}")
+                self._set_state("waiting", _STOPPED)
             elif self._is_closed:
-                self._set_state("closed")
+                self._set_state("closed", self._reason)
         finally:
             self._ended.set()
 
@@ -361,8 +360,7 @@ class Delivery(DeliveryHandle):
             reason.removeprefix(f"{self.name}: "),
             self._folder,
         )
-        self._trouble = reason
-        self._set_state(f"waiting: {reason}")
+        self._set_state("waiting", reason)
         self._pause(self._backoff.next_pause(getattr(error, "retry_after", None)))
 
     def _follow_native(self) -> None:

@@ -22,7 +22,6 @@ from tracelet.capture import values as snapshot
 from tracelet.capture.series import SeriesNames
 from tracelet.capture.tensorboard.interceptor import SummaryWriterInterceptor
 from tracelet.capture.trials import Trials
-from tracelet.delivery.status import DeliveryStats
 from tracelet.errors import ArtifactError, JournalError, TraceletError, UnknownBackend
 from tracelet.experiment.artifacts import to_record
 from tracelet.experiment.collecting import CollectorThread
@@ -31,6 +30,7 @@ from tracelet.experiment.log_methods import LogMethods
 from tracelet.experiment.native import NativeRuns
 from tracelet.guard import Guard, described, logger, shown, translated
 from tracelet.journal.spool import Spool
+from tracelet.journal.status import BackendStatus
 from tracelet.orchestrator import Orchestrator
 from tracelet.records import Record, RunInfo
 from tracelet.settings import Settings, finite
@@ -43,7 +43,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     submitted: int
-    backends: dict[str, DeliveryStats]
+    backends: dict[str, BackendStatus]
     waited: int
     """Calls that waited for room in the queue to the journal."""
     causes: dict[str, int]
@@ -196,8 +196,8 @@ class Experiment(LogMethods, NativeRuns):
         """Return the counts of this run's records, now or when the run was stopped."""
         if self._final is not None or self._orchestrator is None:
             return self._final or Stats(submitted=0, backends={}, waited=0, causes={})
-        submitted, deliveries, causes, waited = self._orchestrator.stats()
-        return Stats(submitted=submitted, backends=deliveries, waited=waited, causes=causes)
+        submitted, backends, causes, waited = self._orchestrator.stats()
+        return Stats(submitted=submitted, backends=backends, waited=waited, causes=causes)
 
     @property
     def _state(self) -> str:
@@ -380,7 +380,7 @@ class Experiment(LogMethods, NativeRuns):
             url = urls.get(name)
             page = f" ({url})" if url and url != self._logged_url else ""  # it connected after the start
             lines.append(f"{name}: {', '.join(counts)}{page}")
-            if stats.pending or (stats.state.startswith("waiting") and not stats.dropped):
+            if stats.pending or (stats.state == "waiting" and not stats.dropped):
                 undelivered.append(name)
         if self._final.submitted:  # in offline mode all records are in the journal only
             lines += [f"{name}: {self._final.submitted} pending" for name in self._expected]

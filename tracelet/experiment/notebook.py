@@ -6,14 +6,14 @@ import html
 from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
-from tracelet.delivery.status import DeliveryStats
+from tracelet.journal.status import BackendStatus
 from tracelet.records import RunInfo
 
 _COUNTS = ("delivered", "pending", "rejected", "filtered", "dropped")
 
 
 def run_html(
-    info: RunInfo, state: str, urls: Mapping[str, str | None], submitted: int, backends: Mapping[str, DeliveryStats]
+    info: RunInfo, state: str, urls: Mapping[str, str | None], submitted: int, backends: Mapping[str, BackendStatus]
 ) -> str:
     """Return a table with the run's name, id, state and folder, and a link and counts for each backend.
 
@@ -22,7 +22,7 @@ def run_html(
     facts = {"run": info.run_id, "project": info.project, "state": state, "folder": info.folder}
     rows = [_row(name, html.escape(value)) for name, value in facts.items() if value]
     rows.append(_row("records", str(submitted)))
-    rows += [_row(name, _backend_cell(urls.get(name), stats)) for name, stats in backends.items()]
+    rows += [_row(name, _backend_cell(urls.get(name), status)) for name, status in backends.items()]
     return f"<div><strong>{html.escape(info.name or info.run_id)}</strong><table>{''.join(rows)}</table></div>"
 
 
@@ -30,8 +30,8 @@ def _row(name: str, cell: str) -> str:
     return f'<tr><th style="text-align: left">{html.escape(name)}</th><td style="text-align: left">{cell}</td></tr>'
 
 
-def _backend_cell(url: str | None, stats: DeliveryStats) -> str:
-    counts = ", ".join(_counts(stats))
+def _backend_cell(url: str | None, status: BackendStatus) -> str:
+    counts = ", ".join(_counts(status))
     if not url:
         return counts
     text = html.escape(url)
@@ -40,13 +40,13 @@ def _backend_cell(url: str | None, stats: DeliveryStats) -> str:
     return f"{link}<br>{counts}"
 
 
-def _counts(stats: DeliveryStats) -> Iterator[str]:
+def _counts(status: BackendStatus) -> Iterator[str]:
     for name in _COUNTS:
-        count = getattr(stats, name)
+        count = getattr(status, name)
         if count or name == "delivered":
             yield f"{count} {name}"
-    if stats.state != "connected":
-        yield html.escape(stats.state)
+    if status.state != "connected":
+        yield html.escape(status.described_state)
 
 
 def _is_page(url: str) -> bool:

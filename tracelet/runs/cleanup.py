@@ -84,8 +84,8 @@ def _undelivered(summary: RunSummary) -> str | None:
                 return f"{state.name} lacks {count} records ({word})"
         if state.pending_upload is not None:
             return f"{state.name} has an offline recording to upload: {state.pending_upload}"
-        if state.trouble is not None:
-            return f"{state.name} lacks the end of the run: {state.trouble}"
+        if state.reason is not None:
+            return f"{state.name} lacks the end of the run: {state.reason}"
     return None
 
 

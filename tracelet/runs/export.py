@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
+from msgspec.structs import asdict
 
+from tracelet.journal.status import BackendStatus
 from tracelet.runs.comparison import MISSING, Comparison, Row
 from tracelet.runs.report import DownsampledSeries, RunReport
 from tracelet.runs.summary import RunSummary
 
-_JSON_KEYS = {"pending": "waiting", "pending_upload": "offline_store"}
-"""Fields of `BackendState` with another documented key in the output."""
+
+def of_backends(backends: Iterable[BackendStatus]) -> dict[str, Any]:
+    """Return the status of each backend, by its name."""
+    return {one.name: {key: value for key, value in asdict(one).items() if key != "name"} for one in backends}
 
 
 def of_run(report: RunReport) -> dict[str, Any]:
@@ -88,12 +92,7 @@ def of_summary(summary: RunSummary) -> dict[str, Any]:
         "seen": summary.seen,
         "records": summary.records,
         "journal_removed": summary.journal_removed,
-        "backends": {
-            state.name: {
-                _JSON_KEYS.get(key, key): getattr(state, key) for key in state.__struct_fields__ if key != "name"
-            }
-            for state in summary.backends
-        },
+        "backends": of_backends(summary.backends),
     }
 
 

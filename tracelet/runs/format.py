@@ -8,8 +8,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from tracelet.journal.status import BackendStatus
 from tracelet.runs.charts import is_system_metric
-from tracelet.runs.summary import BackendState
 
 # A thousand years.
 _MAX_SECONDS = 1000 * 365 * 86400
@@ -81,9 +81,9 @@ def command(environment: Mapping[str, Any]) -> str:
     return shlex.join(environment.get("argv", []))
 
 
-def progress(state: BackendState) -> str:
+def progress(status: BackendStatus) -> str:
     """Return the counts of a backend as text."""
-    counts = (state.delivered, state.pending, state.rejected, state.filtered)
+    counts = (status.delivered, status.pending, status.rejected, status.filtered)
     named = zip(counts, ("delivered", "pending", "rejected", "filtered"), strict=True)
     text = ", ".join(f"{count} {name}" for count, name in named if count or name == "delivered")
-    return text + (" (recorded offline, not uploaded yet)" if state.pending_upload else "")
+    return text + (" (recorded offline, not uploaded yet)" if status.pending_upload else "")

@@ -5,36 +5,22 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
 from tracelet.backends import offline_recording
 from tracelet.backends.notes import write_note
 from tracelet.errors import JournalError
+from tracelet.journal.status import BackendStatus, State, status_of
 from tracelet.journal.store import FILE_NAME, JournalReader, is_live
+from tracelet.journal.tables import Cursor
 from tracelet.records import RunInfo
 from tracelet.runs.folders import SUMMARY_NAME, all_runs
 
 RunStatus: TypeAlias = Literal["running", "crashed", "finished", "failed", "killed"]
-
-
-class BackendState(msgspec.Struct, frozen=True, kw_only=True):
-    """The delivery state of a run at one backend, from its cursor in the journal."""
-
-    name: str
-    delivered: int
-    pending: int
-    rejected: int
-    filtered: int
-    pending_upload: str | None = None
-    """The location of the vendor's offline recording, if it is not uploaded yet."""
-    trouble: str | None = None
-    """Why records were pending when the run, or its last delivery, ended."""
-    url: str | None = None
-    """The web page of the run, as of the last delivery."""
 
 
 class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +31,7 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     status: RunStatus
     seen: float
     records: int
-    backends: tuple[BackendState, ...]
+    backends: tuple[BackendStatus, ...]
     exit_code: int | None = None
     """None while the run is active, and if its process was killed."""
     journal_removed: float | None = None
@@ -81,17 +67,8 @@ def summarise(folder: Path) -> RunSummary:
         live = is_live(folder)
         status = "running" if live else "crashed"
         seen = time.time() if live else seen
-    states = tuple(
-        BackendState(
-            name=name,
-            delivered=cursor.delivered,
-            pending=max(0, records - cursor.delivered - cursor.rejected - cursor.filtered),
-            rejected=cursor.rejected,
-            filtered=cursor.filtered,
-            pending_upload=offline_recording(name, folder),
-            trouble=facts.get(f"trouble {name}"),
-            url=facts.get(f"url {name}"),
-        )
+    backends = tuple(
+        stored_status(name, cursor, records, facts, folder, is_active=status == "running")
         for name, cursor in cursors.items()
     )
     return RunSummary(
@@ -100,8 +77,25 @@ def summarise(folder: Path) -> RunSummary:
         status=status,
         seen=info.created if seen is None else seen,
         records=records,
-        backends=states,
+        backends=backends,
         exit_code=None if status in ("running", "crashed") else facts.get("exit_code"),
+    )
+
+
+def stored_status(
+    name: str, cursor: Cursor, records: int, facts: Mapping[str, Any], folder: Path, *, is_active: bool = False
+) -> BackendStatus:
+    """Return the status of a backend from its cursor and the facts in the journal."""
+    reason, pending_upload = facts.get(f"trouble {name}"), offline_recording(name, folder)
+    processed = cursor.delivered + cursor.rejected + cursor.filtered
+    state: State = "connected" if is_active else "closed"
+    if pending_upload is not None:
+        state = "offline"
+    elif reason is not None or processed < records:
+        state = "waiting"
+    submitted = max(records, processed)  # a damaged cursor may count more
+    return status_of(
+        name, cursor, submitted, state, reason, url=facts.get(f"url {name}"), pending_upload=pending_upload
     )
 
 

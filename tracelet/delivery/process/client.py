@@ -82,16 +82,15 @@ class RemoteDelivery(DeliveryHandle):
     def apply(self, update: StatusUpdate) -> None:
         with self._changed:
             self.cursor, self.written_seq, self.was_open = update.cursor, update.written_seq, update.was_open
-            self._state, self._trouble, self.url = update.state, update.trouble, update.url
+            self._state, self._reason, self.url = update.state, update.reason, update.url
             self._changed.notify_all()
         if update.ended:
             self._ended.set()
 
     def lost(self, reason: str, *, ended: bool) -> None:
         """Record that the process died."""
-        if not self.ended and not (ended and self._trouble):  # an earlier reason is more precise
-            self._trouble = reason
-            self._set_state(f"waiting: {reason}")
+        if not self.ended and not (ended and self._reason):  # an earlier reason is more precise
+            self._set_state("waiting", reason)
         if ended:
             self._ended.set()
 

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from tracelet.backends.base import Status
+from tracelet.journal.status import State
 from tracelet.journal.tables import Cursor, Rejection
 from tracelet.records import RunInfo
 
@@ -52,8 +53,8 @@ class StatusUpdate(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """Report the status of backend `name`. `rejections` are those since the last update."""
 
     name: str
-    state: str
-    trouble: str | None
+    state: State
+    reason: str | None
     was_open: bool
     written_seq: int
     cursor: Cursor

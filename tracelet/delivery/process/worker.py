@@ -198,7 +198,7 @@ class Process:
                 name=name,
                 ended=delivery.ended,
                 state=state,
-                trouble=delivery.trouble,
+                reason=delivery.reason,
                 was_open=delivery.was_open,
                 written_seq=delivery.written_seq,
                 cursor=delivery.cursor,
@@ -243,7 +243,7 @@ class Process:
         self._wait_for_deliveries(writer)
         for name, delivery in self._deliveries.items():
             writer.set_cursor(name, delivery.cursor, [])
-            writer.annotate(f"trouble {name}", None if delivery.has_all(writer.last) else delivery.trouble)
+            writer.annotate(f"trouble {name}", None if delivery.has_all(writer.last) else delivery.reason)
         for key, value in (("exit_code", exit_code), ("ended", ended), ("status", status)):
             writer.annotate(key, value)
         writer.close()

@@ -7,12 +7,13 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from tracelet.journal.status import BackendStatus
 from tracelet.records import Alert
 from tracelet.runs.format import command, commit, duration, machine, number, progress, size
 from tracelet.runs.page.document import moment, table
 from tracelet.runs.page.markup import Markup, element, joined, link, web_address
 from tracelet.runs.report import ArtifactLine, Refusal, RunReport
-from tracelet.runs.summary import BackendState, RunSummary
+from tracelet.runs.summary import RunSummary
 
 _MAX_ROWS = 2_000
 _MAX_CHARACTERS = 2_000
@@ -61,14 +62,15 @@ def overview(report: RunReport) -> Markup:
             "commit": commit(report.git),
             "machine": machine(report.environment),
             "records": str(summary.records),
-            "backends": joined(*(_progress(state) for state in summary.backends)),
+            "backends": joined(*(_progress(status) for status in summary.backends)),
         }
     )
 
 
-def _progress(state: BackendState) -> Markup:
-    incomplete = bool(state.pending or state.rejected or state.pending_upload)
-    return element("span", f"{state.name}: {progress(state)}", class_="standing lacking" if incomplete else "standing")
+def _progress(status: BackendStatus) -> Markup:
+    incomplete = bool(status.pending or status.rejected or status.pending_upload)
+    text = f"{status.name}: {progress(status)}"
+    return element("span", text, class_="standing lacking" if incomplete else "standing")
 
 
 def chips(tags: Iterable[str]) -> Markup | None:
@@ -162,18 +164,18 @@ def backends(report: RunReport) -> Iterator[Markup]:
     headings = ("backend", "delivered", "pending", "rejected", "filtered", "page", "reason")
     rows = (
         [
-            state.name,
-            *(str(count) for count in (state.delivered, state.pending, state.rejected, state.filtered)),
-            _long(link(web_address(state.url) or state.url)) if state.url else "",
-            _long(_trouble(state)),
+            status.name,
+            *(str(count) for count in (status.delivered, status.pending, status.rejected, status.filtered)),
+            _long(link(web_address(status.url) or status.url)) if status.url else "",
+            _long(_reason(status)),
         ]
-        for state in states
+        for status in states
     )
     yield table(headings, rows, numbers=range(1, 5))
     for backend, refusals in report.refusals.items():
         yield element("h3", f"Rejected by {backend}")
         yield _refusals(refusals)
-    if any(state.pending or state.pending_upload for state in states):
+    if any(status.pending or status.pending_upload for status in states):
         yield element("p", "Pending records are stored in the journal. Run: ", element("code", "tracelet sync"))
 
 
@@ -182,12 +184,12 @@ def _long(content: object) -> Markup:
     return element("div", content, class_="long") if content else joined()
 
 
-def _trouble(state: BackendState) -> str:
+def _reason(status: BackendStatus) -> str:
     reasons = []
-    if state.pending_upload:
+    if status.pending_upload:
         reasons.append("recorded offline, not uploaded yet")
-    if state.trouble and (state.pending or state.pending_upload):
-        reasons.append(state.trouble.removeprefix(f"{state.name}: "))
+    if status.reason and (status.pending or status.pending_upload):
+        reasons.append(status.short_reason)
     return "; ".join(reasons)
 
 
