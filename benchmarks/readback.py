@@ -158,6 +158,18 @@ def _aim(folder: Path) -> Held:
     return found
 
 
+def _trackio(folder: Path) -> Held:
+    found: Held = Counter()
+    for path in folder.rglob("trackio/*.db"):
+        with sqlite3.connect(path) as database:
+            for (text,) in database.execute("SELECT metrics FROM metrics"):
+                for name, value in json.loads(text).items():
+                    kind = str(value.get("_type")) if isinstance(value, dict) else "scalar"
+                    if kind != "scalar" or name == "loss":
+                        found[kind.removeprefix("trackio.")] += 1
+    return found
+
+
 def _swanlab(folder: Path) -> Held:
     from swanlab.proto.swanlab.record.v1.record_pb2 import Record
 
@@ -179,5 +191,6 @@ STORES: dict[str, Callable[[Path], Held]] = {
     "mlflow": _mlflow,
     "clearml": _clearml,
     "aim": _aim,
+    "trackio": _trackio,
     "swanlab": _swanlab,
 }

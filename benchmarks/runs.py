@@ -7,7 +7,7 @@ import resource
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-BACKENDS = ("csv", "tensorboard", "wandb", "mlflow", "clearml", "aim")
+BACKENDS = ("csv", "tensorboard", "wandb", "mlflow", "clearml", "aim", "trackio")
 
 
 class Way(NamedTuple):
@@ -32,6 +32,7 @@ def settle(folder: Path) -> None:
     os.environ |= {"HOME": str(folder), "MLFLOW_DISABLE_TELEMETRY": "true"}
     os.environ |= {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "WANDB_DIR": str(folder)}
     os.environ |= {"WANDB_CACHE_DIR": str(folder / "cache"), "WANDB_DATA_DIR": str(folder / "data")}
+    os.environ |= {"TRACKIO_DIR": str(folder / "trackio")}
     os.environ |= {"CLEARML_OFFLINE_MODE": "1", "CLEARML_CACHE_DIR": str(folder)}
 
 

@@ -67,7 +67,7 @@ def in_turns(rows: Iterable[str], repeats: int, one: Callable[[str], Figures | N
 
 def machine() -> str:
     """Where and with what the figures were taken."""
-    names = ("tracelet", "torch", "tensorboard", "wandb", "mlflow", "clearml", "aim", "swanlab")
+    names = ("tracelet", "torch", "tensorboard", "wandb", "mlflow", "clearml", "aim", "trackio", "swanlab")
     packages = ", ".join(f"{name} {release}" for name in names if (release := _release(name)))
     cores = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     return f"{datetime.date.today()}, {cores}, {packages}"

@@ -676,6 +676,28 @@ def test_a_program_may_end_after_wandb_has_ended(end: str) -> None:
     assert list(range(200)) == [value for run in runs for _, value, _ in run.series("loss")]
 
 
+def test_a_flush_after_the_program_finished_the_run() -> None:
+    """A scalar that waited for others of its row when `wandb.finish` came is in the run when `flush` says so."""
+    program = run_program(
+        """
+        import wandb, tracelet
+
+        experiment = tracelet.start_logging(backend="wandb")
+        experiment.log_metric("loss", 1, 1)
+        experiment.log_metric("loss", 2, 2)
+        while experiment.stats().backends["wandb"].delivered < 1:
+            pass
+        wandb.finish()
+        assert experiment.flush(60)
+        stats = experiment.stats().backends["wandb"]
+        assert (2, 0) == (stats.delivered, stats.pending)
+        """
+    )
+    assert 0 == program.returncode, program.err
+    runs = store.runs(Path(os.environ["WANDB_DIR"]))
+    assert [1, 2] == [value for run in runs for _, value, _ in run.series("loss")]
+
+
 def test_a_run_begun_by_the_program_is_used_and_not_ended(folder: Path) -> None:
     """Our rows are in it, the program goes on with it, and its `log` is its own again."""
     own = wandb.init(id="own")

@@ -664,3 +664,53 @@ def test_only_lost_records_are_delivered_again(kept, caplog):
     assert 1 == len(warnings(caplog, f"has {last} of 30 records"))
     with JournalReader(experiment.folder) as reader:
         assert list(range(3, 31, 3)) == [rejection.seq for rejection in reader.rejections("counting")]
+
+
+class Losing(MemoryBackend):
+    """Has lost its last records when it is flushed or closed for the first time."""
+
+    name = "losing"
+
+    def __init__(self, hook):
+        super().__init__()
+        self._hook, self._is_lost = hook, False
+        self.opened = self._flushed = 0
+
+    def open(self, run):
+        self.opened += 1
+        super().open(run)
+        self._flushed = len(self.records)
+        return self._flushed
+
+    def _meet(self, hook):
+        if hook == self._hook and len(self.records) == 10 and not self._is_lost:
+            self._is_lost = True
+            del self.records[7:]
+            raise BackendUnavailable("lost", reopen=True)
+
+    def durable(self):
+        return self._flushed
+
+    def flush(self):
+        self._meet("flush")
+        self._flushed = len(self.records)
+
+    def close(self, status, exit_code):
+        self._meet("close")
+        self._flushed = len(self.records)
+        super().close(status, exit_code)
+
+
+@pytest.mark.parametrize("hook", ["flush", "close"])
+def test_a_backend_that_was_lost_is_opened_again(hook):
+    """Whichever method notices it: what the store lacks is written again."""
+    losing = Losing(hook)
+    experiment = tracelet.start_logging(backend=losing)
+    log(experiment, 10)
+    if hook == "flush":
+        assert experiment.flush(30)
+    experiment.stop(timeout=30)
+
+    assert (list(range(10)), 2) == (values(losing.records), losing.opened)
+    stats = experiment.stats().backends["losing"]
+    assert (10, 0, "closed") == (stats.delivered, stats.pending, stats.state)

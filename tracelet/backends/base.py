@@ -79,7 +79,7 @@ class Backend:
 
         Return the last sequence number that need not be written again, as the vendor's own run tells it: 0 for a new
         run. If None, the journal's cursor is used. Called again after `BackendUnavailable` from `open`, or with
-        `reopen` from `write`.
+        `reopen` from `write`, `flush` or `close`.
         """
         raise NotImplementedError(f"{type(self).__name__}.open")
 

@@ -139,8 +139,9 @@ class Delivery(DeliveryHandle):
                         return True
                 else:
                     self._advance_cursor(flush=self._flush_to > self.position)
-                    self._follow_native()
-                    self._wake.wait(_CONFIRM_EVERY if self._unconfirmed else None)
+                    if self._is_open:
+                        self._follow_native()
+                        self._wake.wait(_CONFIRM_EVERY if self._unconfirmed else None)
             self._close(source)
         return True
 
@@ -317,8 +318,11 @@ class Delivery(DeliveryHandle):
 
     def _advance_cursor(self, *, flush: bool) -> None:
         """Advance the cursor to the records that the backend confirms."""
-        if flush:
-            self._guard.attempt(self.backend.flush)
+        error = self._guard.attempt(self.backend.flush) if flush else None
+        if isinstance(error, BackendUnavailable) and error.reopen:
+            self._handle_unavailable(error)
+            self._is_open = False
+            return
         confirmed, error = self._guard.outcome(self.backend.durable)
         if isinstance(error, BackendError):
             self._guard.log_once(f"durable {self.name} {error}", "tracelet: %s: %s", self.name, error)

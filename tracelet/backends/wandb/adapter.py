@@ -215,13 +215,19 @@ class WandbBackend(Backend, NativeRun, OfflineRecording, Probing, Adoption, Chil
 
     def flush(self) -> None:
         """Send the open rows, and wait up to three seconds until they are in wandb's file."""
-        if self._run is None:
+        run = self._run
+        if run is None:
             return
         with translated():
+            if run.finished:
+                self._wait_for_end(run)
+                if not (run.has_all and self._rows.are_empty):
+                    self._check_run()
+                return
             self._rows.send_all()
-            self._run.mark_uploads()
-            self._run.send_mark()
-            interval = getattr(self._run.native.settings, "x_transaction_log_flush_interval", math.inf)
+            run.mark_uploads()
+            run.send_mark()
+            interval = getattr(run.native.settings, "x_transaction_log_flush_interval", math.inf)
             self._wait_for(self._read, timeout=_FLUSH_TIMEOUT if interval <= _FLUSH_TIMEOUT else 0)
 
     def close(self, status: Status, exit_code: int) -> None:
