@@ -26,7 +26,7 @@ FLOORS = (
     "__init__ __main__",
 )
 FLOOR = {package: number for number, packages in enumerate(FLOORS) for package in packages.split()}
-VENDORS = ("wandb", "mlflow", "clearml", "aim")
+VENDORS = ("wandb", "mlflow", "clearml", "aim", "trackio")
 MAY_NAME_VENDORS = {"backends", "experiment.native"}
 READS_ENVIRONMENT = {"settings", "backends", "cli", "launcher"}
 """A vendor's own variables belong to its backend, a terminal's (COLUMNS) to the command line, and the launcher passes

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from programs import KILLED, csv_values, ending, journal_values, run_program, signalled, started, the_run
+from support import BUSY
 
 from tracelet.journal.store import JournalReader
 
@@ -276,7 +277,7 @@ def test_a_backend_that_hangs_does_not_keep_the_interpreter(hook):
     """
     ended = run_program(source)
     assert 0 == ended.returncode, ended.err
-    assert time.time() - float(ended.out) < 1 + 2 + 2  # two more for a machine that is busy otherwise
+    assert time.time() - float(ended.out) < 1 + 2 + BUSY
     assert ALL == csv_values(the_run())
 
 
@@ -358,9 +359,9 @@ LIMIT = """
 
 def test_a_full_disk_is_said_and_survived():
     """No file may grow: one clear sentence, the loop runs through, the exit is bounded, what was kept is whole."""
-    ended = run_program(LIMIT.format(backend="csv", size=200_000) + "    print('trained')\n")
-    assert (0, "trained\n") == (ended.returncode, ended.out), ended.err
-    assert ended.seconds < 3 + 2 + 5
+    ended = run_program(LIMIT.format(backend="csv", size=200_000) + "    print(time.time())\n")
+    assert 0 == ended.returncode, ended.err
+    assert time.time() - float(ended.out) < 3 + 2 + BUSY
     assert 1 <= ended.err.count("records stay in memory until the disk is writable") <= 3, ended.err
     assert "records are lost: " in ended.err
     assert "Traceback" not in ended.err
