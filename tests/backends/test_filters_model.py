@@ -179,11 +179,11 @@ def session(folder, batches, said, backend):
             keeper.append(batch)
             said += batch
         delivery.wake()
-        assert_balanced(delivery.stats(delivery.cursor, len(said), 0), len(said))
+        assert_balanced(delivery.status(delivery.cursor, len(said), 0), len(said))
     patience = PATIENCE if backend.store.room > 10**5 else 0.01
     delivery.finish("finished", 0, time.monotonic() + patience)
     assert delivery.wait_ended(time.monotonic() + PATIENCE)
-    stats = delivery.stats(delivery.cursor, len(said), 0)
+    stats = delivery.status(delivery.cursor, len(said), 0)
     assert_balanced(stats, len(said))
     keeper.close()
     with JournalReader(folder) as reader:
