@@ -7,7 +7,7 @@ from pathlib import Path
 
 WRITER_MODULES = {"torch": "torch.utils.tensorboard.writer", "tensorboardX": "tensorboardX.writer"}
 
-BUSY = 10.0
+BUSY = 5.0
 """Seconds that a machine with more work than cores may add to a bound. A wait that the bound excludes is far longer."""
 
 
