@@ -42,11 +42,17 @@ _INHERITED = (
         "TRACKIO_",
         "TORCHELASTIC_",
         "SLURM_",
+        "OMPI_",
+        "PMI",
+        "PALS_",
+        "MV2_",
+        "PBS_",
+        "LSB_",
         "GIT_",
         "LC_",
         "PYTHON",
     ),
-    *("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "NODE_RANK", "MASTER_"),
+    *("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "NODE_RANK", "CROSS_RANK", "MASTER_"),
     *("LANG", "TZ", "COLUMNS", "LINES", "TERM", "NO_COLOR", "FORCE_COLOR", "CLICOLOR", "XDG_", "DISPLAY"),
     *("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "COVERAGE_"),
 )
@@ -82,7 +88,7 @@ _HEAVY = (
     ),
     *(f"delivery/test_{name}.py" for name in ("process", "process_everywhere", "thread_model")),
     *(f"experiment/test_{name}.py" for name in ("exit", "exit_callbacks", "sigterm", "summary_tags_alert")),
-    *("collectors/test_collecting.py", "importer/test_import_hostile.py"),
+    *("collectors/test_collecting.py", "distributed/test_torchrun.py", "importer/test_import_hostile.py"),
     *("journal/test_power_cut.py", "journal/test_store_model.py", "runs/test_page_browser.py"),
     *(
         f"test_{name}.py"
@@ -92,8 +98,8 @@ _HEAVY = (
 # Files whose tests share a server, a browser or a finished program: each is run by one worker.
 _SHARING = (
     *("backends/test_aim.py", "backends/test_every_backend.py", "backends/test_faults.py"),
-    *("backends/test_mlflow_server.py", "delivery/test_process_everywhere.py", "runs/test_page_browser.py"),
-    *("test_resume.py", "test_sync_everywhere.py"),
+    *("backends/test_mlflow_server.py", "delivery/test_process_everywhere.py", "distributed/test_torchrun.py"),
+    *("runs/test_page_browser.py", "test_resume.py", "test_sync_everywhere.py"),
 )
 
 

@@ -16,7 +16,7 @@ ROOT = Path(tracelet.__file__).parent
 # neighbours.
 FLOORS = (
     "errors filesystem forks guard proxy records redaction settings version",
-    "backends capture collectors journal",
+    "backends capture collectors distributed journal",
     "delivery runs",
     "importer orchestrator",
     "experiment sync",
@@ -28,9 +28,9 @@ FLOORS = (
 FLOOR = {package: number for number, packages in enumerate(FLOORS) for package in packages.split()}
 VENDORS = ("wandb", "mlflow", "clearml", "aim", "trackio")
 MAY_NAME_VENDORS = {"backends", "experiment.native"}
-READS_ENVIRONMENT = {"settings", "backends", "cli", "launcher"}
-"""A vendor's own variables belong to its backend, a terminal's (COLUMNS) to the command line, and the launcher passes
-an environment to a program."""
+READS_ENVIRONMENT = {"settings", "backends", "cli", "distributed", "launcher"}
+"""A vendor's own variables belong to its backend, a terminal's (COLUMNS) to the command line, those of `torchrun` and
+the like to `distributed`, and the launcher passes an environment to a program."""
 
 
 def module_name(path: Path) -> str:
@@ -94,8 +94,8 @@ def test_every_package_has_a_floor():
 
 
 def test_a_module_imports_from_below():
-    """No import goes up or sideways. The four pillars (backends, capture, collectors, journal) share one floor, so that
-    none of them reaches another."""
+    """No import goes up or sideways. The pillars (backends, capture, collectors, distributed, journal) share one floor,
+    so that none of them reaches another."""
     wrong = {
         f"{module} imports {other}"
         for module, other in imports_between_packages()

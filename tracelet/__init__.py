@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from tracelet.api import get_active_experiment, start_logging, stop_logging
     from tracelet.backends import known_backends, register_backend
     from tracelet.backends.base import Backend
+    from tracelet.distributed.launchers import get_distributed_info
     from tracelet.errors import (
         ArtifactError,
         BackendUnavailable,
@@ -38,6 +39,7 @@ __all__ = [
     "UnknownBackend",
     "__version__",
     "get_active_experiment",
+    "get_distributed_info",
     "known_backends",
     "register_backend",
     "start_logging",
@@ -50,7 +52,7 @@ if not TYPE_CHECKING:
 
     def __getattr__(name):
         if name in __all__:
-            for module in ("errors", "backends.base", "backends", "experiment", "api"):
+            for module in ("errors", "backends.base", "backends", "experiment", "distributed.launchers", "api"):
                 value = getattr(_import(f"tracelet.{module}"), name, None)
                 if value is not None:
                     globals()[name] = value

@@ -5,41 +5,31 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import time
-from collections.abc import Iterable, Mapping, Sequence, Set
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from tracelet import forks
 from tracelet import settings as settings_module
-from tracelet.backends import (
-    backend_class,
-    check_installed,
-    configured,
-    filters,
-    secrets_in_use,
-    suggest_key,
-    with_filter,
-)
+from tracelet.backends import secrets_in_use
+from tracelet.backends.arguments import backends_of, split_backends
 from tracelet.backends.base import Backend
-from tracelet.capture.values import to_plain
-from tracelet.errors import ConfigurationError, RunNotFound
+from tracelet.distributed.launchers import Process, find_process
+from tracelet.distributed.plan import role_of
+from tracelet.errors import ConfigurationError
 from tracelet.experiment.experiment import Experiment
-from tracelet.guard import logger, shown
-from tracelet.journal.store import JournalReader, is_empty
-from tracelet.records import RunInfo
-from tracelet.runs.folders import check_run_id, find_run, new_run_id, run_folder
-from tracelet.settings import DeliveryMode, Events, Mode, Settings, Source
-
-SHARED_KEYS = ("tags", "notes", "group")
-"""Keys of `config` that belong to the run, not to a backend."""
+from tracelet.experiment.opening import run_info
+from tracelet.experiment.silent import SilentExperiment
+from tracelet.guard import logger
+from tracelet.settings import DeliveryMode, Events, Mode, RankScope, RunMode, Settings, Source
 
 _active: Experiment | None = None
 _active_pid = 0
 """The process that started it. In a forked child, `_active` is the parent's run."""
 _starting = forks.new_lock()
+_runs_in_job = 0
+"""The runs that this process has started in its distributed job."""
 
 
 def start_logging(
@@ -65,6 +55,8 @@ def start_logging(
     events: Events | bool | None = None,
     collect: Sequence[Source] | str | bool | None = None,
     system_interval: float | None = None,
+    run_mode: RunMode | None = None,
+    rank_scope: RankScope | None = None,
     name: str | None = None,
 ) -> Experiment:
     """Start a run. From now on, everything logged to a SummaryWriter also goes to the run's journal and backends.
@@ -102,6 +94,10 @@ def start_logging(
         collect: Collectors to run: some of `environment`, `git`, `git-diff`, `system` and `console` (default:
             environment, git, system). False: none.
         system_interval: Seconds between two samples of the system metrics (default 15).
+        run_mode: The runs of a distributed job. `auto` (default): one, of rank 0. The other ranks get a falsy
+            experiment that does nothing. `new`: one for each rank, in one group.
+        rank_scope: `global` (default): all ranks belong together. `worker`: those of one node. `auto` then makes a run
+            for each node, and `new` a group.
         name: The same as `exp_name`.
 
     Raises:
@@ -113,8 +109,8 @@ def start_logging(
         JournalError: the journal of the resumed run cannot be opened. A new run does not raise: it delivers from
             memory, and counts records that could not be stored.
     """
-    global _active, _active_pid
-    names, objects = _split_backends(backend)
+    global _active, _active_pid, _runs_in_job
+    names, objects = split_backends(backend)
     settings = settings_module.load(
         {
             "exp_name": _one_name(exp_name, name),
@@ -135,29 +131,20 @@ def start_logging(
             "events": events,
             "collect": collect,
             "system_interval": system_interval,
+            "run_id": run_id,
+            "run_mode": run_mode,
+            "rank_scope": rank_scope,
         }
     )
-    if objects and settings.delivery == "process":
-        raise ConfigurationError(
-            f"delivery='process' needs names of backends, got the object {objects[0]!r}. "
-            "Register its class with register_backend, or use delivery='thread'"
-        )
-    _check_distinct([*settings.backend, *(item.name for item in objects)])
-    classes = {name: backend_class(name) for name in settings.backend}
-    shared, backend_config = _split_config(config or {}, [*classes, *(item.name for item in objects)])
-    backend_config = _with_credentials(backend_config, settings, classes)
-    backends = [configured(cls, backend_config.get(name, {})) for name, cls in classes.items()]
-    backends += [with_filter(item, backend_config.get(item.name, {})) for item in objects]
-    settings = _with_shared(settings, shared)
-    if settings.mode == "online":
-        for name in classes:
-            check_installed(name)
-    info = _run_info(_with_clean_project(settings, backends), run_id, resume)
+    process = find_process()
+    role = role_of(process, settings.run_mode, settings.rank_scope)
+    if process is not None and role.is_silent:
+        return _begin_silently(settings, process)
+    settings, backends = backends_of(settings, objects, config or {})
+    settings = _with_clean_project(settings, backends)
+    info = run_info(settings, resume, process, role, _runs_in_job)
     with _starting:
-        if _active is not None:
-            if get_active_experiment() is not None:
-                logger.info("tracelet: stopping run %s, because a new run starts", _active.run_id)
-            _active.stop()
+        _stop_active()
         online = settings.mode == "online"
         _ensure_visible()
         experiment = Experiment(
@@ -169,9 +156,28 @@ def start_logging(
         )
         if settings.mode != "disabled":
             _active, _active_pid = experiment, os.getpid()
+            _runs_in_job += process is not None and settings.run_id is None
         if info.resumed:
             experiment.add_tags(*(tag for tag in settings.tags if tag.strip() and tag not in info.tags))
         return experiment
+
+
+def _begin_silently(settings: Settings, process: Process) -> Experiment:
+    """Make a silent experiment the active one, and import no backend."""
+    global _active, _active_pid
+    with _starting:
+        _stop_active()
+        _ensure_visible()
+        logger.info("tracelet: rank %d of %d does not log; another rank does", process.rank, process.world_size)
+        _active, _active_pid = SilentExperiment(settings, on_stop=_forget), os.getpid()
+        return _active
+
+
+def _stop_active() -> None:
+    if _active is not None:
+        if get_active_experiment():
+            logger.info("tracelet: stopping run %s, because a new run starts", _active.run_id)
+        _active.stop()
 
 
 def stop_logging(timeout: float | None = None) -> None:
@@ -181,7 +187,10 @@ def stop_logging(timeout: float | None = None) -> None:
 
 
 def get_active_experiment() -> Experiment | None:
-    """Return the active run, or None. A forked process has none until it starts its own."""
+    """Return the active run, or None. A forked process has none until it starts its own.
+
+    On a silent rank of a distributed job it is falsy, and its methods do nothing.
+    """
     return _active if _active_pid == os.getpid() else None
 
 
@@ -202,142 +211,11 @@ def _one_name(exp_name: str | None, name: str | None) -> str | None:
     return name if exp_name is None else exp_name
 
 
-def _split_backends(backend: Any) -> tuple[list[str] | None, list[Backend]]:
-    if backend is None:
-        return None, []
-    listed = list(backend) if isinstance(backend, Iterable) and not isinstance(backend, str) else [backend]
-    names: list[str] = []
-    objects: list[Backend] = []
-    for item in listed:
-        match item:
-            case str():
-                names += [name.strip() for name in item.split(",") if name.strip()]
-            case Backend():
-                objects.append(item)
-            case _:
-                raise ConfigurationError(f"backend must be names and Backend objects, got {item!r}")
-    return names, objects
-
-
-def _split_config(config: Mapping[str, Any], names: Sequence[str]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Split `config` into the run's shared keys and the keys of each backend.
-
-    `config` is flat for one backend, or has one dict per backend name. A filter beside the names applies to every
-    backend that does not set the same key.
-    """
-    if not isinstance(config, Mapping):
-        raise ConfigurationError(f"config must be a dict, got {type(config).__name__}")
-    shared = {key: value for key, value in config.items() if key in SHARED_KEYS}
-    remaining = {key: value for key, value in config.items() if key not in SHARED_KEYS}
-    if len(names) == 1 and names[0] not in remaining:
-        return shared, {names[0]: remaining}
-    common_filter = {key: remaining.pop(key) for key in filters.KEYS if names and key in remaining and key not in names}
-    unknown = sorted(set(remaining) - set(names))
-    if unknown:
-        hint = suggest_key(str(unknown[0]), [*names, *SHARED_KEYS, *(filters.KEYS if names else ())])
-        raise ConfigurationError(
-            f"config: {unknown[0]!r} is neither a backend of this run ({', '.join(names) or 'none'}) nor a shared key. "
-            f"With several backends, config must have one dict for each, by its name. {hint}"
-        )
-    for name, value in remaining.items():
-        if not isinstance(value, Mapping):
-            raise ConfigurationError(f"config[{name!r}] must be a dict of that backend's keys, got {value!r}")
-    return shared, {name: common_filter | dict(remaining.get(name, {})) for name in names}
-
-
-def _with_credentials(
-    backend_config: dict[str, dict[str, Any]], settings: Settings, classes: Mapping[str, type[Backend]]
-) -> dict[str, dict[str, Any]]:
-    """Add `api_key` and `backend_url` to the config of the only backend."""
-    for field in ("api_key", "backend_url"):
-        value = getattr(settings, field)
-        if value is None or not classes:
-            continue
-        if len(classes) > 1:
-            raise ConfigurationError(
-                f"{field} needs exactly one backend. With several, use config={{'<backend>': {{{field!r}: ...}}}}"
-            )
-        ((name, cls),) = classes.items()
-        if field not in cls.Config.__struct_fields__:
-            raise ConfigurationError(
-                f"the {name} backend does not accept {field}. Remove the argument, TRACELET_{field.upper()}, or the "
-                "key in the settings file"
-            )
-        backend_config = {**backend_config, name: {field: value} | backend_config.get(name, {})}
-    return backend_config
-
-
-def _check_distinct(names: Sequence[str]) -> None:
-    duplicates = sorted({name for name in names if names.count(name) > 1})
-    if duplicates:
-        raise ConfigurationError(f"backend {duplicates[0]!r} is given twice; name each backend once")
-
-
-def _with_shared(settings: Settings, shared: Mapping[str, Any]) -> Settings:
-    changes = dict(shared)
-    if "tags" in changes:
-        tags = changes["tags"]
-        if not isinstance(tags, str | Sequence | Set):
-            raise ConfigurationError(f"config['tags'] must be a list of tags, got {tags!r}")
-        config_tags = [word.strip() for word in tags.split(",")] if isinstance(tags, str) else tags
-        changes["tags"] = tuple(dict.fromkeys([*settings.tags, *map(str, config_tags)]))
-    for key in ("notes", "group"):
-        if not isinstance(changes.get(key), str | None):
-            raise ConfigurationError(f"config[{key!r}] must be text, got {changes[key]!r}")
-    return msgspec.structs.replace(settings, **changes)
-
-
 def _with_clean_project(settings: Settings, backends: Sequence[Backend]) -> Settings:
     """Hide credentials in the project, a folder name, as in `--project p-$TRACELET_API_KEY`."""
     if settings.project is None:
         return settings
     return msgspec.structs.replace(settings, project=secrets_in_use(settings, backends).hide(settings.project))
-
-
-def _run_info(settings: Settings, run_id: str | None, resume: bool | None) -> RunInfo:
-    try:
-        base = Path(settings.dir).absolute()
-    except FileNotFoundError:
-        raise ConfigurationError(
-            f"the working directory was deleted: dir must be absolute, got {settings.dir!r}"
-        ) from None
-    if "\0" in str(base):
-        raise ConfigurationError(f"dir must not contain a NUL character, got {settings.dir!r}")
-    if not isinstance(run_id, str | None):
-        raise ConfigurationError(f"run_id must be a str, got {shown(run_id)}")
-    if resume and run_id is None:
-        raise ConfigurationError("resume=True needs the run_id of an existing run")
-    new, folder = to_plain(run_id) or new_run_id(), None
-    if run_id is not None and any(base.glob(f"*/{check_run_id(run_id)}/journal.db")):
-        folder = find_run(base, run_id)
-        if not is_empty(folder):
-            if resume is False:
-                raise ConfigurationError(f"run_id {run_id!r} exists in {folder}; resume=False needs a new run_id")
-            with JournalReader(folder) as reader:
-                info = reader.info()
-            _warn_of_ignored(settings, info)
-            return msgspec.structs.replace(info, folder=str(folder), resumed=True)
-    elif resume:
-        raise RunNotFound(f"resume=True, but there is no run {run_id!r} under {base}. Run: tracelet runs")
-    return RunInfo(
-        run_id=new,
-        project=to_plain(settings.project),
-        name=to_plain(settings.exp_name),
-        folder=str(folder or run_folder(base, settings.project, new)),
-        tags=tuple(to_plain(settings.tags)),
-        notes=to_plain(settings.notes),
-        group=to_plain(settings.group),
-        created=time.time(),
-        program=str(sys.argv[0]) if sys.argv else None,
-    )
-
-
-def _warn_of_ignored(settings: Settings, info: RunInfo) -> None:
-    """Log which arguments differ from the description of the resumed run, which stays."""
-    wanted = {"name": settings.exp_name, "notes": settings.notes, "group": settings.group}
-    ignored = [field for field, value in wanted.items() if value is not None and value != getattr(info, field)]
-    if ignored:
-        logger.warning("tracelet: run %s is resumed and keeps its own %s", info.run_id, " and ".join(ignored))
 
 
 def _ensure_visible() -> None:

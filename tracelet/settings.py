@@ -19,6 +19,8 @@ from tracelet.errors import ConfigurationError, suggest
 Mode: TypeAlias = Literal["online", "offline", "disabled"]
 Events: TypeAlias = Literal["sync", "async", "off"]
 DeliveryMode: TypeAlias = Literal["thread", "process"]
+RunMode: TypeAlias = Literal["auto", "new"]
+RankScope: TypeAlias = Literal["global", "worker"]
 Source: TypeAlias = Literal["environment", "git", "git-diff", "system", "console"]
 
 _PREFIX = "TRACELET_"
@@ -26,7 +28,13 @@ _FILE_VARIABLE = "TRACELET_CONFIG"
 # Other names of fields: from older releases, or common elsewhere.
 _ALIASES = {"EXPERIMENT_NAME": "exp_name"}
 
-_CHOICES = {"mode": get_args(Mode), "events": get_args(Events), "delivery": get_args(DeliveryMode)}
+_CHOICES = {
+    "mode": get_args(Mode),
+    "events": get_args(Events),
+    "delivery": get_args(DeliveryMode),
+    "run_mode": get_args(RunMode),
+    "rank_scope": get_args(RankScope),
+}
 _TIMES = ("flush_timeout", "connect_timeout", "queue_timeout", "system_interval")
 # Seconds; eleven days stand for infinity, which the standard library's waits do not accept.
 _MAX_SECONDS = 1e6
@@ -65,6 +73,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     `off` (also False): not at all."""
     delivery: DeliveryMode = "thread"
     """Run each backend on a `thread` of the program, or all of them in a separate `process`."""
+    run_id: str | None = None
+    """Id of a new run, or of a run to resume. In a distributed job it is the id that the ranks agree on."""
+    run_mode: RunMode = "auto"
+    """The runs of a distributed job. `auto`: one, of rank 0; the other ranks are silent. `new`: one for each rank."""
+    rank_scope: RankScope = "global"
+    """`global`: all ranks belong together. `worker`: those of one node, so `auto` makes a run for each node."""
     wait: bool = True
     """If True, `start_logging` waits for its backends, up to `connect_timeout`."""
     dir: str = "tracelet_runs"

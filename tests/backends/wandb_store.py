@@ -64,6 +64,7 @@ class StoredRun:
     id: str = ""
     project: str = ""
     name: str = ""
+    group: str = ""
     tags: tuple[str, ...] = ()
     rows: list[dict[str, Any]] = field(default_factory=list)
     marks: list[str] = field(default_factory=list)
@@ -119,7 +120,7 @@ def read(folder: Path) -> StoredRun:
         match record.WhichOneof("record_type"):
             case "run":
                 run.id, run.project, run.name = record.run.run_id, record.run.project, record.run.display_name
-                run.tags = tuple(record.run.tags)
+                run.tags, run.group = tuple(record.run.tags), record.run.run_group
                 for item in record.run.config.update:
                     _put(run.config, item)
             case "history":

@@ -541,5 +541,5 @@ def test_a_subclass_of_str_is_a_name(experiment, records):
     scalar, alert = records()
     assert (str, "loss", "info") == (type(scalar.tag), scalar.tag, alert.level)
     assert "fold-1" == tracelet.start_logging(run_id=np.str_("fold-1")).run_id
-    with pytest.raises(ConfigurationError, match="run_id must be a str, got 42"):
+    with pytest.raises(ConfigurationError, match="run_id must be text, got 42"):
         tracelet.start_logging(run_id=42)

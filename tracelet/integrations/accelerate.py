@@ -13,14 +13,14 @@ from accelerate.tracking import GeneralTracker
 
 from tracelet.backends.base import Backend
 from tracelet.experiment import Experiment
-from tracelet.integrations.hook import HookRun, inert
+from tracelet.integrations.hook import HookRun, is_silent, silent
 
 
 class TraceletTracker(GeneralTracker):  # type: ignore[misc]
     """Log to the active run, or start one with these arguments, which `accelerator.end_training()` ends.
 
     Use it as `Accelerator(log_with=TraceletTracker(...))`. `accelerator.get_tracker("tracelet", unwrap=True)` returns
-    the `tracelet.Experiment`. Only the main process logs.
+    the `tracelet.Experiment`. In a distributed job, `run_mode` sets which processes log.
 
     Args:
         exp_name: The run's name.
@@ -45,8 +45,8 @@ class TraceletTracker(GeneralTracker):  # type: ignore[misc]
 
     @property
     def tracker(self) -> Experiment:
-        """The run. In processes other than the main one, an experiment that does nothing."""
-        return self._run.experiment if PartialState().is_main_process else inert()
+        """The run. In processes that do not log, an experiment that does nothing."""
+        return silent() if is_silent(PartialState().is_main_process) else self._run.experiment
 
     def start(self) -> None:
         """Start a run if none is active."""
@@ -58,7 +58,7 @@ class TraceletTracker(GeneralTracker):  # type: ignore[misc]
 
     def log(self, values: Mapping[str, Any], step: int | None = None, *, wall_time: float | None = None) -> None:
         """Log the values of `accelerator.log`: numbers, texts, and dicts of numbers as `name/key`."""
-        if PartialState().is_main_process:
+        if not is_silent(PartialState().is_main_process):
             self._run.log(values, step, wall_time)
 
     def log_images(
@@ -72,5 +72,4 @@ class TraceletTracker(GeneralTracker):  # type: ignore[misc]
 
     def finish(self) -> None:
         """End the run if the tracker started it."""
-        if PartialState().is_main_process:
-            self._run.end()
+        self._run.end()

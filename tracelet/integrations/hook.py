@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 from weakref import WeakSet
 
@@ -13,10 +12,11 @@ from tracelet import settings
 from tracelet.api import active_or_inherited, start_logging
 from tracelet.backends.base import Status
 from tracelet.capture import values as snapshot
+from tracelet.distributed.launchers import find_process
 from tracelet.errors import TraceletError
 from tracelet.experiment import Experiment
+from tracelet.experiment.silent import SilentExperiment
 from tracelet.guard import logger
-from tracelet.records import RunInfo
 
 
 class HookRun:
@@ -116,10 +116,17 @@ class HookRun:
 
 
 @functools.cache
-def inert() -> Experiment:
-    """Return an experiment that does nothing, for processes that do not log. The active one is not affected."""
-    info = RunInfo(run_id="", project=None, name=None, folder=str(Path()))
-    return Experiment(settings.load({"mode": "disabled"}), info)
+def silent() -> Experiment:
+    """Return an experiment that does nothing, for a process that does not log. The active one is not affected."""
+    return SilentExperiment(settings.load({}))
+
+
+def is_silent(is_main: bool) -> bool:
+    """Return True in a process that its framework does not regard as the main one, if its launcher is unknown.
+
+    With a known launcher, `start_logging` decides.
+    """
+    return not is_main and find_process() is None
 
 
 def _members(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -18,7 +18,7 @@ from tracelet.backends.base import Backend
 from tracelet.errors import MissingDependency
 from tracelet.experiment import Experiment
 from tracelet.experiment.exit import KILLED_BY_INT
-from tracelet.integrations.hook import HookRun, inert
+from tracelet.integrations.hook import HookRun, is_silent, silent
 
 _MODULES = ("lightning.pytorch.loggers.logger", "pytorch_lightning.loggers.logger", "lightning_fabric.loggers.logger")
 """Three packages with copies of the Logger class, which do not recognize each other's instances."""
@@ -48,7 +48,8 @@ class TraceletLogger(Logger):  # type: ignore[misc]
 
     Metrics keep their names; `step` is the Trainer's. A run that the logger started ends with the program, with
     `tracelet.stop_logging()`, or when another logger starts one. If a training fails, the run ends as failed.
-    `test` after `fit` uses the same run. `logger.experiment` is the `tracelet.Experiment`. Only rank 0 logs.
+    `test` after `fit` uses the same run. `logger.experiment` is the `tracelet.Experiment`. In a distributed job,
+    `run_mode` sets which ranks log.
 
     Args:
         exp_name: The run's name.
@@ -79,8 +80,8 @@ class TraceletLogger(Logger):  # type: ignore[misc]
 
     @property
     def experiment(self) -> Experiment:
-        """The run. On ranks other than 0, an experiment that does nothing."""
-        return self._run.experiment if rank_zero_only.rank == 0 else inert()
+        """The run. On ranks that do not log, an experiment that does nothing."""
+        return silent() if is_silent(rank_zero_only.rank == 0) else self._run.experiment
 
     @property
     def name(self) -> str:
@@ -99,7 +100,7 @@ class TraceletLogger(Logger):  # type: ignore[misc]
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Log the metrics of one step. A dict becomes `name/key`."""
-        if rank_zero_only.rank == 0:
+        if not is_silent(rank_zero_only.rank == 0):
             prefix = f"{self._prefix}-" if self._prefix else ""
             self._run.log({f"{prefix}{name}": value for name, value in metrics.items()}, step)
 
@@ -110,7 +111,7 @@ class TraceletLogger(Logger):  # type: ignore[misc]
         step: int | None = None,
     ) -> None:
         """Log hyperparameters, nested ones as dotted names, and `metrics` as in Lightning's TensorBoardLogger."""
-        if rank_zero_only.rank != 0:
+        if is_silent(rank_zero_only.rank == 0):
             return
         if params:
             self.experiment.log_params(params)
@@ -122,7 +123,7 @@ class TraceletLogger(Logger):  # type: ignore[misc]
 
     def finalize(self, status: str) -> None:
         """End the run if the logger started it and the training failed. After a success, more values may follow."""
-        if rank_zero_only.rank == 0 and status == "failed":
+        if status == "failed":
             # Lightning passes no exception, but calls this within its `except` block.
             if isinstance(sys.exc_info()[1], KeyboardInterrupt):
                 self._run.end("killed", KILLED_BY_INT)

@@ -12,7 +12,7 @@ from transformers import TrainerCallback
 from transformers.integrations.integration_utils import rewrite_logs
 
 from tracelet.backends.base import Backend
-from tracelet.integrations.hook import HookRun
+from tracelet.integrations.hook import HookRun, is_silent
 
 
 class TraceletCallback(TrainerCallback):  # type: ignore[misc]
@@ -42,7 +42,7 @@ class TraceletCallback(TrainerCallback):  # type: ignore[misc]
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         """Start a run if none is active, and log the parameters."""
-        if not state.is_world_process_zero:
+        if is_silent(state.is_world_process_zero):
             return
         if args.run_name != args.output_dir:  # the default name in older releases
             self._run.default_name = args.run_name
@@ -57,5 +57,5 @@ class TraceletCallback(TrainerCallback):  # type: ignore[misc]
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         """Log the Trainer's values."""
-        if state.is_world_process_zero and logs:
+        if logs and not is_silent(state.is_world_process_zero):
             self._run.log(rewrite_logs(logs), state.global_step)

@@ -69,7 +69,7 @@ def _create(config: ClearmlConfig, run: r.RunInfo, earlier: str | None, undo: co
     undo.enter_context(host.quiet(clearml))
     native: Any = None
     undo.callback(lambda: abandon(native or clearml.Task._Task__main_task))
-    with patched(clearml.Task, "_random_seed", None), host.one_edit_lock():
+    with patched(clearml.Task, "_random_seed", None), host.one_edit_lock(), host.own_task_in_each_rank(clearml.task):
         native = host.called_from_main(clearml.Task.init)(**_arguments(config, run, earlier))
         getattr(native, "_edit_lock", None)  # creates it
     if not isinstance(native, clearml.Task):  # ClearML's dummy task, if it is configured to work without a server
@@ -92,7 +92,7 @@ def _arguments(config: ClearmlConfig, run: r.RunInfo, earlier: str | None) -> di
         "project_name": _long_enough(config.project or run.project, run.run_id),
         "task_name": _long_enough(config.task_name or run.name, run.run_id),
         "task_type": config.task_type,
-        "tags": config.tags if config.tags is not None else list(run.tags) or None,
+        "tags": config.tags if config.tags is not None else [*run.tags, *_group_tag(run)] or None,
         "output_uri": config.output_uri,
         "continue_last_task": earlier or config.continue_last_task,
         "reuse_last_task_id": config.reuse_last_task_id or False,
@@ -102,6 +102,11 @@ def _arguments(config: ClearmlConfig, run: r.RunInfo, earlier: str | None) -> di
         "auto_resource_monitoring": config.auto_resource_monitoring,
     }
     return {name: value for name, value in arguments.items() if value is not None}
+
+
+def _group_tag(run: r.RunInfo) -> list[str]:
+    """Return the run's group as a tag: a task has no group."""
+    return [f"group:{run.group}"] if run.group else []
 
 
 def _long_enough(name: str | None, run_id: str) -> str | None:

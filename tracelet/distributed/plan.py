@@ -1,0 +1,30 @@
+"""Decide which rank logs, and to which run: the table of run modes and rank scopes in docs/distributed.md."""
+
+from __future__ import annotations
+
+import msgspec
+
+from tracelet.distributed.launchers import Process
+from tracelet.settings import RankScope, RunMode
+
+
+class Role(msgspec.Struct, frozen=True, kw_only=True):
+    """What one rank does."""
+
+    is_silent: bool = False
+    suffix: str = ""
+    """What follows the job's base id in the id of this rank's run."""
+    group_suffix: str | None = None
+    """What follows the base id in the group of this rank's run; None: it is in no group."""
+
+
+def role_of(process: Process | None, mode: RunMode, scope: RankScope) -> Role:
+    """Return the role of a process; None stands for the only process of its job."""
+    if process is None:
+        return Role()
+    has_scope = scope == "worker" and process.num_workers > 1
+    worker = f"-worker-{process.worker_index}" if has_scope else ""
+    rank = process.local_rank if has_scope else process.rank
+    if mode == "auto":
+        return Role(is_silent=rank != 0, suffix=worker)
+    return Role(suffix=f"{worker}-rank-{rank}", group_suffix=worker)

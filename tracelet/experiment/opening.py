@@ -1,0 +1,117 @@
+"""Describe the run that `start_logging` begins or resumes: its id, folder and group."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+from tracelet.capture.values import to_plain
+from tracelet.distributed.base_id import agreed_id
+from tracelet.distributed.launchers import Process
+from tracelet.distributed.plan import Role
+from tracelet.errors import ConfigurationError, RunNotFound
+from tracelet.guard import logger
+from tracelet.journal.lock import is_locked
+from tracelet.journal.store import JournalReader, is_empty
+from tracelet.records import RunInfo
+from tracelet.runs.folders import check_run_id, find_run, new_run_id, run_folder
+from tracelet.settings import Settings
+
+# Seconds to wait for an earlier process of this rank.
+_TIMEOUT = 10.0
+
+
+def run_info(
+    settings: Settings, resume: bool | None, process: Process | None, role: Role, earlier_runs: int
+) -> RunInfo:
+    """Return the description of a new run, or that of the run to resume.
+
+    Args:
+        resume: As in `start_logging`.
+        earlier_runs: Runs that this process has started. Every rank of a job starts the same ones in the same order.
+    """
+    runs = _runs_folder(settings)
+    if resume and settings.run_id is None:
+        raise ConfigurationError("resume=True needs the run_id of an existing run")
+    base = _base_id(settings, runs, process, earlier_runs)
+    if role.group_suffix is not None and base is not None and settings.group is None:
+        settings = msgspec.structs.replace(settings, group=base + role.group_suffix)
+    run_id = None if base is None else check_run_id(base + role.suffix)
+    if run_id is not None and settings.run_id is None and not _is_free(runs, run_id):
+        logger.warning("tracelet: another process still writes run %s; this rank begins a new one", run_id)
+        run_id = None
+    folder = None
+    if run_id is not None and any(runs.glob(f"*/{run_id}/journal.db")):
+        folder = find_run(runs, run_id)
+        if not is_empty(folder):
+            if resume is False:
+                raise ConfigurationError(f"run_id {run_id!r} exists in {folder}; resume=False needs a new run_id")
+            with JournalReader(folder) as reader:
+                info = reader.info()
+            _warn_of_ignored(settings, info)
+            return msgspec.structs.replace(info, folder=str(folder), resumed=True)
+    elif resume:
+        raise RunNotFound(f"resume=True, but there is no run {run_id!r} under {runs}. Run: tracelet runs")
+    new = run_id or new_run_id()
+    return RunInfo(
+        run_id=new,
+        project=to_plain(settings.project),
+        name=to_plain(settings.exp_name),
+        folder=str(folder or run_folder(runs, settings.project, new)),
+        tags=tuple(to_plain(settings.tags)),
+        notes=to_plain(settings.notes),
+        group=to_plain(settings.group),
+        created=time.time(),
+        program=str(sys.argv[0]) if sys.argv else None,
+    )
+
+
+def _runs_folder(settings: Settings) -> Path:
+    try:
+        runs = Path(settings.dir).absolute()
+    except FileNotFoundError:
+        raise ConfigurationError(
+            f"the working directory was deleted: dir must be absolute, got {settings.dir!r}"
+        ) from None
+    if "\0" in str(runs):
+        raise ConfigurationError(f"dir must not contain a NUL character, got {settings.dir!r}")
+    return runs
+
+
+def _base_id(settings: Settings, runs: Path, process: Process | None, earlier_runs: int) -> str | None:
+    """Return the user's id, else the one that all ranks of a job agree on, or None outside a job."""
+    if settings.run_id is not None:
+        return check_run_id(to_plain(settings.run_id))
+    if process is None or settings.mode == "disabled":
+        return None
+    try:
+        agreed = agreed_id(process, runs, new_run_id)
+    except OSError as error:
+        logger.warning(
+            "tracelet: the ranks cannot agree on a run id in %s (%s). Set TRACELET_RUN_ID to give them one",
+            runs,
+            error.strerror or type(error).__name__,
+        )
+        return None
+    return agreed if not earlier_runs else f"{agreed}-{earlier_runs + 1}"
+
+
+def _is_free(runs: Path, run_id: str) -> bool:
+    """Wait for the end of a process that writes the run: an elastic restart may begin before it has ended."""
+    deadline = time.monotonic() + _TIMEOUT
+    while any(is_locked(lock.parent) for lock in runs.glob(f"*/{run_id}/journal.lock")):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def _warn_of_ignored(settings: Settings, info: RunInfo) -> None:
+    """Log which arguments differ from the description of the resumed run, which stays."""
+    wanted = {"name": settings.exp_name, "notes": settings.notes, "group": settings.group}
+    ignored = [field for field, value in wanted.items() if value is not None and value != getattr(info, field)]
+    if ignored:
+        logger.warning("tracelet: run %s is resumed and keeps its own %s", info.run_id, " and ".join(ignored))
