@@ -95,9 +95,10 @@ def start_logging(
             environment, git, system). False: none.
         system_interval: Seconds between two samples of the system metrics (default 15).
         run_mode: The runs of a distributed job. `auto` (default): one, of rank 0. The other ranks get a falsy
-            experiment that does nothing. `new`: one for each rank, in one group.
-        rank_scope: `global` (default): all ranks belong together. `worker`: those of one node. `auto` then makes a run
-            for each node, and `new` a group.
+            experiment that does nothing. `new`: one for each rank, in one group. `shared`: one, to which all ranks
+            log; names of the ranks after the first begin with `rank-N/`.
+        rank_scope: `global` (default): all ranks belong together. `worker`: those of one node. `auto` and `shared` then
+            make a run for each node, and `new` a group.
         name: The same as `exp_name`.
 
     Raises:

@@ -69,6 +69,10 @@ class BackendUnavailable(BackendError):
         self.retry_after, self.reopen = retry_after, reopen
 
 
+class RunNotCreated(BackendUnavailable):
+    """The vendor's run is shared by several ranks, and rank 0 has not created it yet. `open` is called again soon."""
+
+
 class RecordRejected(BackendError):
     """The vendor will never accept a record.
 

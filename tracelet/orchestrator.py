@@ -16,6 +16,7 @@ from tracelet.backends import secrets_of
 from tracelet.backends.base import Backend, Status
 from tracelet.delivery.status import DeliveryHandle
 from tracelet.delivery.thread import Delivery
+from tracelet.distributed.labels import labeller
 from tracelet.errors import JournalError
 from tracelet.guard import Guard
 from tracelet.journal.queue import RecordQueue
@@ -64,6 +65,9 @@ class Orchestrator:
             folder, guard, queue_bytes=queue_bytes, queue_timeout=queue_timeout, start_seq=self._writer.last
         )
         self.submit, self.drop, self.log_forked = self._queue.submit, self._queue.drop, self._queue.log_forked
+        if not info.is_primary:
+            label, submit = labeller(info.rank), self._queue.submit
+            self.submit = lambda record: submit(label(record))
         self._deliveries: dict[str, DeliveryHandle] = {}
         self.urls: dict[str, str] = {}
         """The last known web page of each backend, by name; valid after the backend is closed."""

@@ -313,3 +313,12 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     resumed: bool = False
     program: str | None = None
     """The program's `sys.argv[0]`, which vendors show as the run's source."""
+    label: str | None = None
+    """Names this process in a run that several ranks share; None in a run of one process."""
+    rank: int = 0
+    """This process's rank in the run. Rank 0 creates the run, describes it and ends it; its series have no prefix."""
+
+    @property
+    def is_primary(self) -> bool:
+        """True for the process that creates the run and ends it."""
+        return self.rank == 0

@@ -19,7 +19,7 @@ from tracelet.errors import ConfigurationError, suggest
 Mode: TypeAlias = Literal["online", "offline", "disabled"]
 Events: TypeAlias = Literal["sync", "async", "off"]
 DeliveryMode: TypeAlias = Literal["thread", "process"]
-RunMode: TypeAlias = Literal["auto", "new"]
+RunMode: TypeAlias = Literal["auto", "new", "shared"]
 RankScope: TypeAlias = Literal["global", "worker"]
 Source: TypeAlias = Literal["environment", "git", "git-diff", "system", "console"]
 
@@ -76,9 +76,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     run_id: str | None = None
     """Id of a new run, or of a run to resume. In a distributed job it is the id that the ranks agree on."""
     run_mode: RunMode = "auto"
-    """The runs of a distributed job. `auto`: one, of rank 0; the other ranks are silent. `new`: one for each rank."""
+    """The runs of a distributed job. `auto`: one, of rank 0; the other ranks are silent. `new`: one for each rank.
+    `shared`: one, to which all ranks log."""
     rank_scope: RankScope = "global"
-    """`global`: all ranks belong together. `worker`: those of one node, so `auto` makes a run for each node."""
+    """The ranks that belong together. `global`: all. `worker`: those of one node."""
     wait: bool = True
     """If True, `start_logging` waits for its backends, up to `connect_timeout`."""
     dir: str = "tracelet_runs"

@@ -6,6 +6,7 @@ Skip a run that is still active, or that another sync is delivering.
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 import threading
 import time
@@ -38,6 +39,7 @@ from tracelet.journal.tables import Cursor
 from tracelet.orchestrator import Orchestrator
 from tracelet.records import RunInfo
 from tracelet.redaction import Secrets
+from tracelet.runs.folders import rank_folders
 from tracelet.runs.summary import check_journal, stored_status
 
 # Seconds between two progress checks.
@@ -66,11 +68,14 @@ class Synced(msgspec.Struct, frozen=True, kw_only=True):
     new: dict[str, int] = {}
     """The records that this sync delivered, by backend."""
     skipped: str | None = None
+    ranks: tuple[Synced, ...] = ()
+    """The same for the other ranks that log to the run."""
 
     @property
     def complete(self) -> bool:
         """True if no records are pending."""
-        return self.skipped is None and all(backend.reason is None for backend in self.backends)
+        complete = self.skipped is None and all(backend.reason is None for backend in self.backends)
+        return complete and all(rank.complete for rank in self.ranks)
 
 
 def waiting(folder: Path) -> list[str]:
@@ -79,6 +84,13 @@ def waiting(folder: Path) -> list[str]:
     Raises:
         JournalError: there is no readable journal.
     """
+    names: dict[str, None] = {}
+    for part in (folder, *rank_folders(folder)):
+        names |= dict.fromkeys(_waiting(part))
+    return list(names)
+
+
+def _waiting(folder: Path) -> list[str]:
     with JournalReader(folder) as reader:
         last, cursors, facts = reader.last(), reader.cursors(), reader.facts()
     return [
@@ -99,7 +111,7 @@ def deliver(
     trust: bool = False,
     verify: bool = False,
 ) -> Synced:
-    """Deliver the pending records of the run in `folder`, and upload the vendors' offline recordings.
+    """Deliver the pending records of the run in `folder`, of all its ranks, and upload the vendors' offline recordings.
 
     Args:
         backends: Names of backends; if omitted, those with pending records. A new backend gets all records.
@@ -116,14 +128,33 @@ def deliver(
         UntrustedServer: the journal names a server that this user has not configured. It would get the credentials.
         ConfigurationError, MissingDependency: a backend is unknown, cannot be configured, or is not installed.
     """
+    deliver_one = functools.partial(
+        _deliver, config=config or {}, patience=patience, tell=tell, stands_in=stands_in, trust=trust, verify=verify
+    )
     folder = Path(folder)  # a str works too
+    synced = deliver_one(folder, backends)  # first: rank 0 creates the vendors' runs
+    ranks = tuple(deliver_one(rank, backends) for rank in rank_folders(folder))
+    return msgspec.structs.replace(synced, ranks=ranks)
+
+
+def _deliver(
+    folder: Path,
+    backends: Sequence[str],
+    *,
+    config: Mapping[str, Mapping[str, Any]],
+    patience: float,
+    tell: OnProgress,
+    stands_in: bool,
+    trust: bool,
+    verify: bool,
+) -> Synced:
     check_journal(folder)
     if is_live(folder):
         return Synced(folder=folder, skipped="the run is still active")
     with JournalReader(folder) as reader:
         info, last, facts = reader.info(), reader.last(), reader.facts()
         before = reader.cursors()
-    targets = [_backend(name, folder, facts, config or {}, trust) for name in (backends or waiting(folder))]
+    targets = [_backend(name, folder, facts, config, trust) for name in (backends or _waiting(folder))]
     if not targets:
         recorded = [one for one in _statuses(folder, before, {}).values() if one.pending_upload is not None]
         return Synced(folder=folder, backends=tuple(recorded))
@@ -173,8 +204,15 @@ def deliver(
     remaining = [name for name in recorded_offline if name in orchestrator.deliveries and name not in reasons]
     not_uploaded = [name for name in remaining if pending_upload(name, folder)]
     if not_uploaded:  # upload the records that were recorded offline just now
-        retry = deliver(
-            folder, not_uploaded, config=config, patience=patience, tell=tell, stands_in=stands_in, trust=trust
+        retry = _deliver(
+            folder,
+            not_uploaded,
+            config=config,
+            patience=patience,
+            tell=tell,
+            stands_in=stands_in,
+            trust=trust,
+            verify=False,
         )
         statuses |= {status.name: status for status in retry.backends}
     return Synced(folder=folder, backends=tuple(statuses.values()), new=new)

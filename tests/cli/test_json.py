@@ -32,7 +32,7 @@ RUN = {
     "journal_removed",
     "backends",
 }
-SYNCED = {"run_id", "folder", "skipped", "complete", "backends"}
+SYNCED = {"run_id", "folder", "skipped", "complete", "backends", "ranks"}
 COUNTS = {"delivered", "pending", "rejected", "filtered", "dropped"}
 STATUS = COUNTS | {"state", "reason", "filtered_by", "url", "pending_upload"}
 

@@ -9,7 +9,7 @@ BASE = "night"
 
 
 def rows(mode, scope, nodes):
-    """What each rank does: its run's id and group, or None where it is silent."""
+    """What each rank does: its run's id and group, or None where it is silent; in a shared run, its label and rank."""
     found = []
     for rank in range(2 * nodes):
         variables = {
@@ -21,7 +21,12 @@ def rows(mode, scope, nodes):
         }
         role = role_of(find_process({name: str(value) for name, value in variables.items()}), mode, scope)
         group = None if role.group_suffix is None else BASE + role.group_suffix
-        found.append(None if role.is_silent else (BASE + role.suffix, group))
+        if mode == "shared":
+            assert group is None
+            found.append((BASE + role.suffix, role.label, role.rank))
+        else:
+            assert (None, 0) == (role.label, role.rank)
+            found.append(None if role.is_silent else (BASE + role.suffix, group))
     return found
 
 
@@ -31,6 +36,26 @@ def rows(mode, scope, nodes):
         ("auto", "global", [("night", None), None, None, None]),
         ("auto", "worker", [("night-worker-0", None), None, ("night-worker-1", None), None]),
         ("new", "global", [(f"night-rank-{rank}", "night") for rank in range(4)]),
+        (
+            "shared",
+            "global",
+            [
+                ("night", "worker-0-rank-0", 0),
+                ("night", "worker-0-rank-1", 1),
+                ("night", "worker-1-rank-0", 2),
+                ("night", "worker-1-rank-1", 3),
+            ],
+        ),
+        (
+            "shared",
+            "worker",
+            [
+                ("night-worker-0", "worker-0-rank-0", 0),
+                ("night-worker-0", "worker-0-rank-1", 1),
+                ("night-worker-1", "worker-1-rank-0", 0),
+                ("night-worker-1", "worker-1-rank-1", 1),
+            ],
+        ),
         (
             "new",
             "worker",
@@ -52,10 +77,11 @@ def test_one_node(scope):
     """With one node, both scopes are the same."""
     assert [("night", None), None] == rows("auto", scope, nodes=1)
     assert [("night-rank-0", "night"), ("night-rank-1", "night")] == rows("new", scope, nodes=1)
+    assert [("night", "rank-0", 0), ("night", "rank-1", 1)] == rows("shared", scope, nodes=1)
 
 
-@pytest.mark.parametrize("mode", ["auto", "new"])
+@pytest.mark.parametrize("mode", ["auto", "new", "shared"])
 @pytest.mark.parametrize("scope", ["global", "worker"])
 def test_one_process(mode, scope):
     role = role_of(None, mode, scope)
-    assert (False, "", None) == (role.is_silent, role.suffix, role.group_suffix)
+    assert (False, "", None, None, 0) == (role.is_silent, role.suffix, role.group_suffix, role.label, role.rank)

@@ -68,13 +68,10 @@ def servers(tmp_path_factory) -> Iterator[tuple[MlflowServer, AimServer]]:
         mlflow_server.kill()
 
 
-@pytest.fixture(params=list(TABLE), ids="-".join, scope="module")
-def job(request, servers, tmp_path_factory):
-    """One job: its mode and scope, its folder, its base id, and what each rank said."""
+def launched(folder, mode, scope, servers, **variables):
+    """Run a job in a folder. Return what each rank said."""
     mlflow_server, aim_server = servers
-    folder = tmp_path_factory.mktemp("job")
-    mode, scope = request.param
-    said = torchrun(
+    return torchrun(
         folder,
         PROGRAM,
         HOME=str(folder),
@@ -90,7 +87,15 @@ def job(request, servers, tmp_path_factory):
         CLEARML_CACHE_DIR=str(folder / "clearml"),
         TRACKIO_DIR=str(folder / "trackio"),
         MLFLOW_DISABLE_TELEMETRY="true",
+        **variables,
     )
+
+
+@pytest.fixture(params=list(TABLE), ids="-".join, scope="module")
+def job(request, servers, tmp_path_factory):
+    """One job: its mode and scope, its folder, its base id, and what each rank said."""
+    folder = tmp_path_factory.mktemp("job")
+    said = launched(folder, *request.param, servers)
     (first, *_) = TABLE[request.param].items()
     base = said[first[0]]["run"].removesuffix(first[1][0])
     return request.param, folder, base, said

@@ -98,4 +98,5 @@ def of_synced(synced: Synced) -> dict[str, Any]:
             name: {**status, "new": synced.new.get(name, 0)}
             for name, status in export.of_backends(synced.backends).items()
         },
+        "ranks": [of_synced(rank) for rank in synced.ranks],
     }

@@ -25,9 +25,9 @@ def progress_bars(folder: Path, *, as_json: bool) -> Iterator[OnProgress]:
         yield lambda backend, done, total: move(f"{folder.name} {backend}", done, total)
 
 
-def report(out: Console, synced: Synced) -> None:
-    """Print one line per backend."""
-    name = synced.folder.name
+def report(out: Console, synced: Synced, run: str = "") -> None:
+    """Print one line per backend, also for the other ranks of the run."""
+    name = f"{run}{synced.folder.name}"
     if synced.skipped is not None:
         out.print(cell(f"{name}: skipped: {synced.skipped}"))
     elif not synced.backends:
@@ -38,6 +38,8 @@ def report(out: Console, synced: Synced) -> None:
         if backend.pending_upload:
             text = f"{name}: {backend.name}: the offline recording in {backend.pending_upload} is not uploaded"
             out.print(cell(text, "yellow"))
+    for rank in synced.ranks:
+        report(out, rank, f"{name} ")
 
 
 def _format(backend: BackendStatus, new: int) -> str:

@@ -16,7 +16,7 @@ from tracelet.cli._json import AsJson, emit, require_yes
 from tracelet.cli._progress import bars
 from tracelet.errors import ConfigurationError, JournalError, RunInUse
 from tracelet.runs import cleanup
-from tracelet.runs.folders import all_runs, find_run
+from tracelet.runs.folders import all_runs, find_run, rank_folders
 from tracelet.runs.summary import RunSummary, summarise
 
 _UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
@@ -50,7 +50,8 @@ def gc(
     require_yes(as_json, yes or dry_run, "gc", "--yes or --dry-run")
     base = Path(settings.load({}).dir) if dir is None else dir
     min_age = 0.0 if older_than is None else _seconds(older_than)
-    folders = list(dict.fromkeys(find_run(base, name) for name in run)) if run else all_runs(base)
+    runs = list(dict.fromkeys(find_run(base, name) for name in run)) if run else all_runs(base)
+    folders = [part for folder in runs for part in (folder, *rank_folders(folder))]
     blocked, removable = _classify(folders, min_age, quiet=as_json)
     if not as_json:
         _print(base, blocked, removable)

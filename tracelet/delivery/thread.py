@@ -16,7 +16,7 @@ from tracelet.delivery.backoff import Backoff
 from tracelet.delivery.cursor import Replay, Span, advance, sum_spans
 from tracelet.delivery.status import DeliveryHandle, Finish
 from tracelet.delivery.throttle import Throttle
-from tracelet.errors import BackendError, BackendUnavailable, JournalError, RecordRejected
+from tracelet.errors import BackendError, BackendUnavailable, JournalError, RecordRejected, RunNotCreated
 from tracelet.guard import Guard, described, shown
 from tracelet.journal.overflow import OverflowBuffer, RecordSource
 from tracelet.journal.spool import Files
@@ -121,8 +121,8 @@ class Delivery(DeliveryHandle):
         """Deliver until `finish`, and return True."""
         with RecordSource(self._folder, self._overflow) as source, self._files:
             while not self._open(source):
-                if self._finish is not None:
-                    return True
+                if self._is_past_deadline() or (self._finish is not None and self._state != "connecting"):
+                    return True  # "connecting": the run is rank 0's, which may create it in time
             while not self._is_past_deadline():
                 if not (self._is_open or self._open(source)):
                     continue
@@ -356,6 +356,10 @@ class Delivery(DeliveryHandle):
         return True
 
     def _handle_unavailable(self, error: Exception) -> None:
+        if isinstance(error, RunNotCreated):
+            self._set_state("connecting", error.reason)
+            self._pause(backoff.FIRST)
+            return
         reason = self._guard.hide(error.reason if isinstance(error, BackendError) else described(error))
         self._guard.log_once(
             f"unavailable {self.name} {reason}",

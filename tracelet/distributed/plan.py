@@ -16,6 +16,10 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
     """What follows the job's base id in the id of this rank's run."""
     group_suffix: str | None = None
     """What follows the base id in the group of this rank's run; None: it is in no group."""
+    label: str | None = None
+    """Names this rank in a run that several share."""
+    rank: int = 0
+    """Its rank in such a run."""
 
 
 def role_of(process: Process | None, mode: RunMode, scope: RankScope) -> Role:
@@ -25,6 +29,12 @@ def role_of(process: Process | None, mode: RunMode, scope: RankScope) -> Role:
     has_scope = scope == "worker" and process.num_workers > 1
     worker = f"-worker-{process.worker_index}" if has_scope else ""
     rank = process.local_rank if has_scope else process.rank
-    if mode == "auto":
-        return Role(is_silent=rank != 0, suffix=worker)
-    return Role(suffix=f"{worker}-rank-{rank}", group_suffix=worker)
+    match mode:
+        case "auto":
+            return Role(is_silent=rank != 0, suffix=worker)
+        case "new":
+            return Role(suffix=f"{worker}-rank-{rank}", group_suffix=worker)
+        case "shared":
+            has_nodes = process.num_workers > 1
+            label = f"worker-{process.worker_index}-rank-{process.local_rank}" if has_nodes else f"rank-{rank}"
+            return Role(suffix=worker, label=label, rank=rank)

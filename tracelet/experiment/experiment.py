@@ -107,8 +107,9 @@ class Experiment(LogMethods, NativeRuns):
             events=settings.events,
             queue_bytes=settings.queue_bytes,
         )
+        of_each_rank = {"system"}  # the program and its environment are the same in all
         self._collector = CollectorThread(
-            settings.collect,
+            settings.collect if info.is_primary else of_each_rank.intersection(settings.collect),
             settings.system_interval,
             info,
             orchestrator=orchestrator,

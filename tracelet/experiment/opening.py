@@ -15,9 +15,9 @@ from tracelet.distributed.plan import Role
 from tracelet.errors import ConfigurationError, RunNotFound
 from tracelet.guard import logger
 from tracelet.journal.lock import is_locked
-from tracelet.journal.store import JournalReader, is_empty
+from tracelet.journal.store import FILE_NAME, JournalReader, is_empty
 from tracelet.records import RunInfo
-from tracelet.runs.folders import check_run_id, find_run, new_run_id, run_folder
+from tracelet.runs.folders import check_run_id, find_run, folder_of_rank, new_run_id, run_folder
 from tracelet.settings import Settings
 
 # Seconds to wait for an earlier process of this rank.
@@ -40,13 +40,15 @@ def run_info(
     if role.group_suffix is not None and base is not None and settings.group is None:
         settings = msgspec.structs.replace(settings, group=base + role.group_suffix)
     run_id = None if base is None else check_run_id(base + role.suffix)
-    if run_id is not None and settings.run_id is None and not _is_free(runs, run_id):
+    if run_id is not None and settings.run_id is None and not _is_free(runs, run_id, role):
         logger.warning("tracelet: another process still writes run %s; this rank begins a new one", run_id)
         run_id = None
-    folder = None
-    if run_id is not None and any(runs.glob(f"*/{run_id}/journal.db")):
-        folder = find_run(runs, run_id)
-        if not is_empty(folder):
+    is_known = run_id is not None and bool(list(runs.glob(f"*/{run_id}/journal.db")))
+    new = run_id or new_run_id()
+    folder = find_run(runs, new) if is_known else run_folder(runs, settings.project, new)
+    folder = folder_of_rank(folder, role.label, role.rank)
+    if is_known:
+        if (folder / FILE_NAME).exists() and not is_empty(folder):
             if resume is False:
                 raise ConfigurationError(f"run_id {run_id!r} exists in {folder}; resume=False needs a new run_id")
             with JournalReader(folder) as reader:
@@ -55,17 +57,18 @@ def run_info(
             return msgspec.structs.replace(info, folder=str(folder), resumed=True)
     elif resume:
         raise RunNotFound(f"resume=True, but there is no run {run_id!r} under {runs}. Run: tracelet runs")
-    new = run_id or new_run_id()
     return RunInfo(
         run_id=new,
         project=to_plain(settings.project),
         name=to_plain(settings.exp_name),
-        folder=str(folder or run_folder(runs, settings.project, new)),
+        folder=str(folder),
         tags=tuple(to_plain(settings.tags)),
         notes=to_plain(settings.notes),
         group=to_plain(settings.group),
         created=time.time(),
         program=str(sys.argv[0]) if sys.argv else None,
+        label=role.label,
+        rank=role.rank,
     )
 
 
@@ -99,10 +102,11 @@ def _base_id(settings: Settings, runs: Path, process: Process | None, earlier_ru
     return agreed if not earlier_runs else f"{agreed}-{earlier_runs + 1}"
 
 
-def _is_free(runs: Path, run_id: str) -> bool:
+def _is_free(runs: Path, run_id: str, role: Role) -> bool:
     """Wait for the end of a process that writes the run: an elastic restart may begin before it has ended."""
     deadline = time.monotonic() + _TIMEOUT
-    while any(is_locked(lock.parent) for lock in runs.glob(f"*/{run_id}/journal.lock")):
+    folders = [folder_of_rank(folder, role.label, role.rank) for folder in runs.glob(f"*/{run_id}")]
+    while any(is_locked(folder) for folder in folders):
         if time.monotonic() > deadline:
             return False
         time.sleep(0.05)

@@ -31,7 +31,7 @@ SETTINGS: tuple[tuple[str, str, str | tuple[str, ...], str], ...] = (
     ("--events", "events", ("sync", "async", "off"), "event files: written normally, in the background, or not at all"),
     ("--collect", "collect", "SOURCES", "comma-separated collectors: environment,git,git-diff,system,console, or none"),
     ("--system-interval", "system_interval", "SECONDS", "seconds between samples of system metrics"),
-    ("--run-mode", "run_mode", ("auto", "new"), "runs of a distributed job: one of rank 0, or one for each rank"),
+    ("--run-mode", "run_mode", ("auto", "new", "shared"), "runs of a distributed job: of rank 0, of each rank, of all"),
     ("--rank-scope", "rank_scope", ("global", "worker"), "ranks that belong together: all, or those of one node"),
     ("--dir", "dir", "FOLDER", "folder of the runs"),
     ("--root-logdir", "root_logdir", "FOLDER", "log directory whose tags get no prefix"),

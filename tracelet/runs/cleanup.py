@@ -16,6 +16,7 @@ from tracelet.errors import JournalError, RunInUse
 from tracelet.journal.lock import lock_run
 from tracelet.journal.spool import stored_files
 from tracelet.journal.store import FILE_NAME, is_journal, is_live
+from tracelet.runs.folders import rank_folders
 from tracelet.runs.summary import RunSummary, check_journal, is_removed, keep_summary, summarise
 
 # This backend accepts every record, and loses all when its process ends.
@@ -139,7 +140,8 @@ def remove(folder: Path, base: Path | None = None) -> None:
     has_journal_only = {path.name for path in folder.iterdir()} <= {*_JOURNAL_FILES}
     if not (is_run_path or is_journal(folder) or is_removed(folder) or has_journal_only):
         raise JournalError(f"cannot remove {folder}: its {FILE_NAME} is not tracelet's, and it has other files")
-    _check_not_live(folder)
+    for part in (folder, *rank_folders(folder)):
+        _check_not_live(part)
     with _exclusive(folder):
         shutil.rmtree(folder)
 

@@ -17,6 +17,7 @@ LATEST = "latest"
 
 SUMMARY_NAME = "removed-journal.json"
 """The file that stays when the journal of a run is removed."""
+_RANKS = "ranks"
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
 _UNSAFE_IN_FILE = re.compile(r"[^\w.\-+=@ ]")
@@ -59,6 +60,16 @@ def safe_filename(name: str, *, limit: int = 100) -> str:
 
 def run_folder(base: Path, project: str | None, run_id: str) -> Path:
     return base / safe_filename(project or "default") / run_id
+
+
+def folder_of_rank(folder: Path, label: str | None, rank: int) -> Path:
+    """Return the folder in which a rank keeps its journal of the run in `folder`. That of rank 0 is the run's own."""
+    return folder / _RANKS / label if label is not None and rank else folder
+
+
+def rank_folders(folder: Path) -> list[Path]:
+    """Return the folders of the other ranks that log to the run in `folder`, sorted by label."""
+    return sorted(path.parent for path in folder.glob(f"{_RANKS}/*/journal.db"))
 
 
 def all_runs(base: Path, *, removed: bool = False) -> list[Path]:

@@ -24,6 +24,7 @@ from tracelet.backends.base import Backend, Batch, Status, Written
 from tracelet.backends.capabilities import AdoptedArtifact, Adoption, NativeRun, Probe, Probing
 from tracelet.backends.config import absolute
 from tracelet.backends.notes import note_path, read_note, write_note
+from tracelet.backends.ranks import own_run
 from tracelet.errors import BackendUnavailable, RecordRejected
 
 _NOT_INSTALLED = 'not installed: pip install "tracelet[aim]"'
@@ -78,7 +79,7 @@ class AimBackend(Backend, NativeRun, Probing, Adoption):
 
     def open(self, run: r.RunInfo) -> int:
         """Resume the Aim run noted in the run's folder, or the run `run_hash`; else create a run."""
-        self._info = run
+        self._info = own_run(run)
         _import()
         with translated():
             self._connect()

@@ -21,6 +21,7 @@ from tracelet.backends.clearml.run import OpenTask
 from tracelet.backends.clearml.values import Event
 from tracelet.backends.patches import wrapped
 from tracelet.backends.presentation import alert_page, artifact_files, read_payload, record_files
+from tracelet.backends.ranks import own_run
 from tracelet.errors import BackendError, BackendUnavailable, RecordRejected
 
 _NOT_INSTALLED = 'not installed: pip install "tracelet[clearml]"'
@@ -64,7 +65,7 @@ class ClearmlBackend(Backend, NativeRun, OfflineRecording, Probing, ChildProcess
             undo.enter_context(host.restored_process())
             with translated():
                 note = Note.read(Path(run_info.folder))
-                task = run.start(self.config, run_info, note, undo)
+                task = run.start(self.config, own_run(run_info), note, undo)
                 self._connection = task.server
                 position = self._position(task, run_info, note, undo)
             self._task, self._undo = task, undo.pop_all()

@@ -27,8 +27,9 @@ class Fluent:
     API to set them, and none to restore them from another thread.
     """
 
-    def __init__(self, uri: str, run_id: str, experiment_id: str, access: Access) -> None:
-        self._uri, self._run_id, self._experiment_id, self._access = uri, run_id, experiment_id, access
+    def __init__(self, uri: str, run: Any, access: Access, *, is_primary: bool) -> None:
+        self._uri, self._run, self._access, self._is_primary = uri, run, access, is_primary
+        self._run_id, self._experiment_id = run.info.run_id, run.info.experiment_id
         self._undo = contextlib.ExitStack()
         self._mlflow: Any = None
         self._fluent: Any = None
@@ -55,8 +56,11 @@ class Fluent:
                 self._program_experiment = fluent._active_experiment_id  # ours is for runs nested in our run
                 undo.enter_context(patched(fluent, "_active_experiment_id", self._experiment_id))
                 undo.enter_context(environment.overridden(_EXPERIMENT, self._experiment_id))
-                with self._access.fail_fast():
-                    fluent.start_run(run_id=self._run_id)
+                if self._is_primary:
+                    with self._access.fail_fast():
+                        fluent.start_run(run_id=self._run_id)
+                else:  # `start_run` would make a run that rank 0 has ended a running one again
+                    self._stack.append(fluent.ActiveRun(self._run))
                 undo.callback(self._deactivate)
                 for module in (mlflow, fluent):
                     undo.enter_context(wrapped(module, "start_run", self._start_run))

@@ -16,7 +16,7 @@ from tracelet.backends.mlflow.errors import is_missing
 from tracelet.backends.mlflow.host import silenced
 from tracelet.backends.mlflow.values import clean, digest, file_key, key_of, renamed
 from tracelet.backends.notes import note_path, read_note, write_note
-from tracelet.errors import BackendUnavailable
+from tracelet.errors import BackendUnavailable, RunNotCreated
 from tracelet.records import RunInfo
 
 _RUN_TAG, _HELD_TAG = "tracelet.run_id", "tracelet.held."
@@ -67,7 +67,7 @@ def connect(store: Store, info: RunInfo, config: MlflowConfig) -> Target:
         owned = not store.active and run.info.status != "RUNNING"  # `mlflow run` ends its own run
     else:
         run = _earlier_run(client, note) or _find_or_create(client, store, info, config)
-        owned = note is None or note.owned
+        owned = info.is_primary and (note is None or note.owned)
     if owned and run.info.status != "RUNNING":
         client.update_run(run.info.run_id, status="RUNNING")
     if Path(info.folder).is_dir():
@@ -94,6 +94,8 @@ def _find_or_create(client: Any, store: Store, info: RunInfo, config: MlflowConf
     # The run exists already if an earlier session lost the server's answer, or its note.
     for run in client.search_runs([experiment_id], f"tags.`{_RUN_TAG}` = '{info.run_id}'", max_results=1):
         return run
+    if not info.is_primary:
+        raise RunNotCreated("mlflow: rank 0 has not created the run yet")
     tags, start_time = _tags(store, info, config), _milliseconds(info.created)
     return client.create_run(experiment_id, start_time=start_time, tags=tags, run_name=config.run_name or info.name)
 

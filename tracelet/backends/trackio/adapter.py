@@ -15,7 +15,7 @@ from tracelet.backends.capabilities import Probe, Probing
 from tracelet.backends.config import absolute
 from tracelet.backends.trackio import values as v
 from tracelet.backends.trackio.store import Row, Store, translated
-from tracelet.errors import BackendUnavailable
+from tracelet.errors import BackendUnavailable, RunNotCreated
 
 _NOT_INSTALLED = 'not installed: pip install "tracelet[trackio]"'
 # Trackio's comparison of runs hides keys with "_".
@@ -84,10 +84,15 @@ class TrackioBackend(Backend, Probing):
         with translated():
             self._store = Store(self._dir, project, name, run.run_id)
             with self._store.locked():
-                config = self._store.read() or {"_Created": v.timestamp(run.created)}
+                config = self._store.read()
+                if config is None and not run.is_primary:
+                    raise RunNotCreated("trackio: rank 0 has not created the run yet")
+                config = config or {"_Created": v.timestamp(run.created)}
                 config |= {key: v.to_plain(text) for key, text in (("_Group", run.group), (v.NOTES, run.notes)) if text}
                 _add_tags(config, run.tags)
-                own = {_JOURNALS: {}, **config.get(_OWN, {}), "status": "running", "exit_code": None}
+                own = {_JOURNALS: {}, **config.get(_OWN, {})}
+                if run.is_primary:
+                    own |= {"status": "running", "exit_code": None}
                 position = int(own[_JOURNALS].setdefault(self._journal, 0))
                 self._store.write([self._first_row], config | {_OWN: own})
         return position
@@ -155,7 +160,8 @@ class TrackioBackend(Backend, Probing):
         if self._store is not None:
             with translated(), self._store.locked():
                 config = self._read(self._store)
-                config[_OWN] |= {"status": status, "exit_code": exit_code}
+                if self._run.is_primary:
+                    config[_OWN] |= {"status": status, "exit_code": exit_code}
                 self._store.write([self._first_row], config)
             self._store = None
 
