@@ -39,9 +39,9 @@ def _events(folder: Path) -> Held:
     return Counter(
         kinds.get(value.metadata.plugin_data.plugin_name, "other")
         for path in folder.rglob("events.out.tfevents.*")
+        if path.parent.name != COLLECTED.rstrip("/")  # the tensorboard backend's folder of that writer
         for event in EventFileLoader(str(path)).Load()
         for value in event.summary.value
-        if not value.tag.startswith(COLLECTED)
     )
 
 

@@ -21,7 +21,7 @@ FLOORS = (
     "importer orchestrator",
     "experiment sync",
     "api",
-    "auto doctor integrations launcher testing",
+    "auto decorators doctor integrations launcher testing",
     "cli",
     "__init__ __main__",
 )

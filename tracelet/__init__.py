@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from tracelet.api import get_active_experiment, start_logging, stop_logging
     from tracelet.backends import known_backends, register_backend
     from tracelet.backends.base import Backend
+    from tracelet.decorators import track
     from tracelet.distributed.launchers import get_distributed_info
     from tracelet.errors import (
         ArtifactError,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
         UnknownBackend,
     )
     from tracelet.experiment import Experiment
+    from tracelet.settings import context
 
 __all__ = [
     "ArtifactError",
@@ -38,21 +40,28 @@ __all__ = [
     "TraceletError",
     "UnknownBackend",
     "__version__",
+    "context",
     "get_active_experiment",
     "get_distributed_info",
     "known_backends",
     "register_backend",
     "start_logging",
     "stop_logging",
+    "track",
 ]
 
 if not TYPE_CHECKING:
     # Import each name at its first use: `tracelet run` starts a program without any of them.
     from importlib import import_module as _import
 
+    _MODULES = (
+        *("errors", "settings", "backends.base", "backends", "distributed.launchers", "experiment"),
+        *("api", "decorators"),
+    )
+
     def __getattr__(name):
         if name in __all__:
-            for module in ("errors", "backends.base", "backends", "experiment", "distributed.launchers", "api"):
+            for module in _MODULES:
                 value = getattr(_import(f"tracelet.{module}"), name, None)
                 if value is not None:
                     globals()[name] = value

@@ -141,6 +141,7 @@ def start_logging(
     role = role_of(process, settings.run_mode, settings.rank_scope)
     if process is not None and role.is_silent:
         return _begin_silently(settings, process)
+    config = settings_module.config_in_context() if config is None else config
     settings, backends = backends_of(settings, objects, config or {})
     settings = _with_clean_project(settings, backends)
     info = run_info(settings, resume, process, role, _runs_in_job)

@@ -1,4 +1,4 @@
-"""Load settings from arguments, `TRACELET_*` variables, a settings file and defaults, in this order of precedence.
+"""Load settings from arguments, `context`, `TRACELET_*` variables, a settings file and defaults, in this order.
 
 The file is `tracelet.toml` in the working directory, or the one in `TRACELET_CONFIG`. Its keys are the fields of
 `Settings`. Unknown keys and variables are errors. No other module reads `TRACELET_*` variables.
@@ -6,9 +6,12 @@ The file is `tracelet.toml` in the working directory, or the one in `TRACELET_CO
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -24,7 +27,7 @@ RankScope: TypeAlias = Literal["global", "worker"]
 Source: TypeAlias = Literal["environment", "git", "git-diff", "system", "console"]
 
 _PREFIX = "TRACELET_"
-_FILE_VARIABLE = "TRACELET_CONFIG"
+_FILE_VARIABLE, _CONTEXT_VARIABLE = "TRACELET_CONFIG", "TRACELET_CONTEXT"
 # Other names of fields: from older releases, or common elsewhere.
 _ALIASES = {"EXPERIMENT_NAME": "exp_name"}
 
@@ -50,6 +53,10 @@ _SECRET = ("api_key", "backend_url")
 # `events=False` and `events=True`, also as the environment and a settings file spell them.
 _EVENTS_VALUES = {"false": "off", "0": "off", "no": "off", "true": "sync", "1": "sync", "yes": "sync"}
 _NONE, _ALL = ("none", "off", "false", "0", "no"), ("on", "true", "1", "yes")
+# What `context` sets for this thread or task, and what it set in the parent process: the variable of later contexts is
+# for this process's children alone.
+_context: ContextVar[Mapping[str, Any] | None] = ContextVar("tracelet_context", default=None)
+_parents_context = os.environ.get(_CONTEXT_VARIABLE)
 _DEFAULT_SOURCES: tuple[Source, ...] = ("environment", "git", "system")
 
 
@@ -117,14 +124,71 @@ def load(arguments: Mapping[str, Any], environ: Mapping[str, str] | None = None)
     Raises:
         ConfigurationError: unknown key, wrong type, or unreadable settings file.
     """
+    in_context = _in_context() if environ is None else {}
     environ = os.environ if environ is None else environ
-    values = _from_file(environ) | _from_environment(environ)
+    values = _from_file(environ) | _from_environment(environ) | in_context
+    values.pop("config", None)
     from_arguments = {key: value for key, value in arguments.items() if value is not None}
 
     def source(key: str) -> str:
-        return "as an argument" if key in from_arguments else f"from {origins(environ)[key]}"
+        if key in from_arguments:
+            return "as an argument"
+        return "from tracelet.context" if key in in_context else f"from {origins(environ)[key]}"
 
     return _checked(values | from_arguments, source)
+
+
+@contextlib.contextmanager
+def context(**arguments: Any) -> Iterator[None]:
+    """Set arguments for every `start_logging` in a `with` block, and in the processes that it starts.
+
+    It holds for this thread or asynchronous task, and for functions it calls. An argument of `start_logging` wins over
+    it, and it wins over variables and the settings file. Inside another context, both hold, and the inner one wins.
+
+    Args:
+        arguments: Those of `start_logging` that are settings, and `config`. All have to be plain values.
+
+    Raises:
+        ConfigurationError: an argument is unknown or invalid.
+    """
+    known = [*Settings.__struct_fields__, "config", "name"]
+    unknown = next((key for key in arguments if key not in known), None)
+    if unknown is not None:
+        raise ConfigurationError(f"context: unknown argument {unknown!r}. {suggest(unknown, known)}")
+    values = {key: os.fspath(value) if isinstance(value, os.PathLike) else value for key, value in arguments.items()}
+    if "name" in values:
+        values["exp_name"] = values.pop("name")
+    load({key: value for key, value in values.items() if key != "config"})
+    merged = {**_in_context(), **{key: value for key, value in values.items() if value is not None}}
+    try:
+        text = json.dumps(merged)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"context: child processes get plain values only: {error}") from None
+    before, token = os.environ.get(_CONTEXT_VARIABLE), _context.set(merged)
+    os.environ[_CONTEXT_VARIABLE] = text
+    try:
+        yield
+    finally:
+        _context.reset(token)
+        if before is None:
+            os.environ.pop(_CONTEXT_VARIABLE, None)
+        else:
+            os.environ[_CONTEXT_VARIABLE] = before
+
+
+def config_in_context() -> Mapping[str, Any] | None:
+    """Return the `config` of the innermost `context` that has one."""
+    return _in_context().get("config")
+
+
+def _in_context() -> dict[str, Any]:
+    found = _context.get()
+    if found is not None:
+        return dict(found)
+    try:
+        return dict(json.loads(_parents_context or "{}"))
+    except (ValueError, TypeError) as error:
+        raise ConfigurationError(f"{_CONTEXT_VARIABLE} is not a document of tracelet.context: {error}") from None
 
 
 def _checked(values: dict[str, Any], source: Callable[[str], str]) -> Settings:
@@ -222,7 +286,7 @@ def _variables(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the name of the variable for each field that the environment sets."""
     variables: dict[str, str] = {}
     for variable, text in environ.items():
-        if not variable.startswith(_PREFIX) or variable == _FILE_VARIABLE or text == "":
+        if not variable.startswith(_PREFIX) or variable in (_FILE_VARIABLE, _CONTEXT_VARIABLE) or text == "":
             continue
         key = variable.removeprefix(_PREFIX)
         field = _ALIASES.get(key, key.lower())
