@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks import loops, pairs, run_start, scale, start, training, turns, vendors
+from benchmarks import loops, pairs, ranks, run_start, scale, start, training, turns, vendors
 
 HERE = Path(__file__).parent
 FIGURES = "figures.json"
@@ -19,11 +19,12 @@ REPORTS: dict[str, Any] = {
     "start": start,
     "run": run_start,
     "training": training,
+    "ranks": ranks,
     "scale": scale,
     "vendors": vendors,
 }
 FILES = {
-    "RESULTS.md": ("Benchmark results", ("calls", "loops", "start", "run", "training", "scale")),
+    "RESULTS.md": ("Benchmark results", ("calls", "loops", "start", "run", "training", "ranks", "scale")),
     "VENDORS.md": (vendors.NAME, ("vendors",)),
 }
 

@@ -48,7 +48,8 @@ before* is how much these two differ (the machine's drift, and what a vendor lea
 longest single call of the loop. *Start* is `start_logging`, the import of the vendor's package included, and before the
 loop; *to the end of stop* runs from the loop's first call. *Process*: `delivery="process"`. *No pauses*: the deliveries
 do not leave the interpreter to the loop, which shows what their pauses are for. *Read back* counts what the store
-holds, by readers of their own; *event files*, what TensorBoard's own hold."""
+holds, by readers of their own; *event files*, what TensorBoard's own hold. ClearML reads the Python files of the
+program's repository, here all of tracelet's, on a thread of its own: that is most of its row without a process."""
 
 
 def take(repeats: int, *, long: bool) -> dict[str, Any]:

@@ -89,7 +89,7 @@ _HEAVY = (
     *(f"delivery/test_{name}.py" for name in ("process", "process_everywhere", "thread_model")),
     *(f"experiment/test_{name}.py" for name in ("exit", "exit_callbacks", "sigterm", "summary_tags_alert")),
     *("collectors/test_collecting.py", "importer/test_import_hostile.py"),
-    *(f"distributed/test_{name}.py" for name in ("sharing", "torchrun", "torchrun_shared")),
+    *(f"distributed/test_{name}.py" for name in ("ddp", "sharing", "torchrun", "torchrun_shared")),
     *("journal/test_power_cut.py", "journal/test_store_model.py", "runs/test_page_browser.py"),
     *(
         f"test_{name}.py"
@@ -213,6 +213,7 @@ def _nothing_left(_isolated, swallowed):
     """The run that a test leaves active is ended, and takes its threads with it."""
     yield
     tracelet.stop_logging(timeout=10)
+    os.environ.pop("TRACELET_RANK_PROCESS", None)  # of a run that the test started as a rank
     assert [] == our_threads()
 
 

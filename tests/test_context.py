@@ -235,4 +235,42 @@ def test_a_generator_is_refused():
 
 def test_the_document_in_the_variable_is_json(monkeypatch):
     with tracelet.context(project="a", config={"csv": {"dir": "out"}}):
-        assert {"project": "a", "config": {"csv": {"dir": "out"}}} == json.loads(os.environ["TRACELET_CONTEXT"])
+        document = json.loads(os.environ["TRACELET_CONTEXT"])
+    assert {"values": {"project": "a", "config": {"csv": {"dir": "out"}}}, "variables": {}} == document
+
+
+def test_a_child_gets_no_credential_and_no_run_id():
+    config = {"keyed": {"api_key": "secret-in-config", "level": 2}}
+    with tracelet.context(api_key="secret", run_id="night", project="a", config=config):
+        assert ("secret", "night") == (settings.load({}).api_key, settings.load({}).run_id)
+        values = json.loads(os.environ["TRACELET_CONTEXT"])["values"]
+    assert {"project": "a", "config": {"keyed": {"level": 2}}} == values
+
+
+def test_a_variable_of_the_child_wins(monkeypatch):
+    """But not one that it inherits, over which the context won before."""
+    monkeypatch.setenv("TRACELET_PROJECT", "variable")
+    with tracelet.context(project="context"):
+        for environment, expected in (({}, "context"), ({"TRACELET_PROJECT": "child"}, "child")):
+            done = subprocess.run(
+                [sys.executable, "-c", CHILD],
+                env={**os.environ, **environment},
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=True,
+            )
+            assert expected == done.stdout.strip()
+
+
+def test_contexts_that_overlap_leave_nothing():
+    first, second = tracelet.context(project="first"), tracelet.context(project="second")
+    first.__enter__()
+    thread = threading.Thread(target=second.__enter__)
+    thread.start()
+    thread.join(10)
+    first.__exit__(None, None, None)
+    assert "second" == json.loads(os.environ["TRACELET_CONTEXT"])["values"]["project"]
+    with pytest.raises(ValueError, match="different Context"):
+        second.__exit__(None, None, None)  # in another thread than its start
+    assert "TRACELET_CONTEXT" not in os.environ

@@ -15,19 +15,25 @@ from tracelet import settings as settings_module
 from tracelet.backends import secrets_in_use
 from tracelet.backends.arguments import backends_of, split_backends
 from tracelet.backends.base import Backend
-from tracelet.distributed.launchers import Process, find_process
-from tracelet.distributed.plan import role_of
-from tracelet.errors import ConfigurationError
+from tracelet.distributed.children import imports_main_again, is_child_of_rank, mark_rank
+from tracelet.distributed.launchers import find_process
+from tracelet.distributed.plan import Role, role_of
+from tracelet.errors import ConfigurationError, RunInUse
 from tracelet.experiment.experiment import Experiment
 from tracelet.experiment.opening import run_info
 from tracelet.experiment.silent import SilentExperiment
 from tracelet.guard import logger
+from tracelet.records import RunInfo
 from tracelet.settings import DeliveryMode, Events, Mode, RankScope, RunMode, Settings, Source
 
 _active: Experiment | None = None
 _active_pid = 0
 """The process that started it. In a forked child, `_active` is the parent's run."""
 _starting = forks.new_lock()
+_CHILD_WARNING = (
+    "tracelet: a process that multiprocessing spawned does not log to the run of its parent. To start a run there, "
+    "call start_logging in the function that it runs"
+)
 _runs_in_job = 0
 """The runs that this process has started in its distributed job."""
 
@@ -137,41 +143,49 @@ def start_logging(
             "rank_scope": rank_scope,
         }
     )
-    process = find_process()
+    if imports_main_again():
+        return _begin_silently(settings, warning=_CHILD_WARNING)
+    process = None if is_child_of_rank() else find_process()
     role = role_of(process, settings.run_mode, settings.rank_scope)
     if process is not None and role.is_silent:
-        return _begin_silently(settings, process)
+        _ensure_visible()
+        logger.info("tracelet: rank %d of %d does not log; another rank does", process.rank, process.world_size)
+        return _begin_silently(settings)
     config = settings_module.config_in_context() if config is None else config
     settings, backends = backends_of(settings, objects, config or {})
     settings = _with_clean_project(settings, backends)
     info = run_info(settings, resume, process, role, _runs_in_job)
     with _starting:
         _stop_active()
-        online = settings.mode == "online"
         _ensure_visible()
-        experiment = Experiment(
-            settings,
-            info,
-            backends if online else (),
-            expected=() if online else backends,
-            on_stop=_forget,
-        )
+        try:
+            experiment = _begin(settings, info, backends)
+        except RunInUse:
+            if process is None or settings.run_id is not None:
+                raise
+            info = run_info(settings, resume, None, Role(), 0)  # another process was faster to take the job's run
+            experiment = _begin(settings, info, backends)
         if settings.mode != "disabled":
             _active, _active_pid = experiment, os.getpid()
-            _runs_in_job += process is not None and settings.run_id is None
+            if process is not None:
+                mark_rank()
+                _runs_in_job += settings.run_id is None
         if info.resumed:
             experiment.add_tags(*(tag for tag in settings.tags if tag.strip() and tag not in info.tags))
         return experiment
 
 
-def _begin_silently(settings: Settings, process: Process) -> Experiment:
-    """Make a silent experiment the active one, and import no backend."""
+def _begin(settings: Settings, info: RunInfo, backends: Sequence[Backend]) -> Experiment:
+    online = settings.mode == "online"
+    return Experiment(settings, info, backends if online else (), expected=() if online else backends, on_stop=_forget)
+
+
+def _begin_silently(settings: Settings, warning: str = "") -> Experiment:
+    """Make a silent experiment the active one, and import no backend. Log the warning if it is used."""
     global _active, _active_pid
     with _starting:
         _stop_active()
-        _ensure_visible()
-        logger.info("tracelet: rank %d of %d does not log; another rank does", process.rank, process.world_size)
-        _active, _active_pid = SilentExperiment(settings, on_stop=_forget), os.getpid()
+        _active, _active_pid = SilentExperiment(settings, warning, on_stop=_forget), os.getpid()
         return _active
 
 

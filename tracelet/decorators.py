@@ -25,7 +25,7 @@ def track(function: Any = None, **arguments: Any) -> Any:
     """Make a run of each call of a function: `@tracelet.track` or `@tracelet.track(project="vision")`.
 
     An exception ends the run as failed, and is raised as usual. Inside, `get_active_experiment()` is the run. A call
-    while a run is active uses that run. The function may be asynchronous.
+    while a run is active uses that run, also a call in another thread or task. The function may be asynchronous.
 
     Args:
         arguments: As in `context`: they also hold for `start_logging` in functions that this one calls.
@@ -58,6 +58,6 @@ def track(function: Any = None, **arguments: Any) -> Any:
 @contextlib.contextmanager
 def _run(arguments: dict[str, Any]) -> Iterator[None]:
     with settings.context(**arguments), contextlib.ExitStack() as run:
-        if get_active_experiment() is None:
+        if not get_active_experiment():  # none, or one that does not log
             run.enter_context(start_logging())
         yield

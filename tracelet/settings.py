@@ -28,6 +28,8 @@ Source: TypeAlias = Literal["environment", "git", "git-diff", "system", "console
 
 _PREFIX = "TRACELET_"
 _FILE_VARIABLE, _CONTEXT_VARIABLE = "TRACELET_CONFIG", "TRACELET_CONTEXT"
+# Variables that are no settings: also the mark of `distributed.children`.
+_OTHER_VARIABLES = (_FILE_VARIABLE, _CONTEXT_VARIABLE, "TRACELET_RANK_PROCESS")
 # Other names of fields: from older releases, or common elsewhere.
 _ALIASES = {"EXPERIMENT_NAME": "exp_name"}
 
@@ -53,10 +55,10 @@ _SECRET = ("api_key", "backend_url")
 # `events=False` and `events=True`, also as the environment and a settings file spell them.
 _EVENTS_VALUES = {"false": "off", "0": "off", "no": "off", "true": "sync", "1": "sync", "yes": "sync"}
 _NONE, _ALL = ("none", "off", "false", "0", "no"), ("on", "true", "1", "yes")
-# What `context` sets for this thread or task, and what it set in the parent process: the variable of later contexts is
-# for this process's children alone.
+# The context of this thread or task, and that of the parent process. The variable changes afterwards, for children.
 _context: ContextVar[Mapping[str, Any] | None] = ContextVar("tracelet_context", default=None)
 _parents_context = os.environ.get(_CONTEXT_VARIABLE)
+_open_contexts: list[str] = []
 _DEFAULT_SOURCES: tuple[Source, ...] = ("environment", "git", "system")
 
 
@@ -144,6 +146,7 @@ def context(**arguments: Any) -> Iterator[None]:
 
     It holds for this thread or asynchronous task, and for functions it calls. An argument of `start_logging` wins over
     it, and it wins over variables and the settings file. Inside another context, both hold, and the inner one wins.
+    Child processes get it without `api_key` and `run_id`; variables that they get besides win over it.
 
     Args:
         arguments: Those of `start_logging` that are settings, and `config`. All have to be plain values.
@@ -156,24 +159,45 @@ def context(**arguments: Any) -> Iterator[None]:
     if unknown is not None:
         raise ConfigurationError(f"context: unknown argument {unknown!r}. {suggest(unknown, known)}")
     values = {key: os.fspath(value) if isinstance(value, os.PathLike) else value for key, value in arguments.items()}
+    values = {key: value for key, value in values.items() if value is not None}
     if "name" in values:
         values["exp_name"] = values.pop("name")
     load({key: value for key, value in values.items() if key != "config"})
-    merged = {**_in_context(), **{key: value for key, value in values.items() if value is not None}}
-    try:
-        text = json.dumps(merged)
-    except (TypeError, ValueError) as error:
-        raise ConfigurationError(f"context: child processes get plain values only: {error}") from None
-    before, token = os.environ.get(_CONTEXT_VARIABLE), _context.set(merged)
-    os.environ[_CONTEXT_VARIABLE] = text
+    merged = _in_context() | values
+    document = _document(merged)
+    token = _context.set(merged)
+    _open_contexts.append(document)
+    os.environ[_CONTEXT_VARIABLE] = document
     try:
         yield
     finally:
-        _context.reset(token)
-        if before is None:
+        _open_contexts.remove(document)
+        if _open_contexts:
+            os.environ[_CONTEXT_VARIABLE] = _open_contexts[-1]
+        elif _parents_context is None:
             os.environ.pop(_CONTEXT_VARIABLE, None)
         else:
-            os.environ[_CONTEXT_VARIABLE] = before
+            os.environ[_CONTEXT_VARIABLE] = _parents_context
+        _context.reset(token)
+
+
+def _document(values: Mapping[str, Any]) -> str:
+    """Return the context for child processes, with the present variables: those that a child gets besides win.
+
+    Credentials stay in this process, and so does the run's id: two processes cannot write one run.
+    """
+    passed = {key: value for key, value in values.items() if key not in ("api_key", "run_id")}
+    variables = {key: os.environ[variable] for key, variable in _variables(os.environ).items() if key in passed}
+    try:
+        return json.dumps({"values": _without_keys(passed), "variables": variables})
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"context: child processes get plain values only: {error}") from None
+
+
+def _without_keys(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    return {key: _without_keys(item) for key, item in value.items() if key != "api_key"}
 
 
 def config_in_context() -> Mapping[str, Any] | None:
@@ -185,9 +209,17 @@ def _in_context() -> dict[str, Any]:
     found = _context.get()
     if found is not None:
         return dict(found)
+    if _parents_context is None:
+        return {}
     try:
-        return dict(json.loads(_parents_context or "{}"))
-    except (ValueError, TypeError) as error:
+        document = json.loads(_parents_context)
+        variables = _variables(os.environ)
+        return {
+            key: value
+            for key, value in document["values"].items()
+            if key not in variables or os.environ[variables[key]] == document["variables"].get(key)
+        }
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ConfigurationError(f"{_CONTEXT_VARIABLE} is not a document of tracelet.context: {error}") from None
 
 
@@ -286,7 +318,7 @@ def _variables(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the name of the variable for each field that the environment sets."""
     variables: dict[str, str] = {}
     for variable, text in environ.items():
-        if not variable.startswith(_PREFIX) or variable in (_FILE_VARIABLE, _CONTEXT_VARIABLE) or text == "":
+        if not variable.startswith(_PREFIX) or variable in _OTHER_VARIABLES or text == "":
             continue
         key = variable.removeprefix(_PREFIX)
         field = _ALIASES.get(key, key.lower())

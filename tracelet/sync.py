@@ -47,8 +47,9 @@ _POLL_EVERY = 0.1
 # Bytes and seconds; a sync submits no records, so the queue stays small.
 _QUEUE_BYTES = 2**20
 _QUEUE_TIMEOUT = 30.0
-# Seconds for backends to close; the second if they have all records: csv sorts its table then.
-_STOP_TIMEOUT = 60.0
+# Seconds for backends to close: with pending records, with a run that rank 0 has not created, and with all records: csv
+# sorts its table then.
+_STOP_TIMEOUT, _AWAITING_TIMEOUT = 60.0, 2.0
 _CLOSE_TIMEOUT = 300.0
 # Seconds for a vendor to upload its offline recording.
 _UPLOAD_TIMEOUT = 600.0
@@ -75,7 +76,7 @@ class Synced(msgspec.Struct, frozen=True, kw_only=True):
     def complete(self) -> bool:
         """True if no records are pending."""
         complete = self.skipped is None and all(backend.reason is None for backend in self.backends)
-        return complete and all(rank.complete for rank in self.ranks)
+        return complete and all(rank.complete or rank.skipped is not None for rank in self.ranks)
 
 
 def waiting(folder: Path) -> list[str]:
@@ -133,7 +134,7 @@ def deliver(
     )
     folder = Path(folder)  # a str works too
     synced = deliver_one(folder, backends)  # first: rank 0 creates the vendors' runs
-    ranks = tuple(deliver_one(rank, backends) for rank in rank_folders(folder))
+    ranks = () if synced.skipped else tuple(deliver_one(rank, backends) for rank in rank_folders(folder))
     return msgspec.structs.replace(synced, ranks=ranks)
 
 
@@ -195,7 +196,10 @@ def _deliver(
             _wait(orchestrator, last, patience, tell)
         finally:  # also when Ctrl-C ends the wait: store the cursors
             delivered = all(delivery.position >= last for delivery in orchestrator.deliveries.values())
-            orchestrator.stop("finished", 0, _CLOSE_TIMEOUT if delivered else _STOP_TIMEOUT)
+            # They wait for a run that rank 0 has not created.
+            awaits = all(one.state == "connecting" and one.reason for one in orchestrator.deliveries.values())
+            timeout = _CLOSE_TIMEOUT if delivered else _AWAITING_TIMEOUT if awaits else _STOP_TIMEOUT
+            orchestrator.stop("finished", 0, timeout)
     for name, delivery in orchestrator.deliveries.items():
         if not delivery.has_all(last):
             reasons.setdefault(name, delivery.reason or "timed out before everything was delivered")

@@ -64,7 +64,9 @@ class StoredRun:
 
     @property
     def exact_params(self) -> dict[str, Any]:
-        return dict(json.loads(self.artifacts.get("tracelet/params.json", b"{}")))
+        """Those of all ranks."""
+        files = [path for path in self.artifacts if re.fullmatch(r"tracelet/(?:[^/]*rank[^/]*/)?params\.json", path)]
+        return {key: value for path in files for key, value in json.loads(self.artifacts[path]).items()}
 
     @property
     def exact_summary(self) -> dict[str, Any]:

@@ -1,11 +1,9 @@
 """The id that the ranks of a job agree on, without a word between them."""
 
-import json
 import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -116,4 +114,4 @@ def test_a_folder_that_cannot_be_written(tmp_path):
 def test_the_files_are_private(tmp_path):
     launched(tmp_path, ranks=2)
     assert 0o700 == (tmp_path / ".rendezvous").stat().st_mode & 0o777
-    assert json.dumps(sorted(Path(tmp_path).glob("*/*/journal.db"))) == "[]"  # no run
+    assert ".rendezvous" == next(path.name for path in tmp_path.iterdir() if path.name != "home")

@@ -79,6 +79,7 @@ ALONE = {
     "torchrun with one process inside a step of eight": {**SLURM, **TORCHRUN, "RANK": "0", "WORLD_SIZE": "1"},
     "a batch script, which is no step": {"SLURM_PROCID": "0", "SLURM_NTASKS": "8", "SLURM_JOB_ID": "4711"},
     "a shell in an allocation": {**SLURM, "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1", "SLURM_NTASKS": "8"},
+    "a shell of a step with several tasks": {**SLURM, "SLURM_PROCID": "0", "SLURM_PTY_PORT": "40001"},
     "a world size without a rank": {"WORLD_SIZE": "8"},
     "a rank without a world size": {"RANK": "3"},
     "a rank that is not in the world": {"RANK": "8", "WORLD_SIZE": "8"},
@@ -122,7 +123,7 @@ def test_torchrun_in_a_slurm_step_counts_its_own_ranks():
         ({**TORCHRUN, "TORCHELASTIC_RUN_ID": "none"}, None),  # torchrun's default
         (TORCHRUN, None),
         (SLURM, "slurm-4711.0"),
-        ({**SLURM, **TORCHRUN, "TORCHELASTIC_RUN_ID": "none"}, "slurm-4711.0"),
+        ({**SLURM, **TORCHRUN, "TORCHELASTIC_RUN_ID": "none"}, None),  # one step may start several of them
         ({**SECOND_NODE["Open MPI"], "PMIX_NAMESPACE": "prterun-host-12@1"}, None),
     ],
 )

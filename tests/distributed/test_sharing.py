@@ -127,6 +127,15 @@ def test_a_rank_resumes_its_own_journal():
             assert 10 == reader.last()
 
 
+def test_show_names_the_ranks_and_shows_one():
+    run_rank(0)
+    run_rank(1)
+    whole = CliRunner().invoke(app, ["show", "night"]).stdout
+    assert "ranks    rank-1" in whole
+    assert "rank-1/loss" not in whole
+    assert "rank-1/loss" in CliRunner().invoke(app, ["show", str(the_run() / "ranks" / "rank-1")]).stdout
+
+
 def test_removing_a_run_removes_its_ranks_but_no_live_one():
     run_rank(0)
     with started(PROGRAM, "", **ranks(1)) as second:
@@ -152,3 +161,26 @@ def test_the_one_process_of_a_job_shares_with_nobody(memory):
     with tracelet.start_logging(run_mode="shared", backend=memory) as experiment:
         experiment.log_metric("loss", 0.5, 0)
     assert ["loss"] == [record.tag for record in memory.records]
+
+
+def test_gc_and_rm_see_the_records_of_a_rank_that_are_pending():
+    run_rank(0, "csv")
+    run_rank(1)
+    sync.deliver(the_run())
+    result = CliRunner().invoke(app, ["gc", "night", "--yes"])
+    assert "rank-1: no backend has it" in result.stdout
+    assert (the_run() / "journal.db").exists()
+    assert "rank-1: no backend has it" in CliRunner().invoke(app, ["rm", "night"], input="n\n").stdout
+
+
+def test_each_rank_has_its_own_exact_parameters_in_mlflow():
+    """None replaces another's file, whoever is last."""
+    logs_parameters = "    experiment.log_params({'lr': [0.1]})\n"
+    program = PROGRAM.replace("    experiment.flush()", f"{logs_parameters}    experiment.flush()")
+    with started(program, "mlflow", **ranks(0)) as first, started(program, "mlflow", **ranks(1)) as second:
+        for one in (first, second):
+            assert "logged\n" == one.stdout.readline()
+        for one in (second, first):
+            one.communicate("\n", timeout=60)
+    run = mlflow_store.only(Path("mlflow.db"))
+    assert {"lr": [0.1], "rank-1/lr": [0.1]} == run.exact_params

@@ -147,10 +147,11 @@ def test_a_restarted_job_resumes_its_run(monkeypatch):
     steps = []
     for attempt in range(2):
         monkeypatch.setattr("tracelet.api._runs_in_job", 0)
-        with tracelet.start_logging() as experiment:
-            experiment.log_metric("loss", 0.5, attempt)
-            steps.append(experiment.stats().submitted)
-            assert "night" == experiment.run_id
+        experiment = tracelet.start_logging()
+        experiment.log_metric("loss", 0.5, attempt)
+        steps.append(experiment.stats().submitted)
+        assert "night" == experiment.run_id
+        experiment.stop(status="killed", exit_code=143)
     assert [1, 2] == steps
 
 
@@ -158,3 +159,44 @@ def test_a_restarted_job_resumes_its_run(monkeypatch):
 def test_an_unknown_mode_or_scope(name, value):
     with pytest.raises(tracelet.ConfigurationError, match=f"{name} must be one of"):
         tracelet.start_logging(**{name: value})
+
+
+def test_a_job_with_the_id_of_a_finished_one_has_a_new_run(monkeypatch):
+    """`torchrun --rdzv-id` may be the same each night."""
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "night"}.items():
+        monkeypatch.setenv(name, value)
+    ids = []
+    for status in ("failed", "finished", "finished"):
+        monkeypatch.setattr("tracelet.api._runs_in_job", 0)
+        experiment = tracelet.start_logging()
+        experiment.log_metric("loss", 0.5, 0)
+        experiment.stop(status=status)
+        ids.append(experiment.run_id)
+    assert ["night", "night", "night-2"] == ids
+
+
+def test_a_child_of_a_rank_is_no_rank():
+    """It inherits the variables; its run is one of its own, at once, also while the rank's is active."""
+    program = run_program(
+        """
+        import subprocess, sys, time
+        import tracelet
+        experiment = tracelet.start_logging()
+        began = time.monotonic()
+        child = "import tracelet; print(tracelet.start_logging().run_id)"
+        own = subprocess.run([sys.executable, "-c", child], capture_output=True, text=True, check=True).stdout.strip()
+        print(experiment.run_id, bool(own) and own != experiment.run_id, time.monotonic() - began < 8)
+        """,
+        RANK="0",
+        WORLD_SIZE="2",
+        TORCHELASTIC_RUN_ID="night",
+    )
+    assert "night True True" == program.out.strip(), program.err
+
+
+def test_resume_false_begins_a_new_run_or_the_jobs_again(monkeypatch):
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "night"}.items():
+        monkeypatch.setenv(name, value)
+    for _ in range(2):
+        monkeypatch.setattr("tracelet.api._runs_in_job", 0)
+        tracelet.start_logging(resume=False).stop(status="failed")

@@ -1,4 +1,4 @@
-"""Give each rank of a shared run a vendor run of its own, where several processes cannot write one."""
+"""Describe a separate vendor run for each rank of a shared run, for vendors whose runs have one writer."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from tracelet.runs import plot as plot_module
 from tracelet.runs import report as report_module
 from tracelet.runs.charts import is_system_metric, of_run
 from tracelet.runs.cleanup import disk_used
-from tracelet.runs.folders import find_run
+from tracelet.runs.folders import find_run, rank_folders
 from tracelet.runs.format import command, commit, machine
 from tracelet.runs.media import Gallery
 from tracelet.runs.page.markup import web_address
@@ -86,6 +86,7 @@ def _facts(out: Console, report: RunReport) -> None:
         "commit": commit(report.git),
         "machine": machine(report.environment),
         "folder": summary.folder,
+        "ranks": ", ".join(path.name for path in rank_folders(summary.folder)),
         "records": summary.records,
         "disk": size(disk_used(summary.folder)),
     }

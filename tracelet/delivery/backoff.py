@@ -6,6 +6,8 @@ import os
 
 # First and longest pause between two attempts, in seconds; it doubles each time.
 FIRST, _LONGEST = 0.5, 30.0
+# The longest pause between two attempts to open a run that rank 0 is about to create.
+LONGEST_FOR_RANK_0 = 5.0
 # The longest `retry_after` in seconds that is respected: a server may send any number.
 _RETRY_AFTER_MAX = 300.0
 

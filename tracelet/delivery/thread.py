@@ -358,7 +358,7 @@ class Delivery(DeliveryHandle):
     def _handle_unavailable(self, error: Exception) -> None:
         if isinstance(error, RunNotCreated):
             self._set_state("connecting", error.reason)
-            self._pause(backoff.FIRST)
+            self._pause(min(self._backoff.next_pause(None), backoff.LONGEST_FOR_RANK_0))
             return
         reason = self._guard.hide(error.reason if isinstance(error, BackendError) else described(error))
         self._guard.log_once(

@@ -12,17 +12,16 @@ import contextlib
 import hashlib
 import os
 import re
-import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tracelet.distributed.launchers import Process
-from tracelet.filesystem import make_private, replacing
+from tracelet.filesystem import make_private
 
 try:
     import fcntl
-except ImportError:  # Windows: two ranks that begin in the same millisecond may disagree
+except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 _FOLDER = ".rendezvous"
@@ -40,7 +39,7 @@ def agreed_id(process: Process, runs: Path, new_id: Callable[[], str]) -> str:
 
     Args:
         runs: The folder of the runs. Ranks on several nodes agree only if they share it, or their launcher has an id.
-        new_id: Creates an id; called by at most one rank.
+        new_id: Creates an id.
 
     Raises:
         OSError: the folder cannot be written.
@@ -51,17 +50,31 @@ def agreed_id(process: Process, runs: Path, new_id: Callable[[], str]) -> str:
     began = _seconds(ticks)
     folder = runs / _FOLDER
     make_private(folder)
-    local = folder / _key(f"{socket.gethostname()} {_boot_id()} {pid} {ticks}")
+    local = folder / _key(f"{os.uname().nodename} {_boot_id()} {pid} {ticks}")
     is_alone = process.num_workers == 1 or process.meeting_point is None
     common = None if is_alone else folder / _key(str(process.meeting_point))
     with _locked(folder / "lock"):
-        found = _read(local) or (_read(common, after=began - _CLOCK_SKEW) if common else None)
-        agreed = found or new_id()
-        for path in (local, common):
-            if path is not None:
-                with replacing(path, "w", encoding="ascii") as file:
-                    file.write(agreed)
-    return agreed
+        found = _read(local)
+        if found is not None:
+            return found
+        if common is None:
+            return _claimed(local, new_id())
+        if _read(common, after=began - _CLOCK_SKEW) is None:
+            common.unlink(missing_ok=True)
+        return _claimed(local, _claimed(common, new_id()))
+
+
+def _claimed(path: Path, text: str) -> str:
+    """Write a file if it does not exist. Return its content, also where two processes come at the same moment."""
+    draft = path.with_name(f"{path.name}.{os.uname().nodename}.{os.getpid()}")
+    draft.write_text(text, encoding="ascii")
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        return path.read_text(encoding="ascii")
+    finally:
+        draft.unlink()
+    return text
 
 
 def _fitting(text: str) -> str:
@@ -87,7 +100,7 @@ def _read(path: Path, *, after: float = 0.0) -> str | None:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock that ends with this process. Go on without it after a timeout, or where there are no locks."""
+    """Hold a lock that ends with this process; do without it after a timeout, or on a file system without locks."""
     with open(path, "ab") as file:
         deadline = time.monotonic() + _TIMEOUT
         while fcntl is not None and time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""Tell the series of a rank apart from those of the rank with the run's own names."""
+"""Rename the records of a rank in a run that several ranks share."""
 
 from __future__ import annotations
 

@@ -46,11 +46,14 @@ class _Launcher(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _is_slurm_step(environ: Environ) -> bool:
-    """Return True in a task of `srun`. A batch script has the job's number of tasks too, but is one process."""
+    """Return True in a task of `srun`. A batch script has the job's number of tasks too, but is one process, and so is
+    the shell of `srun --pty`."""
+    if "SLURM_PTY_PORT" in environ:
+        return False
     return (_number(environ, "SLURM_STEP_NUM_TASKS") or 0) > 1 or (_number(environ, "SLURM_PROCID") or 0) > 0
 
 
-_BATCH_JOBS = ("PBS_JOBID", "LSB_JOBID")
+_BATCH_JOBS = ("PBS_JOBID", "LSB_JOBID", "SLURM_JOB_ID")
 _LAUNCHERS = (
     # torchrun, Accelerate, DeepSpeed and Ray Train.
     _Launcher(
@@ -112,8 +115,8 @@ def find_process(environ: Environ | None = None) -> Process | None:
 def get_distributed_info() -> dict[str, int] | None:
     """Return this process's place in a distributed job, or None if the world size is 1.
 
-    Known are torchrun, Accelerate, DeepSpeed, Lightning, Ray Train, SLURM's `srun`, Open MPI, MVAPICH, MPICH, Intel MPI
-    and Cray PALS, and a process group that the program initialised with `torch.distributed`.
+    It supports torchrun, Accelerate, DeepSpeed, Lightning, Ray Train, SLURM's `srun`, Open MPI, MVAPICH, MPICH, Intel
+    MPI and Cray PALS, and a process group that the program initialised with `torch.distributed`.
 
     Returns:
         `rank` and `world_size` of all processes, `local_rank` and `local_world_size` of those on this node,
@@ -198,7 +201,7 @@ def _job_id(environ: Environ, launcher: _Launcher) -> str | None:
     elastic = environ.get("TORCHELASTIC_RUN_ID", "none")
     if launcher.rank == "RANK" and elastic not in ("", "none"):  # torchrun's default
         return elastic
-    if environ.get("SLURM_STEP_ID") and environ.get("SLURM_JOB_ID"):
+    if launcher.rank == "SLURM_PROCID" and environ.get("SLURM_STEP_ID") and environ.get("SLURM_JOB_ID"):
         return f"slurm-{environ['SLURM_JOB_ID']}.{environ['SLURM_STEP_ID']}"
     return None
 

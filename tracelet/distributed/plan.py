@@ -1,4 +1,4 @@
-"""Decide which rank logs, and to which run: the table of run modes and rank scopes in docs/distributed.md."""
+"""Select the ranks that log, and the run of each: the table of run modes and rank scopes in docs/distributed.md."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from tracelet.settings import RankScope, RunMode
 
 
 class Role(msgspec.Struct, frozen=True, kw_only=True):
-    """What one rank does."""
+    """The part of one rank in a job."""
 
     is_silent: bool = False
     suffix: str = ""
-    """What follows the job's base id in the id of this rank's run."""
+    """The end of the id of this rank's run, after the job's base id."""
     group_suffix: str | None = None
-    """What follows the base id in the group of this rank's run; None: it is in no group."""
+    """The end of the group of this rank's run, after the base id; None: it is in no group."""
     label: str | None = None
     """Names this rank in a run that several share."""
     rank: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ from tracelet.capture.values import to_plain
 from tracelet.distributed.base_id import agreed_id
 from tracelet.distributed.launchers import Process
 from tracelet.distributed.plan import Role
-from tracelet.errors import ConfigurationError, RunNotFound
+from tracelet.errors import ConfigurationError, JournalError, RunNotFound
 from tracelet.guard import logger
 from tracelet.journal.lock import is_locked
 from tracelet.journal.store import FILE_NAME, JournalReader, is_empty
@@ -34,31 +35,32 @@ def run_info(
         earlier_runs: Runs that this process has started. Every rank of a job starts the same ones in the same order.
     """
     runs = _runs_folder(settings)
-    if resume and settings.run_id is None:
-        raise ConfigurationError("resume=True needs the run_id of an existing run")
-    base = _base_id(settings, runs, process, earlier_runs)
-    if role.group_suffix is not None and base is not None and settings.group is None:
+    if settings.run_id is None:
+        if resume:
+            raise ConfigurationError("resume=True needs the run_id of an existing run")
+        base = None if process is None else _automatic_id(settings, runs, process, role, earlier_runs)
+        if base is None:  # without a common id, this rank shares no run
+            role, base = Role(), new_run_id()
+    else:
+        base = _without(role.suffix, check_run_id(to_plain(settings.run_id)))
+    if role.group_suffix is not None and settings.group is None:
         settings = msgspec.structs.replace(settings, group=base + role.group_suffix)
-    run_id = None if base is None else check_run_id(base + role.suffix)
-    if run_id is not None and settings.run_id is None and not _is_free(runs, run_id, role):
-        logger.warning("tracelet: another process still writes run %s; this rank begins a new one", run_id)
-        run_id = None
-    is_known = run_id is not None and bool(list(runs.glob(f"*/{run_id}/journal.db")))
-    new = run_id or new_run_id()
-    folder = find_run(runs, new) if is_known else run_folder(runs, settings.project, new)
+    run_id = check_run_id(base + role.suffix)
+    is_known = bool(list(runs.glob(f"*/{run_id}/journal.db")))
+    folder = find_run(runs, run_id) if is_known else run_folder(runs, settings.project, run_id)
     folder = folder_of_rank(folder, role.label, role.rank)
     if is_known:
         if (folder / FILE_NAME).exists() and not is_empty(folder):
-            if resume is False:
+            if resume is False and settings.run_id is not None:
                 raise ConfigurationError(f"run_id {run_id!r} exists in {folder}; resume=False needs a new run_id")
             with JournalReader(folder) as reader:
                 info = reader.info()
             _warn_of_ignored(settings, info)
-            return msgspec.structs.replace(info, folder=str(folder), resumed=True)
+            return msgspec.structs.replace(info, folder=str(folder), resumed=True, label=role.label, rank=role.rank)
     elif resume:
         raise RunNotFound(f"resume=True, but there is no run {run_id!r} under {runs}. Run: tracelet runs")
     return RunInfo(
-        run_id=new,
+        run_id=run_id,
         project=to_plain(settings.project),
         name=to_plain(settings.exp_name),
         folder=str(folder),
@@ -84,11 +86,12 @@ def _runs_folder(settings: Settings) -> Path:
     return runs
 
 
-def _base_id(settings: Settings, runs: Path, process: Process | None, earlier_runs: int) -> str | None:
-    """Return the user's id, else the one that all ranks of a job agree on, or None outside a job."""
-    if settings.run_id is not None:
-        return check_run_id(to_plain(settings.run_id))
-    if process is None or settings.mode == "disabled":
+def _automatic_id(settings: Settings, runs: Path, process: Process, role: Role, earlier_runs: int) -> str | None:
+    """Return the id that all ranks of a job agree on; None if they cannot, or if another process has its run.
+
+    A job that its launcher has restarted gets its run again, but not one that has finished: an id may be used twice.
+    """
+    if settings.mode == "disabled":
         return None
     try:
         agreed = agreed_id(process, runs, new_run_id)
@@ -99,7 +102,30 @@ def _base_id(settings: Settings, runs: Path, process: Process | None, earlier_ru
             error.strerror or type(error).__name__,
         )
         return None
-    return agreed if not earlier_runs else f"{agreed}-{earlier_runs + 1}"
+    number = earlier_runs + 1
+    while _has_finished(runs, (base := agreed if number == 1 else f"{agreed}-{number}") + role.suffix, role):
+        number += 1
+    if not _is_free(runs, base + role.suffix, role):
+        logger.warning("tracelet: another process still writes run %s; this one begins its own", base + role.suffix)
+        return None
+    return base
+
+
+def _has_finished(runs: Path, run_id: str, role: Role) -> bool:
+    """Return True if this rank's part of a run is finished."""
+    for folder in runs.glob(f"*/{run_id}"):
+        with (
+            contextlib.suppress(JournalError),
+            JournalReader(folder_of_rank(folder, role.label, role.rank)) as reader,
+        ):
+            if reader.facts().get("status") == "finished":
+                return True
+    return False
+
+
+def _without(suffix: str, run_id: str) -> str:
+    """Return the base of an id: the id of a rank's earlier run has the suffix already."""
+    return run_id.removesuffix(suffix) if suffix else run_id
 
 
 def _is_free(runs: Path, run_id: str, role: Role) -> bool:

@@ -1,4 +1,4 @@
-"""Define SilentExperiment, which a rank gets that does not log."""
+"""Define SilentExperiment, for a process that does not log."""
 
 from __future__ import annotations
 
@@ -15,10 +15,18 @@ from tracelet.settings import Settings
 class SilentExperiment(Experiment):
     """An experiment whose methods do nothing. It is falsy: `if experiment: ...` is the code of the rank that logs.
 
-    It has no run: no id, folder, thread or backend. Event files of this rank are written as without tracelet.
+    It has no run: no id, folder, thread or backend. Event files of this process are written as without tracelet.
+    `warning` is logged once, at the first call of a logging method.
     """
 
-    def __init__(self, settings: Settings, *, on_stop: Callable[[Experiment], None] = lambda experiment: None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        warning: str = "",
+        *,
+        on_stop: Callable[[Experiment], None] = lambda experiment: None,
+    ) -> None:
+        self._warning = warning
         info = RunInfo(run_id="", project=settings.project, name=settings.exp_name, folder="")
         super().__init__(msgspec.structs.replace(settings, mode="disabled"), info, on_stop=on_stop)
 
@@ -32,5 +40,11 @@ class SilentExperiment(Experiment):
     def __bool__(self) -> bool:
         return False
 
+    @property
+    def _running(self) -> bool:
+        if self._warning:
+            self._guard.log_once("silent", "%s", self._warning)
+        return False
+
     def __repr__(self) -> str:
-        return "<tracelet run of another rank: this one is silent>"
+        return "<tracelet run of another process: this one is silent>"

@@ -17,6 +17,7 @@ from tracelet.errors import TraceletError
 from tracelet.experiment import Experiment
 from tracelet.experiment.silent import SilentExperiment
 from tracelet.guard import logger
+from tracelet.runs.folders import runs_of
 
 
 class HookRun:
@@ -50,7 +51,7 @@ class HookRun:
         """The run. Start it if necessary."""
         active = active_or_inherited()
         if active is not None and (active is self._own or active not in self._started):
-            if active is not self._own and self._arguments:
+            if active and active is not self._own and self._arguments:
                 self._warn_once(
                     "arguments", "run %s is already active; the hook ignores its own arguments", active.run_id
                 )
@@ -101,9 +102,8 @@ class HookRun:
         arguments = dict(self._arguments)
         if self.default_name is not None and "name" not in arguments:
             arguments.setdefault("exp_name", self.default_name)
-        if self._own is not None:  # the program may have changed its working directory
-            folder = self._own.folder
-            arguments |= {"run_id": folder.name, "dir": folder.parent.parent, "resume": None}
+        if self._own:  # the program may have changed its working directory
+            arguments |= {"run_id": self._own.run_id, "dir": runs_of(self._own.folder), "resume": None}
         self._own = start_logging(**arguments)
         self._started.add(self._own)
         self._is_disabled = active_or_inherited() is not self._own

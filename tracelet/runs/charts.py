@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -44,7 +45,8 @@ def system_last(tags: Iterable[str]) -> list[str]:
 
 
 def is_system_metric(tag: str) -> bool:
-    return tag.startswith(_SYSTEM_PREFIX)
+    """Return True for a collected metric, also one of a rank of a shared run."""
+    return re.sub(r"^rank-\d+/", "", tag).startswith(_SYSTEM_PREFIX)
 
 
 def group_by_last_part(series: Mapping[str, DownsampledSeries]) -> list[Chart]:

@@ -87,6 +87,9 @@ def _undelivered(summary: RunSummary) -> str | None:
             return f"{state.name} has an offline recording to upload: {state.pending_upload}"
         if state.reason is not None:
             return f"{state.name} lacks the end of the run: {state.reason}"
+    for rank in rank_folders(summary.folder):
+        if reason := blocking_reason(summarise(rank)):
+            return f"{rank.name}: {reason}"
     return None
 
 

@@ -67,6 +67,12 @@ def folder_of_rank(folder: Path, label: str | None, rank: int) -> Path:
     return folder / _RANKS / label if label is not None and rank else folder
 
 
+def runs_of(folder: Path) -> Path:
+    """Return the folder of the runs to which a run's folder, or that of one of its ranks, belongs."""
+    run = folder.parent.parent if folder.parent.name == _RANKS else folder
+    return run.parent.parent
+
+
 def rank_folders(folder: Path) -> list[Path]:
     """Return the folders of the other ranks that log to the run in `folder`, sorted by label."""
     return sorted(path.parent for path in folder.glob(f"{_RANKS}/*/journal.db"))

@@ -56,7 +56,7 @@ def restored_process() -> Iterator[None]:
 
 def own_task_in_each_rank(module: Any) -> contextlib.AbstractContextManager[None]:
     """Let `Task.init` in a process of torchrun create a task, instead of waiting for the local rank 0's to join it."""
-    return wrapped(module, "get_torch_local_rank", lambda local_rank: None if local_rank() else local_rank())
+    return wrapped(module, "get_torch_local_rank", lambda local_rank: None if (rank := local_rank()) else rank)
 
 
 def _is_hook(function: Any) -> bool:

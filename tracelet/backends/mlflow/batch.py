@@ -28,7 +28,7 @@ from tracelet.guard import logger
 T = TypeVar("T")
 OnRejected = Callable[[Any, RecordRejected], None]
 
-_PARAMS_FILE, _SUMMARY_FILE = "tracelet/params.json", "tracelet/summary.json"
+_PARAMS_FILE, _SUMMARY_FILE = "params.json", "summary.json"
 _MAX_BYTES, _OVERHEAD, _MAX_PARAM, _MAX_TAG = 900_000, 120, 6000, 4000
 _TABLES_TAG, _IMAGES_TAG, _ALERT_TAG = "mlflow.loggedArtifacts", "mlflow.loggedImages", "tracelet.alert"
 _MAX_TABLES_TAG = 4500  # the table view lists about as many
@@ -55,6 +55,8 @@ class BatchWriter:
         self.paths = Paths()
         self.params: dict[str, str] = dict(target.run.data.params)
         self.max_items = {"metrics": 1000, "params": 100, "tags": 100}
+        # Ranks that share the run would replace each other's files.
+        self.facts_folder = f"tracelet/{target.label}" if target.label else "tracelet"
         self._files: dict[str, dict[str, Any]] = {}
         self._has_warned = False
 
@@ -139,7 +141,7 @@ class BatchWriter:
         changed = [key for key in texts if v.param_tag(key) in known or self.params.get(key) != texts[key]]
         if changed and not self._has_warned:
             self._has_warned = True
-            logger.warning(_CHANGED, v.param_tag(changed[0]), _PARAMS_FILE)
+            logger.warning(_CHANGED, v.param_tag(changed[0]), f"{self.facts_folder}/{_PARAMS_FILE}")
         self.put_tags({v.param_tag(key): v.shortened(texts[key], _MAX_TAG) for key in changed})
 
     def update_file(self, path: str, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -250,7 +252,10 @@ class _BatchRequest:
     # Sending.
 
     def _send_tags(self) -> None:
-        tables = json.loads(self._writer.target.tags.get(_TABLES_TAG, "[]"))
+        target = self._writer.target
+        if self._stage.tables and target.is_shared:  # another rank may have added tables
+            target.tags |= self._writer.call(lambda: target.client.get_run(target.id)).data.tags
+        tables = json.loads(target.tags.get(_TABLES_TAG, "[]"))
         text = json.dumps(tables + [table for table in self._stage.tables if table not in tables])
         if self._stage.tables and len(text) <= _MAX_TABLES_TAG:
             self._tags[_TABLES_TAG] = text
@@ -272,8 +277,9 @@ class _BatchRequest:
         if self._params:
             writer.log_params(self._params)
         summary = {name: value for name, (_, value, _) in self._summary.items()}
-        for path, values in ((_PARAMS_FILE, self._params), (_SUMMARY_FILE, summary)):
+        for name, values in ((_PARAMS_FILE, self._params), (_SUMMARY_FILE, summary)):
             if values:
+                path = f"{writer.facts_folder}/{name}"
                 stage.json(path, writer.update_file(path, values))
         if self._inexact:
             lines = "".join(f"{line}\n" for line in self._inexact)

@@ -45,7 +45,10 @@ class Target:
         self.id: str = run.info.run_id
         self.experiment_id: str = run.info.experiment_id
         self.tags: dict[str, str] = dict(run.data.tags)
-        self.held_tag = _HELD_TAG + digest(f"{info.run_id} {info.created!r}")
+        self.is_shared = info.label is not None
+        self.label = None if info.is_primary else info.label
+        rank = f" {self.label}" if self.label else ""
+        self.held_tag = _HELD_TAG + digest(f"{info.run_id} {info.created!r}{rank}")
 
     def end(self, status: Status, ended: float | None) -> None:
         """End the run if tracelet owns it. `ended` is the time of its end, if that was earlier."""
@@ -64,7 +67,8 @@ def connect(store: Store, info: RunInfo, config: MlflowConfig) -> Target:
     note = read_note(note_path(Path(info.folder), "mlflow"), _Note)
     if note is None and store.run_id and not config.nested:
         run = client.get_run(store.run_id)
-        owned = not store.active and run.info.status != "RUNNING"  # `mlflow run` ends its own run
+        is_ended = not store.active and run.info.status != "RUNNING"  # `mlflow run` ends its own run
+        owned = is_ended and info.is_primary
     else:
         run = _earlier_run(client, note) or _find_or_create(client, store, info, config)
         owned = info.is_primary and (note is None or note.owned)

@@ -77,7 +77,7 @@ class TrackioBackend(Backend, Probing):
             raise BackendUnavailable(f"trackio: {_NOT_INSTALLED}")
         self._run = run
         # A later run may have the id again, with another journal. Its numbers must not be taken for these.
-        self._journal = v.digest(run.run_id, run.created)
+        self._journal = v.digest(run.run_id, run.created, *([] if run.is_primary else [run.label]))
         # Empty: Trackio writes no configuration without a row, and lists no run without one.
         self._first_row = Row(f"{self._journal}:0", 0, v.timestamp(run.created), {})
         project, name = self.config.project or run.project or "tracelet", self.config.name or run.name or run.run_id
@@ -131,7 +131,8 @@ class TrackioBackend(Backend, Probing):
     def _is_collected(self, record: r.Scalar) -> bool:
         """Check if tracelet collected a metric. Its step follows from its time, which is all that Trackio stores."""
         seconds = record.wall_time - self._run.created
-        return record.tag.startswith("system/") and record.step == max(0, int(seconds))
+        tag = record.tag if self._run.is_primary else record.tag.partition("/")[2]
+        return tag.startswith("system/") and record.step == max(0, int(seconds))
 
     def _add(self, rows: list[Row], number: int, record: Any, value: Any) -> None:
         """Add a value to the latest row if that has the same step and time, as after one `trackio.log`."""

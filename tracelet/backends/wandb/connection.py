@@ -62,7 +62,7 @@ class Connection:
             "resume": "allow" if note.id or config.resume in (None, True, "auto") else config.resume,
         }
         agent = any(name in os.environ for name in _AGENTS)
-        if not note.id and (agent or "WANDB_RUN_ID" in os.environ):  # use the run from the environment
+        if not note.id and run.is_primary and (agent or "WANDB_RUN_ID" in os.environ):  # the environment's run
             arguments |= {"id": None, "resume": config.resume}
             # wandb would ignore a project of our own, with a warning.
             arguments |= {"project": None, "entity": None} if agent else {}

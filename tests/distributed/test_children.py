@@ -1,0 +1,89 @@
+"""Processes that a program spawns: they import its main module again, and make no run of their own by that."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tracelet.journal.store import JournalReader
+from tracelet.runs.folders import all_runs
+
+pytestmark = pytest.mark.timeout(180)
+
+AT_THE_TOP = """
+import multiprocessing, sys
+import tracelet
+
+experiment = tracelet.start_logging("at the top")
+
+
+def work(number):
+    experiment.log_metric("child", number, number)
+    experiment.log_metric("child", number, number)
+    return bool(experiment)
+
+
+if __name__ == "__main__":
+    experiment.log_metric("parent", 1.0, 0)
+    with multiprocessing.get_context(sys.argv[1]).Pool(2) as pool:
+        print(pool.map(work, range(4), chunksize=2))
+    experiment.log_metric("parent", 2.0, 1)
+"""
+IN_THE_FUNCTION = """
+import multiprocessing, sys
+import tracelet
+
+
+def work(number):
+    with tracelet.start_logging(f"trial {number}") as experiment:
+        experiment.log_metric("child", number, number)
+        return experiment.name
+
+
+if __name__ == "__main__":
+    with multiprocessing.get_context(sys.argv[1]).Pool(2) as pool:
+        print(sorted(pool.map(work, range(3))))
+"""
+
+
+def run(program, method):
+    Path("train.py").write_text(program)
+    command = [sys.executable, "train.py", method]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+
+
+@pytest.fixture(autouse=True)
+def in_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def runs():
+    found = {}
+    for folder in all_runs(Path(os.environ["TRACELET_DIR"])):
+        with JournalReader(folder) as reader:
+            found[reader.info().name] = [(record.tag, record.value) for record in reader.records()]
+    return found
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_start_logging_at_the_top_makes_one_run(method):
+    done = run(AT_THE_TOP, method)
+    assert "[False, False, False, False]\n" == done.stdout
+    assert {"at the top": [("parent", 1.0), ("parent", 2.0)]} == runs()
+    warnings = done.stderr.count("does not log to the run of its parent")
+    assert 1 <= warnings <= 2, done.stderr  # of each worker that got work
+
+
+def test_a_forked_child_sends_nothing():
+    done = run(AT_THE_TOP, "fork")
+    assert "[True, True, True, True]\n" == done.stdout
+    assert {"at the top": [("parent", 1.0), ("parent", 2.0)]} == runs()
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
+def test_a_worker_may_start_a_run_of_its_own(method):
+    done = run(IN_THE_FUNCTION, method)
+    assert "['trial 0', 'trial 1', 'trial 2']\n" == done.stdout
+    assert {f"trial {number}": [("child", float(number))] for number in range(3)} == runs()

@@ -1,0 +1,27 @@
+"""Recognise processes that a program starts itself: they are no ranks, although they inherit a rank's variables."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+_RANK_VARIABLE = "TRACELET_RANK_PROCESS"
+
+
+def mark_rank() -> None:
+    """Note in the environment that this process, and none of its children, has the rank of its variables."""
+    os.environ[_RANK_VARIABLE] = str(os.getpid())
+
+
+def is_child_of_rank() -> bool:
+    """Return True in a process that a marked rank has started or forked."""
+    return os.environ.get(_RANK_VARIABLE, str(os.getpid())) != str(os.getpid())
+
+
+def imports_main_again() -> bool:
+    """Return True while a process that multiprocessing or joblib spawned imports the program's main module.
+
+    Code above `if __name__ == "__main__"` runs there too. multiprocessing marks the time in `_inheriting`.
+    """
+    module = sys.modules.get("multiprocessing.process")  # always imported in such a process
+    return module is not None and bool(getattr(module.current_process(), "_inheriting", False))
