@@ -2,12 +2,12 @@
 
 import gc
 import logging
-import threading
 import tracemalloc
 
 import pytest
 import torch
 from programs import run_program
+from support import our_threads
 from torch.utils.tensorboard import SummaryWriter
 
 import tracelet
@@ -111,7 +111,7 @@ def test_many_calls_do_not_grow(silent):
     grown = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
     assert grown < 10_000
-    assert 1 == sum(not thread.name.startswith("Dummy") for thread in threading.enumerate())
+    assert [] == our_threads()
 
 
 def test_rank_0_has_the_run(monkeypatch, memory):
