@@ -10,10 +10,13 @@ bytes in the spool and replaces them by their digest.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import msgspec
+
+_SYSTEM_METRIC = re.compile(r"(rank-\d+/)?system/")
 
 
 class File(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -292,6 +295,11 @@ KINDS: tuple[type[Record], ...] = (
 def kind(record: Record | type[Record]) -> str:
     """Return the record's kind as one lower-case word, as in the journal."""
     return str(record.__struct_config__.tag)
+
+
+def is_system_metric(tag: str) -> bool:
+    """Return True for a collected metric, also one of a rank of a shared run."""
+    return _SYSTEM_METRIC.match(tag) is not None
 
 
 def shown_step(step: int | None) -> int:

@@ -15,10 +15,10 @@ from rich.text import Text
 from tracelet import settings
 from tracelet.cli._completion import run_ids
 from tracelet.cli._console import cell, console, duration, moment, number, print_paths, status
+from tracelet.records import is_system_metric
 from tracelet.runs import comparison as comparison_module
 from tracelet.runs import export, page
 from tracelet.runs import plot as plot_module
-from tracelet.runs.charts import is_system_metric
 from tracelet.runs.comparison import MISSING, Comparison, Row
 from tracelet.runs.folders import find_run
 from tracelet.runs.report import DownsampledSeries

@@ -15,10 +15,11 @@ from rich.table import Table
 from tracelet import settings
 from tracelet.cli._completion import run_ids
 from tracelet.cli._console import cell, console, duration, moment, number, print_paths, progress, size, status
+from tracelet.records import is_system_metric
 from tracelet.runs import export, page
 from tracelet.runs import plot as plot_module
 from tracelet.runs import report as report_module
-from tracelet.runs.charts import is_system_metric, of_run
+from tracelet.runs.charts import of_run
 from tracelet.runs.cleanup import disk_used
 from tracelet.runs.folders import find_run, rank_folders
 from tracelet.runs.format import command, commit, machine

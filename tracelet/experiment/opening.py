@@ -42,7 +42,8 @@ def run_info(
         if base is None:  # without a common id, this rank shares no run
             role, base = Role(), new_run_id()
     else:
-        base = _without(role.suffix, check_run_id(to_plain(settings.run_id)))
+        # The id of a rank's earlier run has the suffix already.
+        base = check_run_id(to_plain(settings.run_id)).removesuffix(role.suffix)
     if role.group_suffix is not None and settings.group is None:
         settings = msgspec.structs.replace(settings, group=base + role.group_suffix)
     run_id = check_run_id(base + role.suffix)
@@ -121,11 +122,6 @@ def _has_finished(runs: Path, run_id: str, role: Role) -> bool:
             if reader.facts().get("status") == "finished":
                 return True
     return False
-
-
-def _without(suffix: str, run_id: str) -> str:
-    """Return the base of an id: the id of a rank's earlier run has the suffix already."""
-    return run_id.removesuffix(suffix) if suffix else run_id
 
 
 def _is_free(runs: Path, run_id: str, role: Role) -> bool:

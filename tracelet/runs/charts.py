@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from tracelet.records import is_system_metric
 from tracelet.runs.report import DownsampledSeries, Point
-
-_SYSTEM_PREFIX = "system/"
 
 
 class Curve(NamedTuple):
@@ -42,11 +40,6 @@ def of_run(series: Mapping[str, DownsampledSeries]) -> list[Chart]:
 def system_last(tags: Iterable[str]) -> list[str]:
     """Move system metrics to the end; keep the order otherwise."""
     return sorted(tags, key=is_system_metric)
-
-
-def is_system_metric(tag: str) -> bool:
-    """Return True for a collected metric, also one of a rank of a shared run."""
-    return re.sub(r"^rank-\d+/", "", tag).startswith(_SYSTEM_PREFIX)
 
 
 def group_by_last_part(series: Mapping[str, DownsampledSeries]) -> list[Chart]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tracelet.journal.status import BackendStatus
-from tracelet.runs.charts import is_system_metric
+from tracelet.records import is_system_metric
 
 # A thousand years.
 _MAX_SECONDS = 1000 * 365 * 86400

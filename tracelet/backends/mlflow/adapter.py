@@ -69,7 +69,6 @@ class MlflowBackend(Backend, NativeRun, Probing):
         """
         check(self._store)
         with contextlib.ExitStack() as undo, translated():
-            self._is_primary = run.is_primary
             self._access.open()
             undo.callback(self._access.close)
             self._target = self._access.call(lambda: connect(self._store, run, self.config))
@@ -102,7 +101,7 @@ class MlflowBackend(Backend, NativeRun, Probing):
         """Make the run active for this thread's `mlflow.log_...` calls."""
         if self._target is None:
             return
-        fluent = Fluent(self._store.uri, self._target.run, self._access, is_primary=self._is_primary)
+        fluent = Fluent(self._store.uri, self._target.run, self._access, is_primary=self._target.label is None)
         with translated():
             fluent.attach()
         self._fluent = fluent

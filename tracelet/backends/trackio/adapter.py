@@ -90,9 +90,8 @@ class TrackioBackend(Backend, Probing):
                 config = config or {"_Created": v.timestamp(run.created)}
                 config |= {key: v.to_plain(text) for key, text in (("_Group", run.group), (v.NOTES, run.notes)) if text}
                 _add_tags(config, run.tags)
-                own = {_JOURNALS: {}, **config.get(_OWN, {})}
-                if run.is_primary:
-                    own |= {"status": "running", "exit_code": None}
+                begun = {"status": "running", "exit_code": None} if run.is_primary else {}
+                own = {_JOURNALS: {}, **config.get(_OWN, {}), **begun}
                 position = int(own[_JOURNALS].setdefault(self._journal, 0))
                 self._store.write([self._first_row], config | {_OWN: own})
         return position
@@ -130,9 +129,7 @@ class TrackioBackend(Backend, Probing):
 
     def _is_collected(self, record: r.Scalar) -> bool:
         """Check if tracelet collected a metric. Its step follows from its time, which is all that Trackio stores."""
-        seconds = record.wall_time - self._run.created
-        tag = record.tag if self._run.is_primary else record.tag.partition("/")[2]
-        return tag.startswith("system/") and record.step == max(0, int(seconds))
+        return r.is_system_metric(record.tag) and record.step == max(0, int(record.wall_time - self._run.created))
 
     def _add(self, rows: list[Row], number: int, record: Any, value: Any) -> None:
         """Add a value to the latest row if that has the same step and time, as after one `trackio.log`."""
