@@ -87,3 +87,41 @@ def test_a_worker_may_start_a_run_of_its_own(method):
     done = run(IN_THE_FUNCTION, method)
     assert "['trial 0', 'trial 1', 'trial 2']\n" == done.stdout
     assert {f"trial {number}": [("child", float(number))] for number in range(3)} == runs()
+
+
+WITHOUT_AN_END = """
+import multiprocessing, sys
+import tracelet
+
+
+def work(number):
+    experiment = tracelet.start_logging(f"trial {number}", backend="csv")
+    experiment.log_metric("child", number, number)
+    if number == 1:
+        raise RuntimeError("in the worker")
+    if number == 2:
+        sys.exit(3)
+
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context(sys.argv[1])
+    workers = [context.Process(target=work, args=(number,)) for number in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+"""
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
+def test_a_run_ends_with_its_worker(method):
+    """multiprocessing ends a forked process without exit callbacks."""
+    run(WITHOUT_AN_END, method)
+    assert {f"trial {number}": [("child", float(number))] for number in range(3)} == runs()
+    found = {}
+    for folder in all_runs(Path(os.environ["TRACELET_DIR"])):
+        with JournalReader(folder) as reader:
+            facts = reader.facts()
+            found[reader.info().name] = facts.get("status"), facts.get("exit_code")
+            assert [1] == [cursor.position for cursor in reader.cursors().values()]
+    assert {"trial 0": ("finished", 0), "trial 1": ("failed", 1), "trial 2": ("failed", 3)} == found

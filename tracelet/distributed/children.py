@@ -18,6 +18,14 @@ def is_child_of_rank() -> bool:
     return os.environ.get(_RANK_VARIABLE, str(os.getpid())) != str(os.getpid())
 
 
+def is_worker() -> bool:
+    """Return True in a process that multiprocessing started."""
+    if "__mp_main__" in sys.modules:  # the main module's name in a spawned one
+        return True
+    module = sys.modules.get("multiprocessing.process")  # always imported in a forked one
+    return module is not None and module.parent_process() is not None
+
+
 def imports_main_again() -> bool:
     """Return True while a process that multiprocessing or joblib spawned imports the program's main module.
 

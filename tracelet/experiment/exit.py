@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from tracelet import forks
 from tracelet.backends.base import Status
+from tracelet.distributed.children import is_worker
 from tracelet.experiment.exit_callbacks import ExitCallbacks
 from tracelet.experiment.sigterm import KILLED_BY_TERM, TermHandler, exit_code_of
 from tracelet.guard import attempted
@@ -49,6 +50,11 @@ class ExitHandler:
         _active_handlers.add(self)
         self._callbacks.watch()
         atexit.register(self._at_exit)
+        if is_worker():
+            # Before Python 3.14, a process that multiprocessing forked runs these callbacks only.
+            from multiprocessing.util import Finalize
+
+            Finalize(None, self._at_worker_exit, exitpriority=0)
         self._wrap_sys_exit()
         self._sigterm.install()
 
@@ -96,6 +102,12 @@ class ExitHandler:
         self._sigterm.die_if_received()
         if outcome == _INTERRUPTED:
             _die_as_interrupted()
+
+    def _at_worker_exit(self) -> None:
+        error = sys.exc_info()[1]  # of the function that the worker ran
+        if error is not None:
+            self._exit_code = exit_code_of(error.code) if isinstance(error, SystemExit) else 1
+        self._at_exit()
 
     def _end(self, status: Status, exit_code: int, timeout: float) -> None:
         with contextlib.suppress(KeyboardInterrupt):  # as above: end now
