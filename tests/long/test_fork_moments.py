@@ -1,30 +1,29 @@
-"""Fork at two hundred random moments while a vendor is imported. Only `make test-long` runs these tests."""
-
-import os
-import random
+"""Fork at each 10 ms of the first three seconds of a run, while a vendor is imported. Part of `make test-long`."""
 
 import pytest
 from programs import run_program
 
-FORKS = int(os.environ.get("FORKS", "200"))
+PROGRAMS = 30
 PER_PROGRAM = 10
 VENDORS = ("mlflow", "wandb", "clearml", "aim")
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("number", range(FORKS // PER_PROGRAM))
-def test_a_child_of_any_moment_can_import_the_vendor(number: int) -> None:
+@pytest.mark.parametrize("delivery", ["thread", "process"])
+@pytest.mark.parametrize("number", range(PROGRAMS))
+def test_a_child_of_any_moment_can_import_the_vendor(number: int, delivery: str) -> None:
     """Each child imports all that its parent had begun to import, starts a run of its own, and ends."""
-    vendor, chance = VENDORS[number % len(VENDORS)], random.Random()
-    moments = sorted(chance.uniform(0, 4) for _ in range(PER_PROGRAM))
-    print(f"{vendor}, forks after {moments}")
+    vendor = VENDORS[number % len(VENDORS)]
+    moments = [(number + PROGRAMS * index) / 100 for index in range(PER_PROGRAM)]
     ended = run_program(
         f"""
         import os, signal, sys, time
         import torch, tracelet
 
         started, children = time.monotonic(), []
-        experiment = tracelet.start_logging(backend={vendor!r}, wait=False, collect=["environment", "git", "system"])
+        experiment = tracelet.start_logging(
+            backend={vendor!r}, wait=False, delivery={delivery!r}, collect=["environment", "git", "system"]
+        )
         for moment in {moments}:
             while time.monotonic() < started + moment:
                 experiment.log_metric("loss", moment)
