@@ -49,7 +49,9 @@ picture of 3x256x256 at every {}th. Only the loop is timed for steps/s; *start* 
 closing included, are beside it. {} steps without logging before the start and as many after the stop, in the same
 process, tell the machine's speed at that moment: *to no logging* is the row's speed to theirs, and *to TensorBoard
 alone* compares these of one turn. Submitted and read back are scalars + histograms + images; a store that takes no
-other kind says so by its zeros. Peers took part in the first {} turns."""
+other kind says so by its zeros. Peers took part in the first {} turns. With *clearml*, ClearML searches the program's
+Git repository for imports meanwhile, here 460 files; outside a repository, two runs had 1.17 and 1.05 of TensorBoard
+alone."""
 
 Stop = Callable[[], Any]
 
