@@ -45,7 +45,8 @@ class ServerRun:
 
     id: str
     project: str
-    streams: dict[str, dict[int, str]] = field(default_factory=dict)
+    writers: dict[str, dict[str, dict[int, str]]] = field(default_factory=lambda: {"": {}})
+    """The lines of each stream, by writer. Writers in wandb's shared mode have an id, and count their lines from 0."""
     config: dict[str, Any] = field(default_factory=dict)
     attributes: dict[str, Any] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
@@ -53,16 +54,26 @@ class ServerRun:
     alerts: list[tuple[str, str, str]] = field(default_factory=list)
 
     @property
+    def streams(self) -> dict[str, dict[int, str]]:
+        """The lines of each stream, of the writer without an id."""
+        return self.writers[""]
+
+    @property
     def rows(self) -> list[dict[str, Any]]:
-        """Return the history, in the order of its lines. They must have no gap."""
-        lines = self.streams.get(HISTORY, {})
-        assert list(range(len(lines))) == sorted(lines), f"lines are missing: {sorted(lines)}"
-        return [_value(lines[number]) for number in sorted(lines)]
+        """Return the history of each writer, in the order of its lines. They must have no gap."""
+        rows = []
+        for streams in self.writers.values():
+            lines = streams.get(HISTORY, {})
+            assert list(range(len(lines))) == sorted(lines), f"lines are missing: {sorted(lines)}"
+            rows += [_value(lines[number]) for number in sorted(lines)]
+        return rows
 
     @property
     def summary(self) -> dict[str, Any]:
-        lines = self.streams.get(SUMMARY, {})
-        return dict(json.loads(lines[max(lines)])) if lines else {}
+        found: dict[str, Any] = {}
+        for lines in (streams.get(SUMMARY, {}) for streams in self.writers.values()):
+            found |= json.loads(lines[max(lines)]) if lines else {}
+        return found
 
     def series(self, key: str) -> list[tuple[Any, Any, Any]]:
         """Return (axis, value, wall time) of every point of one metric."""
@@ -196,12 +207,13 @@ class WandbServer:
         with self._lock:
             return Answer(200, {"data": handler(variables)})
 
-    def stream(self, run_id: str, project: str, request: dict[str, Any]) -> Answer:
-        """Store lines at their offsets."""
+    def stream(self, run_id: str, project: str, request: dict[str, Any], writer: str = "") -> Answer:
+        """Store a writer's lines at their offsets."""
         with self._lock:
             run = self._run(run_id, project)
+            streams = run.writers.setdefault(writer, {})
             for name, part in (request.get("files") or {}).items():
-                lines = run.streams.setdefault(name, {})
+                lines = streams.setdefault(name, {})
                 lines.update(enumerate(part["content"], part["offset"]))
             if request.get("complete"):
                 run.exit_codes.append(request.get("exitcode", 0))
@@ -381,7 +393,8 @@ class _Handler(Handler):
         request = json.loads(body) if body else {}
         if streamed:
             project, run_id = map(urllib.parse.unquote, streamed.groups())
-            self._send(state.answer("file_stream") or state.stream(run_id, project, request))
+            writer = self.headers.get("X-Wandb-Async-Client-Id", "")
+            self._send(state.answer("file_stream") or state.stream(run_id, project, request, writer))
         elif path == "/graphql":
             name = request.get("operationName")
             name = name or "".join(re.findall(r"(?:query|mutation)\s+(\w+)", request["query"])[:1])

@@ -1,14 +1,16 @@
 """Two nodes of two processes that share one run, or one per node: what each store has of each rank.
 
 MLflow and Trackio have one run. csv and TensorBoard have a folder per rank. wandb and ClearML, both offline, and Aim
-have a run per rank in one group.
+have a run per rank in one group. In wandb's own shared mode there is one run; an HTTP stand-in is its server.
 """
 
 import json
 
 import pytest
 from backends import aim_store, clearml_store, csv_store, mlflow_store, tensorboard_store, trackio_store, wandb_store
-from distributed.test_torchrun import STEPS, launched, servers  # noqa: F401 - a fixture
+from backends.wandb_server import WandbServer
+from distributed.launching import torchrun
+from distributed.test_torchrun import PROGRAM, STEPS, launched, servers  # noqa: F401 - a fixture
 
 from tracelet.journal.store import JournalReader
 
@@ -153,3 +155,32 @@ def test_aim(job, servers):  # noqa: F811
             content = aim_store.stored(servers[1].repo, run.hash)
             found[about["run_id"]] = about["group"], series(content.scalars)
     assert grouped(job) == found
+
+
+def test_wandb_in_its_own_shared_mode(tmp_path):
+    """Rank 0 ends the run, and describes it. The others have the same run, and a label."""
+    server = WandbServer().start()
+    try:
+        said = torchrun(
+            tmp_path,
+            PROGRAM,
+            nodes=1,
+            HOME=str(tmp_path),
+            TRACELET_RUN_MODE="shared",
+            TRACELET_DIR=str(tmp_path / "runs"),
+            BACKENDS="wandb",
+            CONFIG="{}",
+            WANDB_SILENT="true",
+            WANDB_DIR=str(tmp_path),
+            **server.environment() | {"WANDB_MODE": "shared"},
+        )
+    finally:
+        server.stop()
+    assert {said[0]["run"]} == set(server.runs)
+    run = server.the_run()
+    found = {rank: run.values(name(rank, "loss")) for rank in range(2)}
+    assert {rank: points(rank) for rank in range(2)} == found
+    assert {"rank": 0, "rank-1/rank": 1} == {
+        key: item["value"] for key, item in run.config.items() if key.endswith("rank")
+    }
+    assert ([0], "a run") == (run.exit_codes, run.attributes["displayName"])

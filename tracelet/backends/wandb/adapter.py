@@ -22,7 +22,6 @@ from tracelet.backends.capabilities import (
     Probe,
     Probing,
 )
-from tracelet.backends.ranks import own_run
 from tracelet.backends.wandb import host, server
 from tracelet.backends.wandb.config import WandbConfig
 from tracelet.backends.wandb.connection import FLUSH_INTERVAL, Connection
@@ -80,7 +79,7 @@ class WandbBackend(Backend, NativeRun, OfflineRecording, Probing, Adoption, Chil
                 undo.callback(host.exit_hooks_restorer())
                 self._register_exit(undo)
                 active = None if lost is not None else host.active_run(wandb)
-                native = connection.resume(*lost) if lost is not None else active or connection.start(own_run(run))
+                native = connection.resume(*lost) if lost is not None else active or connection.start(run)
                 self._register_exit(undo)
                 self._owned = active is None
                 self._warned = self._warned or host.warn_of_native_capture(wandb)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tracelet import records as r
+from tracelet.backends.ranks import own_run
 from tracelet.backends.wandb.config import WandbConfig
 from tracelet.backends.wandb.errors import dead_service, end_service, translated
 from tracelet.backends.wandb.offline import Note, Recording, Uploader
@@ -40,10 +41,20 @@ class Connection:
         self._rows: int | None = None
         self._server_mark: Mark | None = None
         self._program: str | None = None
+        self._writer: dict[str, Any] = {}
+        """The settings of this rank, if all ranks write to one run."""
 
     def start(self, run: r.RunInfo) -> Any:
-        """Call `wandb.init` with the user's settings only."""
+        """Call `wandb.init` with the user's settings only.
+
+        Ranks write to one run only if the user sets wandb's mode to `shared`. Its server may overwrite rows of one rank
+        with those of another (wandb issue 12269).
+        """
         config, note = self._config, self.note
+        if run.label is not None and self._mode(config.mode) == "shared":
+            self._writer = {"x_label": run.label, "x_primary": run.is_primary, "x_update_finish_state": run.is_primary}
+        else:
+            run = own_run(run)
         self._program = run.program
         tags = config.tags if config.tags is not None else run.tags
         arguments = {
@@ -82,7 +93,7 @@ class Connection:
         return run
 
     def _init_or_offline(self, arguments: dict[str, Any]) -> Any:
-        mode = arguments["mode"] or self._wandb.sdk.wandb_setup.singleton().settings.mode
+        mode = self._mode(arguments["mode"])
         if mode in (*OFFLINE_MODES, *_UNRECORDED_MODES):
             if mode == "shared":
                 server_of(self._wandb, self._config)  # otherwise wandb would prompt for the key
@@ -103,6 +114,9 @@ class Connection:
             with contextlib.suppress(*dead_service()):
                 self._wandb.teardown()
         return self._init({**arguments, "mode": "offline"})
+
+    def _mode(self, configured: str | None) -> str:
+        return configured or str(self._wandb.sdk.wandb_setup.singleton().settings.mode)
 
     def _connect(self, deadline: float, arguments: Mapping[str, Any]) -> None:
         """Check the server, and upload pending recordings; raise BackendUnavailable if either fails."""
@@ -150,7 +164,7 @@ class Connection:
 
     def _init(self, arguments: Mapping[str, Any], timeout: float = _CONNECT_TIMEOUT) -> Any:
         defaults: dict[str, Any] = {"x_transaction_log_flush_interval": FLUSH_INTERVAL, "init_timeout": timeout}
-        defaults |= {"finish_timeout": self._config.finish_timeout}
+        defaults |= {"finish_timeout": self._config.finish_timeout, **self._writer}
         if self._program not in (None, "", "-c") and _has_no_main_file():
             defaults |= {"program": self._program}
         known = self._wandb.Settings.model_fields  # releases before 0.31 lack one or two of these
