@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ from tracelet.backends.base import Backend
 from tracelet.distributed.children import imports_main_again, is_child_of_rank, mark_rank
 from tracelet.distributed.launchers import find_process
 from tracelet.distributed.plan import Role, role_of
+from tracelet.distributed.process import Job, Process
+from tracelet.distributed.ray import find_job
 from tracelet.errors import ConfigurationError, RunInUse
 from tracelet.experiment.experiment import Experiment
 from tracelet.experiment.opening import run_info
@@ -34,8 +37,8 @@ _CHILD_WARNING = (
     "tracelet: a process that multiprocessing spawned does not log to the run of its parent. To start a run there, "
     "call start_logging in the function that it runs"
 )
-_runs_in_job = 0
-"""The runs that this process has started in its distributed job."""
+_runs_in_job: Counter[str] = Counter()
+"""The runs that this process has started, by the id of its job. A worker of Ray Tune may run several trials."""
 
 
 def start_logging(
@@ -116,7 +119,7 @@ def start_logging(
         JournalError: the journal of the resumed run cannot be opened. A new run does not raise: it delivers from
             memory, and counts records that could not be stored.
     """
-    global _active, _active_pid, _runs_in_job
+    global _active, _active_pid
     names, objects = split_backends(backend)
     settings = settings_module.load(
         {
@@ -145,7 +148,8 @@ def start_logging(
     )
     if imports_main_again():
         return _begin_silently(settings, warning=_CHILD_WARNING)
-    process = None if is_child_of_rank() else find_process()
+    is_child = is_child_of_rank()
+    process = None if is_child else find_process()
     role = role_of(process, settings.run_mode, settings.rank_scope)
     if process is not None and role.is_silent:
         _ensure_visible()
@@ -154,14 +158,15 @@ def start_logging(
     config = settings_module.config_in_context() if config is None else config
     settings, backends = backends_of(settings, objects, config or {})
     settings = _with_clean_project(settings, backends)
-    info = run_info(settings, resume, process, role, _runs_in_job)
+    launched = process or (None if is_child else find_job())
+    info = run_info(settings, resume, launched, role, _runs_in_job[_job_of(launched)])
     with _starting:
         _stop_active()
         _ensure_visible()
         try:
             experiment = _begin(settings, info, backends)
         except RunInUse:
-            if process is None or settings.run_id is not None:
+            if launched is None or settings.run_id is not None:
                 raise
             info = run_info(settings, resume, None, Role(), 0)  # another process was faster to take the job's run
             experiment = _begin(settings, info, backends)
@@ -169,10 +174,14 @@ def start_logging(
             _active, _active_pid = experiment, os.getpid()
             if process is not None:
                 mark_rank()
-                _runs_in_job += settings.run_id is None
+            _runs_in_job[_job_of(launched)] += settings.run_id is None
         if info.resumed:
             experiment.add_tags(*(tag for tag in settings.tags if tag.strip() and tag not in info.tags))
         return experiment
+
+
+def _job_of(launched: Process | Job | None) -> str:
+    return launched.job_id if isinstance(launched, Job) else ""
 
 
 def _begin(settings: Settings, info: RunInfo, backends: Sequence[Backend]) -> Experiment:

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tracelet.distributed.base_id import agreed_id
-from tracelet.distributed.launchers import Process
+from tracelet.distributed.process import Process
 from tracelet.runs.folders import check_run_id
 
 RANKS = 8

@@ -3,6 +3,7 @@
 import gc
 import logging
 import tracemalloc
+from collections import Counter
 
 import pytest
 import torch
@@ -133,7 +134,7 @@ def test_the_runs_of_one_program_are_numbered(monkeypatch):
     """The ranks of a job that start several runs agree on each one's id."""
     for name, value in {"RANK": "0", "WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "night"}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("tracelet.api._runs_in_job", 0)
+    monkeypatch.setattr("tracelet.api._runs_in_job", Counter())
     ids = []
     for _ in range(3):
         with tracelet.start_logging() as experiment:
@@ -146,7 +147,7 @@ def test_a_restarted_job_resumes_its_run(monkeypatch):
         monkeypatch.setenv(name, value)
     steps = []
     for attempt in range(2):
-        monkeypatch.setattr("tracelet.api._runs_in_job", 0)
+        monkeypatch.setattr("tracelet.api._runs_in_job", Counter())
         experiment = tracelet.start_logging()
         experiment.log_metric("loss", 0.5, attempt)
         steps.append(experiment.stats().submitted)
@@ -167,7 +168,7 @@ def test_a_job_with_the_id_of_a_finished_one_has_a_new_run(monkeypatch):
         monkeypatch.setenv(name, value)
     ids = []
     for status in ("failed", "finished", "finished"):
-        monkeypatch.setattr("tracelet.api._runs_in_job", 0)
+        monkeypatch.setattr("tracelet.api._runs_in_job", Counter())
         experiment = tracelet.start_logging()
         experiment.log_metric("loss", 0.5, 0)
         experiment.stop(status=status)
@@ -198,5 +199,5 @@ def test_resume_false_begins_a_new_run_or_the_jobs_again(monkeypatch):
     for name, value in {"RANK": "0", "WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "night"}.items():
         monkeypatch.setenv(name, value)
     for _ in range(2):
-        monkeypatch.setattr("tracelet.api._runs_in_job", 0)
+        monkeypatch.setattr("tracelet.api._runs_in_job", Counter())
         tracelet.start_logging(resume=False).stop(status="failed")

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tracelet.distributed.launchers import Process
+from tracelet.distributed.process import Job, Process
 from tracelet.filesystem import make_private
 
 try:
@@ -34,7 +34,7 @@ _CLOCK_SKEW = 1.0
 _TIMEOUT = 5.0
 
 
-def agreed_id(process: Process, runs: Path, new_id: Callable[[], str]) -> str:
+def agreed_id(launched: Process | Job, runs: Path, new_id: Callable[[], str]) -> str:
     """Return the id that all ranks of this job get, and get again after an elastic restart.
 
     Args:
@@ -44,15 +44,16 @@ def agreed_id(process: Process, runs: Path, new_id: Callable[[], str]) -> str:
     Raises:
         OSError: the folder cannot be written.
     """
-    if process.job_id is not None:
-        return _fitting(process.job_id)
-    pid, ticks = _launcher(process.variable or "")
+    if launched.job_id is not None:
+        return _fitting(launched.job_id)
+    assert isinstance(launched, Process)
+    pid, ticks = _launcher(launched.variable or "")
     began = _seconds(ticks)
     folder = runs / _FOLDER
     make_private(folder)
     local = folder / _key(f"{os.uname().nodename} {_boot_id()} {pid} {ticks}")
-    is_alone = process.num_workers == 1 or process.meeting_point is None
-    common = None if is_alone else folder / _key(str(process.meeting_point))
+    is_alone = launched.num_workers == 1 or launched.meeting_point is None
+    common = None if is_alone else folder / _key(str(launched.meeting_point))
     with _locked(folder / "lock"):
         found = _read(local)
         if found is not None:

@@ -1,4 +1,4 @@
-"""Find this process's rank from its launcher's variables, or from an initialised `torch.distributed`."""
+"""Find this process's rank: from Ray, from an initialised `torch.distributed`, or from its launcher's variables."""
 
 from __future__ import annotations
 
@@ -10,27 +10,10 @@ from typing import Any
 
 import msgspec
 
+from tracelet.distributed import ray
+from tracelet.distributed.process import Process
+
 Environ = Mapping[str, str]
-
-
-class Process(msgspec.Struct, frozen=True, kw_only=True):
-    """One process of a job with several. A worker is a node: it has `local_world_size` of the processes."""
-
-    rank: int
-    world_size: int
-    local_rank: int
-    local_world_size: int
-    worker_index: int
-    job_id: str | None = None
-    """The launcher's id of the job, the same in all its processes and after an elastic restart; None if it has none."""
-    variable: str | None = None
-    """A variable that the launcher sets in its processes and not in its own."""
-    meeting_point: str | None = None
-    """A text that is the same in all processes of a job, but not always new for each job."""
-
-    @property
-    def num_workers(self) -> int:
-        return max(1, self.world_size // self.local_world_size)
 
 
 class _Launcher(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,12 +82,12 @@ _LAUNCHERS = (
 def find_process(environ: Environ | None = None) -> Process | None:
     """Return this process's place in its job, or None if it is the only one.
 
-    An initialised `torch.distributed` counts first, then the first launcher whose variables are set: a `WORLD_SIZE=1`
-    means one process, also in a job of several tasks.
+    A training of Ray counts first, then an initialised `torch.distributed`, then the first launcher whose variables are
+    set: a `WORLD_SIZE=1` means one process, also in a job of several tasks.
     """
     environ = os.environ if environ is None else environ
     initialised = _initialised_torch()
-    found = _from_variables(environ)
+    found = ray.train_worker() or _from_variables(environ)
     if initialised is not None:
         rank, world_size = initialised
         if found is None or (found.rank, found.world_size) != (rank, world_size):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from tracelet.distributed.launchers import Process
+from tracelet.distributed.process import Process
 from tracelet.settings import RankScope, RunMode
 
 

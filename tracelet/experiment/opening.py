@@ -11,8 +11,8 @@ import msgspec
 
 from tracelet.capture.values import to_plain
 from tracelet.distributed.base_id import agreed_id
-from tracelet.distributed.launchers import Process
 from tracelet.distributed.plan import Role
+from tracelet.distributed.process import Job, Process
 from tracelet.errors import ConfigurationError, JournalError, RunNotFound
 from tracelet.guard import logger
 from tracelet.journal.lock import is_locked
@@ -26,24 +26,27 @@ _TIMEOUT = 10.0
 
 
 def run_info(
-    settings: Settings, resume: bool | None, process: Process | None, role: Role, earlier_runs: int
+    settings: Settings, resume: bool | None, launched: Process | Job | None, role: Role, earlier_runs: int
 ) -> RunInfo:
     """Return the description of a new run, or that of the run to resume.
 
     Args:
         resume: As in `start_logging`.
+        launched: What this process is for its launcher, which determines an automatic id.
         earlier_runs: Runs that this process has started. Every rank of a job starts the same ones in the same order.
     """
     runs = _runs_folder(settings)
     if settings.run_id is None:
         if resume:
             raise ConfigurationError("resume=True needs the run_id of an existing run")
-        base = None if process is None else _automatic_id(settings, runs, process, role, earlier_runs)
+        base = None if launched is None else _automatic_id(settings, runs, launched, role, earlier_runs)
         if base is None:  # without a common id, this rank shares no run
             role, base = Role(), new_run_id()
     else:
         # The id of a rank's earlier run has the suffix already.
         base = check_run_id(to_plain(settings.run_id)).removesuffix(role.suffix)
+    if isinstance(launched, Job) and settings.group is None:
+        settings = msgspec.structs.replace(settings, group=launched.group)
     if role.group_suffix is not None and settings.group is None:
         settings = msgspec.structs.replace(settings, group=base + role.group_suffix)
     run_id = check_run_id(base + role.suffix)
@@ -87,7 +90,7 @@ def _runs_folder(settings: Settings) -> Path:
     return runs
 
 
-def _automatic_id(settings: Settings, runs: Path, process: Process, role: Role, earlier_runs: int) -> str | None:
+def _automatic_id(settings: Settings, runs: Path, launched: Process | Job, role: Role, earlier_runs: int) -> str | None:
     """Return the id that all ranks of a job agree on; None if they cannot, or if another process has its run.
 
     A job that its launcher has restarted gets its run again, but not one that has finished: an id may be used twice.
@@ -95,7 +98,7 @@ def _automatic_id(settings: Settings, runs: Path, process: Process, role: Role, 
     if settings.mode == "disabled":
         return None
     try:
-        agreed = agreed_id(process, runs, new_run_id)
+        agreed = agreed_id(launched, runs, new_run_id)
     except OSError as error:
         logger.warning(
             "tracelet: the ranks cannot agree on a run id in %s (%s). Set TRACELET_RUN_ID to give them one",
