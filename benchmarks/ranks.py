@@ -48,9 +48,9 @@ SHARED_COLUMNS = {
 EXPLANATION = """\
 *A silent rank*: `start_logging` after the import of tracelet, then 20,000 `add_scalar` as in *Tight loops*, and what
 100,000 `log_metric` leave in memory. *A shared run*: each rank is a process that logs 2,000 scalars by `log_metric`, as
-fast as it can and without torch, to one run of one `mlflow server` with a database of SQLite. *Requests* counts those
-of all ranks, from the connection to the end; the memory is the sum of the processes' peaks, in which MLflow's own
-import is most."""
+fast as it can and without torch, to one run of one `mlflow server` with a database of SQLite, which takes one request
+at a time. *Requests* counts those of all ranks, from the connection to the end; the memory is the sum of the
+processes' peaks, in which MLflow's own import is most."""
 
 
 def take(repeats: int, *, long: bool) -> dict[str, Any]:
@@ -101,10 +101,11 @@ def shared(count: int, folder: Path) -> dict[str, float]:
     with server(folder) as url:
         began = time.perf_counter()
         command = [sys.executable, "-m", "benchmarks.ranks", "rank", url, str(folder)]
+        variables = {"WORLD_SIZE": str(count), "MLFLOW_HTTP_REQUEST_TIMEOUT": "120"}  # their requests wait in line
         ranks = [
             subprocess.Popen(
                 command,
-                env={**os.environ, "RANK": str(rank), "WORLD_SIZE": str(count)},
+                env={**os.environ, **variables, "RANK": str(rank)},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 text=True,
@@ -116,6 +117,7 @@ def shared(count: int, folder: Path) -> dict[str, float]:
         finally:
             for rank in ranks:
                 rank.kill()
+            for rank in ranks:
                 rank.wait()
         seconds = time.perf_counter() - began
     with contextlib.closing(sqlite3.connect(folder / "mlflow.db")) as db:
@@ -172,6 +174,8 @@ def server(folder: Path) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    # One request at a time: SQLite lets 40 threads of 64 clients lock each other out, and the server stands still.
+    command += ["--gunicorn-opts", "--threads 1 --timeout 600"]
     command += ["--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
     environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     process = subprocess.Popen(

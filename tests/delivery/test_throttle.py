@@ -1,5 +1,6 @@
 """How a delivery shares the interpreter: what it writes at once, how long it rests, and what ends a rest."""
 
+import random
 import time
 
 import pytest
@@ -25,8 +26,30 @@ def test_a_slow_portion_is_halved():
     found = Throttle()
     found.measure(64, 1.0, finishing=False)
     assert 32 == found.batch_size
-    found.measure(1, 1.0, finishing=False)
+    for _ in range(8):
+        found.measure(found.batch_size, found.batch_size * 2.0, finishing=False)
     assert 1 == found.batch_size
+
+
+def settled(latency: float, each: float, noise: float = 0.0) -> int:
+    """Return the batch size after many writes to a server."""
+    found, chance = Throttle(), random.Random(0)
+    for _ in range(100):
+        seconds = latency + each * found.batch_size + chance.uniform(0, noise)
+        found.measure(found.batch_size, seconds, finishing=False)
+    return found.batch_size
+
+
+def test_a_distant_server_gets_large_portions():
+    """A request takes a second, whatever is in it."""
+    assert 4096 == settled(latency=1.0, each=0.0)
+    assert 100 < settled(latency=1.0, each=0.001) < 800
+    assert 4 <= settled(latency=1.0, each=0.03) <= 16
+
+
+def test_a_busy_server_gets_large_portions():
+    """Requests of others make each one last up to two seconds longer. One record in each would never end."""
+    assert settled(latency=0.1, each=0.0001, noise=2.0) >= 64
 
 
 def test_a_part_of_a_portion_does_not_make_it_grow():
