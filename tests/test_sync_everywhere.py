@@ -3,7 +3,7 @@
 import json
 
 import pytest
-import test_every_backend
+from backends import test_every_backend
 from backends.stores import READERS
 from backends.test_every_backend import (  # noqa: F401 - collected here too, over the stores of this module
     Told,

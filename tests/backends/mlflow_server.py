@@ -69,6 +69,20 @@ class Server:
             return False
 
 
+@contextlib.contextmanager
+def running(folder: Path) -> Iterator[Server]:
+    """Yield a server with an empty store in `folder`."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    SqlAlchemyStore(f"sqlite:///{folder / 'empty.db'}", "mlflow-artifacts:/").engine.dispose()
+    server = Server(folder, folder / "empty.db")
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
+
+
 class Proxy:
     """Forward requests to `target`, unless `refuse(method, path, body)` returns an answer. Requests are in `seen`."""
 

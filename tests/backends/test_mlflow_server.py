@@ -12,7 +12,7 @@ from typing import Any
 import mlflow
 import pytest
 from backends import mlflow_store as store
-from backends.mlflow_server import Proxy, Server, free_port, proxy, silent
+from backends.mlflow_server import Proxy, Server, free_port, proxy, running, silent
 from backends.test_mlflow import give, info, scalar, spooled, surroundings
 from backends.writing import attempt
 from support import BUSY
@@ -30,16 +30,8 @@ LARGEST = 1.7976931348623157e308
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-    folder = tmp_path_factory.mktemp("server")
-    SqlAlchemyStore(f"sqlite:///{folder / 'empty.db'}", "mlflow-artifacts:/").engine.dispose()
-    made = Server(folder, folder / "empty.db")
-    try:
-        made.start()
+    with running(tmp_path_factory.mktemp("server")) as made:
         yield made
-    finally:
-        made.kill()
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,7 @@
 """The workload with `delivery="process"` to all backends: each store is as if they had worked in the program."""
 
 import pytest
-import test_every_backend
+from backends import test_every_backend
 from backends.stores import READERS
 from backends.test_every_backend import (  # noqa: F401 - collected here too, over the stores of this module
     Told,

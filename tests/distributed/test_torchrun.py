@@ -10,6 +10,7 @@ import pytest
 from backends import aim_store, clearml_store, csv_store, mlflow_store, tensorboard_store, trackio_store, wandb_store
 from backends.aim_server import Server as AimServer
 from backends.mlflow_server import Server as MlflowServer
+from backends.mlflow_server import running
 from distributed.launching import logged, torchrun
 
 from tracelet.journal.store import JournalReader
@@ -51,21 +52,15 @@ TABLE = {
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory) -> Iterator[tuple[MlflowServer, AimServer]]:
     from aim.sdk.repo import Repo
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     folder = tmp_path_factory.mktemp("servers")
-    SqlAlchemyStore(f"sqlite:///{folder / 'empty.db'}", "mlflow-artifacts:/").engine.dispose()
-    mlflow_server = MlflowServer(folder, folder / "empty.db")
     Repo.from_path(str(folder), init=True)
-    try:
-        mlflow_server.start()
+    with running(folder) as mlflow_server:
         aim_server = AimServer(folder)
         try:
             yield mlflow_server, aim_server
         finally:
             aim_server.end()
-    finally:
-        mlflow_server.kill()
 
 
 def launched(folder, mode, scope, servers, **variables):
