@@ -4,6 +4,7 @@ import gc
 import math
 import os
 import re
+import sys
 import threading
 import weakref
 from pathlib import Path
@@ -531,8 +532,11 @@ def test_a_sweep_makes_a_run_for_each_turn():
         assert [lr * step for step in range(10)] == values(scalars)
 
 
-def test_cycles_leave_nothing_behind():
-    """Fifty runs: no thread is left, and no experiment is kept alive."""
+@pytest.mark.parametrize("is_worker", [False, True])
+def test_cycles_leave_nothing_behind(is_worker, monkeypatch):
+    """Fifty runs, also in a process of multiprocessing: no thread is left, and no experiment is kept alive."""
+    if is_worker:
+        monkeypatch.setitem(sys.modules, "__mp_main__", sys.modules["__main__"])
     alive = weakref.WeakSet()
     for _ in range(50):
         alive.add(tracelet.start_logging(mode="offline"))

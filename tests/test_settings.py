@@ -64,7 +64,7 @@ def test_variables(variable, text, field, expected):
     "field",
     sorted(
         set(Settings.__struct_fields__)
-        - {"backend", "tags", "mode", "events", "delivery", "wait", "collect", "run_mode", "rank_scope"}
+        - {"backend", "tags", "mode", "events", "delivery", "wait", "collect", "run_mode", "rank_scope", "children"}
     ),
 )
 def test_every_field_has_a_variable(field):

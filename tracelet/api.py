@@ -6,7 +6,9 @@ import logging
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -16,18 +18,26 @@ from tracelet import settings as settings_module
 from tracelet.backends import secrets_in_use
 from tracelet.backends.arguments import backends_of, split_backends
 from tracelet.backends.base import Backend
-from tracelet.distributed.children import imports_main_again, is_child_of_rank, mark_rank
+from tracelet.distributed.children import (
+    imports_main_again,
+    is_child_of_rank,
+    mark_rank,
+    offer_run,
+    offered_run,
+    withdraw_run,
+)
 from tracelet.distributed.launchers import find_process
 from tracelet.distributed.plan import Role, role_of
 from tracelet.distributed.process import Job, Process
 from tracelet.distributed.ray import find_job
 from tracelet.errors import ConfigurationError, RunInUse
+from tracelet.experiment.dormant import DormantExperiment
 from tracelet.experiment.experiment import Experiment
-from tracelet.experiment.opening import run_info
+from tracelet.experiment.opening import child_of, run_info, settings_of_child
 from tracelet.experiment.silent import SilentExperiment
 from tracelet.guard import logger
 from tracelet.records import RunInfo
-from tracelet.settings import DeliveryMode, Events, Mode, RankScope, RunMode, Settings, Source
+from tracelet.settings import Children, DeliveryMode, Events, Mode, RankScope, RunMode, Settings, Source
 
 _active: Experiment | None = None
 _active_pid = 0
@@ -35,7 +45,7 @@ _active_pid = 0
 _starting = forks.new_lock()
 _CHILD_WARNING = (
     "tracelet: a process that multiprocessing spawned does not log to the run of its parent. To start a run there, "
-    "call start_logging in the function that it runs"
+    "call start_logging in the function that it runs, or set children='join' in the parent"
 )
 _runs_in_job: Counter[str] = Counter()
 """The runs that this process has started, by the id of its job. A worker of Ray Tune may run several trials."""
@@ -66,6 +76,7 @@ def start_logging(
     system_interval: float | None = None,
     run_mode: RunMode | None = None,
     rank_scope: RankScope | None = None,
+    children: Children | None = None,
     name: str | None = None,
 ) -> Experiment:
     """Start a run. From now on, everything logged to a SummaryWriter also goes to the run's journal and backends.
@@ -108,6 +119,8 @@ def start_logging(
             log; names of the ranks after the first begin with `rank-N/`.
         rank_scope: `global` (default): all ranks belong together. `worker`: those of one node. `auto` and `shared` then
             make a run for each node, and `new` a group.
+        children: Processes that the program starts. `silent` (default): they do not log to this run. `join`: they do,
+            if they use this experiment or call `start_logging` without `run_id`. Names then begin with `child-N/`.
         name: The same as `exp_name`.
 
     Raises:
@@ -144,11 +157,13 @@ def start_logging(
             "run_id": run_id,
             "run_mode": run_mode,
             "rank_scope": rank_scope,
+            "children": children,
         }
     )
-    if imports_main_again():
+    parent = offered_run() if settings.run_id is None and not resume and settings.mode != "disabled" else None
+    if parent is None and imports_main_again():
         return _begin_silently(settings, warning=_CHILD_WARNING)
-    is_child = is_child_of_rank()
+    is_child = parent is not None or is_child_of_rank()
     process = None if is_child else find_process()
     role = role_of(process, settings.run_mode, settings.rank_scope)
     if process is not None and role.is_silent:
@@ -158,23 +173,32 @@ def start_logging(
     config = settings_module.config_in_context() if config is None else config
     settings, backends = backends_of(settings, objects, config or {})
     settings = _with_clean_project(settings, backends)
+
+    def create_backends() -> Sequence[Backend]:
+        return backends_of(settings, (), config or {})[1]
+
+    if parent is not None:
+        return _join(settings, parent, create_backends, at_once=not imports_main_again())
     launched = process or (None if is_child else find_job())
     info = run_info(settings, resume, launched, role, _runs_in_job[_job_of(launched)])
     with _starting:
         _stop_active()
         _ensure_visible()
+        rejoin = partial(_rejoin, settings, create_backends) if settings.children == "join" else None
         try:
-            experiment = _begin(settings, info, backends)
+            experiment = _begin(settings, info, backends, rejoin)
         except RunInUse:
             if launched is None or settings.run_id is not None:
                 raise
             info = run_info(settings, resume, None, Role(), 0)  # another process was faster to take the job's run
-            experiment = _begin(settings, info, backends)
+            experiment = _begin(settings, info, backends, rejoin)
         if settings.mode != "disabled":
             _active, _active_pid = experiment, os.getpid()
             if process is not None:
                 mark_rank()
             _runs_in_job[_job_of(launched)] += settings.run_id is None
+            if rejoin is not None:
+                offer_run(experiment.folder)
         if info.resumed:
             experiment.add_tags(*(tag for tag in settings.tags if tag.strip() and tag not in info.tags))
         return experiment
@@ -184,9 +208,44 @@ def _job_of(launched: Process | Job | None) -> str:
     return launched.job_id if isinstance(launched, Job) else ""
 
 
-def _begin(settings: Settings, info: RunInfo, backends: Sequence[Backend]) -> Experiment:
-    online = settings.mode == "online"
-    return Experiment(settings, info, backends if online else (), expected=() if online else backends, on_stop=_forget)
+def _begin(
+    settings: Settings, info: RunInfo, backends: Sequence[Backend], rejoin: Callable[[Experiment], None] | None
+) -> Experiment:
+    return Experiment(settings, info, rejoin=rejoin, **_experiment_options(settings, backends))
+
+
+def _experiment_options(settings: Settings, backends: Sequence[Backend]) -> dict[str, Any]:
+    is_online = settings.mode == "online"
+    return {
+        "backends": backends if is_online else (),
+        "expected": () if is_online else backends,
+        "on_stop": _forget,
+    }
+
+
+def _join(
+    settings: Settings, parent: Path, create_backends: Callable[[], Sequence[Backend]], *, at_once: bool
+) -> Experiment:
+    """Start the experiment of a process that joins the run in `parent`, at once or when it logs."""
+    global _active, _active_pid
+    rejoin = partial(_rejoin, settings, create_backends)
+    with _starting:
+        _stop_active()
+        _ensure_visible()
+        _active = DormantExperiment(*settings_of_child(parent, settings), rejoin, on_stop=_forget)
+        _active_pid = os.getpid()
+        if at_once:
+            _active._join()
+        return _active
+
+
+def _rejoin(settings: Settings, create_backends: Callable[[], Sequence[Backend]], experiment: Experiment) -> None:
+    """Start an experiment that a process inherited, or that is dormant, in this process and the same run."""
+    global _active, _active_pid
+    rejoin = partial(_rejoin, settings, create_backends)
+    settings, info = child_of(offered_run() or experiment.folder, settings)
+    Experiment.__init__(experiment, settings, info, rejoin=rejoin, **_experiment_options(settings, create_backends()))
+    _active, _active_pid = experiment, os.getpid()
 
 
 def _begin_silently(settings: Settings, warning: str = "") -> Experiment:
@@ -228,6 +287,7 @@ def _forget(experiment: Experiment) -> None:
     global _active
     if _active is experiment:
         _active = None
+        withdraw_run()
 
 
 def _one_name(exp_name: str | None, name: str | None) -> str | None:

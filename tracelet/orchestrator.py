@@ -54,7 +54,9 @@ class Orchestrator:
         queue_bytes: int,
         queue_timeout: float,
         secrets: Secrets | None = None,
+        on_forked_submit: Callable[[Record], None] | None = None,
     ) -> None:
+        """`on_forked_submit` gets the records of a forked child, which are discarded otherwise."""
         self.guard = guard
         self._folder = folder
         self._info = info
@@ -65,9 +67,10 @@ class Orchestrator:
             folder, guard, queue_bytes=queue_bytes, queue_timeout=queue_timeout, start_seq=self._writer.last
         )
         self.submit, self.drop, self.log_forked = self._queue.submit, self._queue.drop, self._queue.log_forked
-        if not info.is_primary:
-            label, submit = labeller(info.rank), self._queue.submit
-            self.submit = lambda record: submit(label(record))
+        self._on_forked_submit = on_forked_submit
+        if info.prefix:
+            label, submit = labeller(info.prefix), self._queue.submit
+            self.submit = lambda record: submit(record if self.is_forked else label(record))
         self._deliveries: dict[str, DeliveryHandle] = {}
         self.urls: dict[str, str] = {}
         """The last known web page of each backend, by name; valid after the backend is closed."""
@@ -275,8 +278,8 @@ class Orchestrator:
         return self._writer.count_lost(delivery.position)[0] if self._ended.is_set() else 0
 
     def detach(self) -> None:
-        """Discard later records: this process is a forked child without the parent's threads."""
-        self._queue.detach()
+        """Discard later records, or pass them on: this process is a forked child without the parent's threads."""
+        self._queue.detach(self._on_forked_submit)
 
     @property
     def is_forked(self) -> bool:

@@ -322,11 +322,11 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     program: str | None = None
     """The program's `sys.argv[0]`, which vendors show as the run's source."""
     label: str | None = None
-    """Names this process in a run that several ranks share; None in a run of one process."""
-    rank: int = 0
-    """This process's rank in the run. Rank 0 creates the run, describes it and ends it; its series have no prefix."""
+    """Names this process in a run that several processes share; None in a run of one process."""
+    prefix: str = ""
+    """Begins the names of this process in such a run. The first one, which creates the run and ends it, has none."""
 
     @property
     def is_primary(self) -> bool:
         """True for the process that creates the run and ends it."""
-        return self.rank == 0
+        return not self.prefix

@@ -24,12 +24,13 @@ Events: TypeAlias = Literal["sync", "async", "off"]
 DeliveryMode: TypeAlias = Literal["thread", "process"]
 RunMode: TypeAlias = Literal["auto", "new", "shared"]
 RankScope: TypeAlias = Literal["global", "worker"]
+Children: TypeAlias = Literal["silent", "join"]
 Source: TypeAlias = Literal["environment", "git", "git-diff", "system", "console"]
 
 _PREFIX = "TRACELET_"
 _FILE_VARIABLE, _CONTEXT_VARIABLE = "TRACELET_CONFIG", "TRACELET_CONTEXT"
-# Variables that are no settings: also the mark of `distributed.children`.
-_OTHER_VARIABLES = (_FILE_VARIABLE, _CONTEXT_VARIABLE, "TRACELET_RANK_PROCESS")
+# Variables that are no settings: also the marks of `distributed.children`.
+_OTHER_VARIABLES = (_FILE_VARIABLE, _CONTEXT_VARIABLE, "TRACELET_RANK_PROCESS", "TRACELET_PARENT_RUN")
 # Other names of fields: from older releases, or common elsewhere.
 _ALIASES = {"EXPERIMENT_NAME": "exp_name"}
 
@@ -39,6 +40,7 @@ _CHOICES = {
     "delivery": get_args(DeliveryMode),
     "run_mode": get_args(RunMode),
     "rank_scope": get_args(RankScope),
+    "children": get_args(Children),
 }
 _TIMES = ("flush_timeout", "connect_timeout", "queue_timeout", "system_interval")
 # Seconds; eleven days stand for infinity, which the standard library's waits do not accept.
@@ -89,6 +91,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     `shared`: one, to which all ranks log."""
     rank_scope: RankScope = "global"
     """The ranks that belong together. `global`: all. `worker`: those of one node."""
+    children: Children = "silent"
+    """Processes that the program starts. `silent`: they do not log to its run. `join`: they do, each with a journal."""
     wait: bool = True
     """If True, `start_logging` waits for its backends, up to `connect_timeout`."""
     dir: str = "tracelet_runs"

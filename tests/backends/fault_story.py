@@ -13,7 +13,8 @@ from backends.fault_places import Place, until
 
 import tracelet
 from tracelet import sync
-from tracelet.experiment.experiment import Experiment, Stats
+from tracelet.experiment.experiment import Experiment
+from tracelet.experiment.stats import Stats
 
 SCALARS = 1000
 BEGIN, END = 250, 750

@@ -11,7 +11,7 @@ from typing import TypeAlias, cast
 import tracelet
 from tracelet.backends.base import Batch, Status
 from tracelet.backends.memory import MemoryBackend
-from tracelet.experiment.experiment import Stats
+from tracelet.experiment.stats import Stats
 from tracelet.journal.store import JournalReader
 from tracelet.records import Record, RunInfo, Scalar
 

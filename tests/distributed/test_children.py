@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from backends import csv_store, mlflow_store, wandb_store
 
 from tracelet.journal.store import JournalReader
-from tracelet.runs.folders import all_runs
+from tracelet.records import Scalar
+from tracelet.runs.folders import all_runs, rank_folders
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -125,3 +127,65 @@ def test_a_run_ends_with_its_worker(method):
             found[reader.info().name] = facts.get("status"), facts.get("exit_code")
             assert [1] == [cursor.position for cursor in reader.cursors().values()]
     assert {"trial 0": ("finished", 0), "trial 1": ("failed", 1), "trial 2": ("failed", 3)} == found
+
+
+JOINED = """
+import multiprocessing, sys
+import tracelet
+from torch.utils.tensorboard import SummaryWriter
+
+experiment = tracelet.start_logging("the run", backend="csv,mlflow,wandb", children="join", dir="runs")
+
+
+def work(number):
+    if number:
+        experiment.log_metric("accuracy", number / 4, number)
+    with SummaryWriter("events/child") as writer:
+        writer.add_scalar("loss", number, number)
+    if not number:
+        experiment.log_metric("accuracy", number / 4, number)
+
+
+if __name__ == "__main__":
+    writer = SummaryWriter("events")
+    writer.add_scalar("loss", 10.0, 0)
+    context = multiprocessing.get_context(sys.argv[1])
+    idle = context.Process(target=print, args=("idle",))
+    workers = [context.Process(target=work, args=(number,)) for number in range(2)]
+    for worker in [idle, *workers]:
+        worker.start()
+    for worker in [idle, *workers]:
+        worker.join(60)
+        assert 0 == worker.exitcode
+    writer.add_scalar("loss", 11.0, 1)
+    experiment.stop()
+"""
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
+def test_children_may_join_the_run(method, tmp_path, monkeypatch):
+    """Each has a journal in the run's folder. One that logs nothing leaves no trace. Stores show them as ranks."""
+    for name, value in {"WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path), "WANDB_SILENT": "true"}.items():
+        monkeypatch.setenv(name, value)
+    run(JOINED, method)
+    (folder,) = all_runs(Path("runs"))
+    journals, found = [folder, *rank_folders(folder)], {}
+    for path in journals:
+        with JournalReader(path) as reader:
+            assert ("finished", 0) == (reader.facts()["status"], reader.facts()["exit_code"])
+            assert [0] * 3 == [cursor.position - reader.last() for cursor in reader.cursors().values()]
+            label = reader.info().label
+            found[label] = [(record.tag, record.value) for record in reader.records() if isinstance(record, Scalar)]
+    children = sorted(name for name in found if name != "main")
+    assert [("loss", 10.0), ("loss", 11.0)] == found["main"]
+    assert 2 == len(children)
+    logged = sorted(value for name in children for tag, value in found[name] if tag == f"{name}/child/loss")
+    assert ([0.0, 1.0], 2) == (logged, sum(tag == f"{name}/accuracy" for name in children for tag, _ in found[name]))
+    stored = mlflow_store.only(tmp_path / "mlflow.db")
+    expected = {(tag, value) for points in found.values() for tag, value in points}
+    assert expected == {(stored.tag_of(key), value) for key, _, value, _ in stored.metrics}
+    vendors = {run.id: run.group for run in wandb_store.runs(tmp_path)}
+    ids = {folder.name, *(f"{folder.name}-{name}" for name in children)}
+    assert dict.fromkeys(ids, folder.name) == vendors
+    for path, label in zip(journals, ["main", *children], strict=True):
+        assert len(found[label]) == len(csv_store.stored(path / "csv").scalars)

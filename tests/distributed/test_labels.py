@@ -16,24 +16,24 @@ def test_a_series_gets_the_rank_before_its_name(tmp_path, writer, labelled_write
     for sample in records:
         if hasattr(sample, "tag"):
             record = msgspec.structs.replace(sample, writer=writer)
-            labelled = labeller(3)(record)
+            labelled = labeller("rank-3/")(record)
             assert (f"rank-3/{record.tag}", labelled_writer) == (labelled.tag, labelled.writer)
             assert record == msgspec.structs.replace(labelled, tag=record.tag, writer=writer)
 
 
 def test_names_of_values_get_the_rank():
-    label = labeller(1)
+    label = labeller("rank-1/")
     assert Params({"rank-1/lr": 0.1}, 5.0, "rank-1") == label(Params({"lr": 0.1}, 5.0))
     assert Summary({"rank-1/best": 1}, 5.0) == label(Summary({"best": 1}, 5.0))
     assert "rank-1/models/net.pt" == label(Artifact("models/net.pt", (), 5.0)).name
 
 
 def test_what_belongs_to_the_whole_run_stays():
-    label = labeller(1)
+    label = labeller("rank-1/")
     for record in (Tags(("a",), 5.0), Alert("title", "text", "info", 5.0), Artifact("net", (), 5.0, type="model")):
         assert record is label(record)
 
 
 def test_ranks_differ():
     record = Scalar("loss", 0.5, 1, 5.0)
-    assert ["rank-1/loss", "rank-12/loss"] == [labeller(rank)(record).tag for rank in (1, 12)]
+    assert ["rank-1/loss", "rank-12/loss"] == [labeller(f"rank-{rank}/")(record).tag for rank in (1, 12)]

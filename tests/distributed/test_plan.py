@@ -9,7 +9,7 @@ BASE = "night"
 
 
 def rows(mode, scope, nodes):
-    """What each rank does: its run's id and group, or None where it is silent; in a shared run, its label and rank."""
+    """What each rank does: its run's id and group, or None if it is silent; in a shared run, its label and prefix."""
     found = []
     for rank in range(2 * nodes):
         variables = {
@@ -23,9 +23,9 @@ def rows(mode, scope, nodes):
         group = None if role.group_suffix is None else BASE + role.group_suffix
         if mode == "shared":
             assert group is None
-            found.append((BASE + role.suffix, role.label, role.rank))
+            found.append((BASE + role.suffix, role.label, role.prefix))
         else:
-            assert (None, 0) == (role.label, role.rank)
+            assert (None, "") == (role.label, role.prefix)
             found.append(None if role.is_silent else (BASE + role.suffix, group))
     return found
 
@@ -40,20 +40,20 @@ def rows(mode, scope, nodes):
             "shared",
             "global",
             [
-                ("night", "worker-0-rank-0", 0),
-                ("night", "worker-0-rank-1", 1),
-                ("night", "worker-1-rank-0", 2),
-                ("night", "worker-1-rank-1", 3),
+                ("night", "worker-0-rank-0", ""),
+                ("night", "worker-0-rank-1", "rank-1/"),
+                ("night", "worker-1-rank-0", "rank-2/"),
+                ("night", "worker-1-rank-1", "rank-3/"),
             ],
         ),
         (
             "shared",
             "worker",
             [
-                ("night-worker-0", "worker-0-rank-0", 0),
-                ("night-worker-0", "worker-0-rank-1", 1),
-                ("night-worker-1", "worker-1-rank-0", 0),
-                ("night-worker-1", "worker-1-rank-1", 1),
+                ("night-worker-0", "worker-0-rank-0", ""),
+                ("night-worker-0", "worker-0-rank-1", "rank-1/"),
+                ("night-worker-1", "worker-1-rank-0", ""),
+                ("night-worker-1", "worker-1-rank-1", "rank-1/"),
             ],
         ),
         (
@@ -77,11 +77,11 @@ def test_one_node(scope):
     """With one node, both scopes are the same."""
     assert [("night", None), None] == rows("auto", scope, nodes=1)
     assert [("night-rank-0", "night"), ("night-rank-1", "night")] == rows("new", scope, nodes=1)
-    assert [("night", "rank-0", 0), ("night", "rank-1", 1)] == rows("shared", scope, nodes=1)
+    assert [("night", "rank-0", ""), ("night", "rank-1", "rank-1/")] == rows("shared", scope, nodes=1)
 
 
 @pytest.mark.parametrize("mode", ["auto", "new", "shared"])
 @pytest.mark.parametrize("scope", ["global", "worker"])
 def test_one_process(mode, scope):
     role = role_of(None, mode, scope)
-    assert (False, "", None, None, 0) == (role.is_silent, role.suffix, role.group_suffix, role.label, role.rank)
+    assert (False, "", None, None, "") == (role.is_silent, role.suffix, role.group_suffix, role.label, role.prefix)

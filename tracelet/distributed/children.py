@@ -1,11 +1,12 @@
-"""Recognise processes that a program starts itself: they are no ranks, although they inherit a rank's variables."""
+"""Recognise processes that a program starts itself. They are no ranks, although they inherit a rank's variables."""
 
 from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
-_RANK_VARIABLE = "TRACELET_RANK_PROCESS"
+_RANK_VARIABLE, _RUN_VARIABLE = "TRACELET_RANK_PROCESS", "TRACELET_PARENT_RUN"
 
 
 def mark_rank() -> None:
@@ -16,6 +17,23 @@ def mark_rank() -> None:
 def is_child_of_rank() -> bool:
     """Return True in a process that a marked rank has started or forked."""
     return os.environ.get(_RANK_VARIABLE, str(os.getpid())) != str(os.getpid())
+
+
+def offer_run(folder: Path) -> None:
+    """Let the children of this process join the run in `folder`."""
+    os.environ[_RUN_VARIABLE] = f"{os.getpid()}:{folder}"
+
+
+def withdraw_run() -> None:
+    """Let no child of this process join its run any more."""
+    if offered_run() is None:
+        os.environ.pop(_RUN_VARIABLE, None)
+
+
+def offered_run() -> Path | None:
+    """Return the folder of the run that an ancestor of this process offers, or None."""
+    pid, _, folder = os.environ.get(_RUN_VARIABLE, "").partition(":")
+    return Path(folder) if pid != str(os.getpid()) and os.path.isdir(folder) else None
 
 
 def is_worker() -> bool:

@@ -1,4 +1,4 @@
-"""Rename the records of a rank in a run that several ranks share."""
+"""Rename the records of one of the processes that share a run."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ import msgspec
 from tracelet.records import Alert, Artifact, Params, Record, Scalar, Summary, Tags
 
 
-def labeller(rank: int) -> Callable[[Record], Record]:
-    """Return a function that puts `rank-N/` before the names in a record.
+def labeller(prefix: str) -> Callable[[Record], Record]:
+    """Return a function that puts a prefix such as `rank-1/` before the names in a record.
 
     That covers series, writers, parameters, the summary, and the paths of artifacts. Tags, alerts and a vendor's own
     artifacts stay: they belong to the whole run.
     """
-    prefix = f"rank-{rank}/"
     replace = msgspec.structs.replace
 
     def writer(name: str) -> str:

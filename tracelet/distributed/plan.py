@@ -18,8 +18,8 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
     """The end of the group of this rank's run, after the base id; None: it is in no group."""
     label: str | None = None
     """Names this rank in a run that several share."""
-    rank: int = 0
-    """Its rank in such a run."""
+    prefix: str = ""
+    """Begins its names in such a run."""
 
 
 def role_of(process: Process | None, mode: RunMode, scope: RankScope) -> Role:
@@ -37,4 +37,4 @@ def role_of(process: Process | None, mode: RunMode, scope: RankScope) -> Role:
         case "shared":
             has_nodes = process.num_workers > 1
             label = f"worker-{process.worker_index}-rank-{process.local_rank}" if has_nodes else f"rank-{rank}"
-            return Role(suffix=worker, label=label, rank=rank)
+            return Role(suffix=worker, label=label, prefix=f"rank-{rank}/" if rank else "")

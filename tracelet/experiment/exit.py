@@ -42,6 +42,7 @@ class ExitHandler:
         self._exit_code = 0
         self._original_exit: Any = None
         self._exit_wrapper: Any = None
+        self._at_end_of_worker: Any = None
         self._callbacks = ExitCallbacks()
         self._sigterm = TermHandler(lambda: self._end("killed", KILLED_BY_TERM, timeout), timeout + 2)
         self._last_error = _last_error()
@@ -54,7 +55,7 @@ class ExitHandler:
             # Before Python 3.14, a process that multiprocessing forked runs these callbacks only.
             from multiprocessing.util import Finalize
 
-            Finalize(None, self._at_worker_exit, exitpriority=0)
+            self._at_end_of_worker = Finalize(None, self._at_worker_exit, exitpriority=0)
         self._wrap_sys_exit()
         self._sigterm.install()
 
@@ -73,6 +74,8 @@ class ExitHandler:
         _active_handlers.discard(self)
         self._unregister()
         self._callbacks.unwatch()
+        if self._at_end_of_worker is not None:
+            self._at_end_of_worker.cancel()
         if sys.exit is self._exit_wrapper:
             sys.exit = self._original_exit
         self._sigterm.uninstall()

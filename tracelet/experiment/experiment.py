@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
-import shlex
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -13,8 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import msgspec
-
+from tracelet import forks
 from tracelet.backends import addresses, journal_config, secrets_in_use
 from tracelet.backends.base import Backend, Status
 from tracelet.backends.capabilities import NativeRun
@@ -28,26 +25,14 @@ from tracelet.experiment.collecting import CollectorThread
 from tracelet.experiment.exit import KILLED_BY_INT, ExitHandler
 from tracelet.experiment.log_methods import LogMethods
 from tracelet.experiment.native import NativeRuns
+from tracelet.experiment.stats import Stats, log_end
 from tracelet.guard import Guard, described, logger, shown, translated
 from tracelet.journal.spool import Spool
-from tracelet.journal.status import BackendStatus
 from tracelet.orchestrator import Orchestrator
 from tracelet.records import Record, RunInfo
 from tracelet.settings import Settings, finite
 
-
-class Stats(msgspec.Struct, frozen=True, kw_only=True):
-    """Count the run's records by outcome.
-
-    For each backend, submitted == delivered + pending + rejected + filtered + dropped.
-    """
-
-    submitted: int
-    backends: dict[str, BackendStatus]
-    waited: int
-    """Calls that waited for room in the queue to the journal."""
-    causes: dict[str, int]
-    """Counts of dropped records and errors, by cause; empty if there were none."""
+_joining = forks.new_lock()
 
 
 class Experiment(LogMethods, NativeRuns):
@@ -64,8 +49,10 @@ class Experiment(LogMethods, NativeRuns):
         *,
         expected: Sequence[Backend] = (),
         on_stop: Callable[[Experiment], None] = lambda experiment: None,
+        rejoin: Callable[[Experiment], None] | None = None,
     ) -> None:
-        self._settings = settings
+        """`rejoin` restarts it in a forked child, if children join the run."""
+        self._settings, self._rejoin = settings, rejoin
         secrets = secrets_in_use(settings, [*backends, *expected])
         self._info = info = secrets.clean_run_info(info)
         self._on_stop = on_stop
@@ -93,6 +80,7 @@ class Experiment(LogMethods, NativeRuns):
             queue_bytes=settings.queue_bytes,
             queue_timeout=settings.queue_timeout,
             secrets=secrets,
+            on_forked_submit=self._submit_after_joining if rejoin is not None else None,
         )
         self._spool = Spool(folder / "files")
         earlier = orchestrator.previous_facts()
@@ -286,11 +274,31 @@ class Experiment(LogMethods, NativeRuns):
     @property
     def _running(self) -> bool:
         """True until `stop` begins: a thread that never pauses must not delay it."""
+        if self._rejoin is not None and self._is_outside:
+            self._join()
         if not self._stopping.locked():
             return True
         if self._orchestrator is not None and self._stopped.is_set():
             self._guard.log_once("ended", "tracelet: run %s has ended; later records are ignored", self.run_id)
         return False
+
+    @property
+    def _is_outside(self) -> bool:
+        """True in a child process that has not joined the run."""
+        return self._orchestrator is not None and self._orchestrator.is_forked
+
+    def _join(self) -> None:
+        """Go on as an experiment of this process, with a journal of its own in the run's folder."""
+        rejoin = self._rejoin
+        with _joining:
+            if rejoin is not None and self._rejoin is rejoin:  # no other thread was faster
+                self._rejoin = None
+                self._interceptor.uninstall()
+                self._guard.call(rejoin, self)
+
+    def _submit_after_joining(self, record: Record) -> None:
+        if self._running and not self._is_outside:
+            self._submit(record)
 
     def _submit(self, record: Record) -> None:
         orchestrator = self._orchestrator
@@ -358,7 +366,8 @@ class Experiment(LogMethods, NativeRuns):
             self._stopped.set()
             self._stopper = None
             self._on_stop(self)
-            self._log_end(orchestrator.status or status)
+            status, urls = orchestrator.status or status, self._urls()
+            log_end(self._info, status, self._final, urls, self._logged_url, self._expected)
 
     def _log_start(self) -> None:
         self._logged_url = self.url
@@ -369,32 +378,3 @@ class Experiment(LogMethods, NativeRuns):
             self.folder,
             f" ({self._logged_url})" if self._logged_url else "",
         )
-
-    def _log_end(self, status: Status) -> None:
-        assert self._final is not None
-        lines, undelivered, urls = [f"{self._final.submitted} records"], [], self._urls()
-        for name, stats in self._final.backends.items():
-            counts = [f"{stats.delivered} delivered"]
-            for key in ("pending", "rejected", "filtered", "dropped"):
-                if count := getattr(stats, key):
-                    counts.append(f"{count} {key}")
-            url = urls.get(name)
-            page = f" ({url})" if url and url != self._logged_url else ""  # it connected after the start
-            lines.append(f"{name}: {', '.join(counts)}{page}")
-            if stats.pending or (stats.state == "waiting" and not stats.dropped):
-                undelivered.append(name)
-        if self._final.submitted:  # in offline mode all records are in the journal only
-            lines += [f"{name}: {self._final.submitted} pending" for name in self._expected]
-            undelivered += self._expected
-        level = logging.WARNING if undelivered or self._final.causes else logging.INFO
-        logger.log(level, "tracelet: run %s %s; %s. Journal: %s", self.run_id, status, "; ".join(lines), self.folder)
-        if undelivered:
-            backends = self._final.backends.values()
-            pending = max((stats.pending for stats in backends), default=self._final.submitted)
-            logger.warning(
-                "tracelet: %s. Run: tracelet sync %s",
-                f"{pending} records are not delivered yet; they are stored in the journal"
-                if pending
-                else f"{', '.join(undelivered)} did not confirm the end of the run",
-                shlex.quote(str(self.folder)),
-            )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sys
 import time
 from pathlib import Path
@@ -14,11 +15,12 @@ from tracelet.distributed.base_id import agreed_id
 from tracelet.distributed.plan import Role
 from tracelet.distributed.process import Job, Process
 from tracelet.errors import ConfigurationError, JournalError, RunNotFound
+from tracelet.filesystem import make_private
 from tracelet.guard import logger
 from tracelet.journal.lock import is_locked
 from tracelet.journal.store import FILE_NAME, JournalReader, is_empty
 from tracelet.records import RunInfo
-from tracelet.runs.folders import check_run_id, find_run, folder_of_rank, new_run_id, run_folder
+from tracelet.runs.folders import check_run_id, find_run, folder_of_rank, folder_of_run, new_run_id, run_folder
 from tracelet.settings import Settings
 
 # Seconds to wait for an earlier process of this rank.
@@ -49,10 +51,12 @@ def run_info(
         settings = msgspec.structs.replace(settings, group=launched.group)
     if role.group_suffix is not None and settings.group is None:
         settings = msgspec.structs.replace(settings, group=base + role.group_suffix)
+    if settings.children == "join" and role.label is None:
+        role = msgspec.structs.replace(role, label="main")
     run_id = check_run_id(base + role.suffix)
     is_known = bool(list(runs.glob(f"*/{run_id}/journal.db")))
     folder = find_run(runs, run_id) if is_known else run_folder(runs, settings.project, run_id)
-    folder = folder_of_rank(folder, role.label, role.rank)
+    folder = folder_of_rank(folder, role.label, role.prefix)
     if is_known:
         if (folder / FILE_NAME).exists() and not is_empty(folder):
             if resume is False and settings.run_id is not None:
@@ -60,7 +64,7 @@ def run_info(
             with JournalReader(folder) as reader:
                 info = reader.info()
             _warn_of_ignored(settings, info)
-            return msgspec.structs.replace(info, folder=str(folder), resumed=True, label=role.label, rank=role.rank)
+            return msgspec.structs.replace(info, folder=str(folder), resumed=True, label=role.label, prefix=role.prefix)
     elif resume:
         raise RunNotFound(f"resume=True, but there is no run {run_id!r} under {runs}. Run: tracelet runs")
     return RunInfo(
@@ -74,8 +78,45 @@ def run_info(
         created=time.time(),
         program=str(sys.argv[0]) if sys.argv else None,
         label=role.label,
-        rank=role.rank,
+        prefix=role.prefix,
     )
+
+
+def settings_of_child(parent: Path, settings: Settings) -> tuple[Settings, RunInfo]:
+    """Return the settings of a process that may join the run in `parent`, and the description of that run.
+
+    Raises:
+        JournalError: the journal cannot be read.
+    """
+    with JournalReader(parent) as reader:
+        info, root = reader.info(), reader.facts().get("root")
+    root = root if settings.root_logdir is None else settings.root_logdir
+    return msgspec.structs.replace(settings, root_logdir=root, collect=()), info
+
+
+def child_of(parent: Path, settings: Settings) -> tuple[Settings, RunInfo]:
+    """Return the settings and the description of a run for a process that joins it, with a new folder.
+
+    Args:
+        parent: The folder of the journal of the process that began the run.
+        settings: Those of the child, or of the run.
+
+    Raises:
+        JournalError, OSError: that journal cannot be read, or the folder not be created.
+    """
+    settings, info = settings_of_child(parent, settings)
+    beginning = f"{info.label}-" if info.prefix else ""
+    for number in itertools.count(1):
+        label, prefix = f"{beginning}child-{number}", f"{info.prefix}child-{number}/"
+        folder = folder_of_rank(folder_of_run(parent), label, prefix)
+        make_private(folder.parent)
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+            break
+    info = msgspec.structs.replace(
+        info, folder=str(folder), label=label, prefix=prefix, created=time.time(), resumed=False
+    )
+    return settings, info
 
 
 def _runs_folder(settings: Settings) -> Path:
@@ -120,7 +161,7 @@ def _has_finished(runs: Path, run_id: str, role: Role) -> bool:
     for folder in runs.glob(f"*/{run_id}"):
         with (
             contextlib.suppress(JournalError),
-            JournalReader(folder_of_rank(folder, role.label, role.rank)) as reader,
+            JournalReader(folder_of_rank(folder, role.label, role.prefix)) as reader,
         ):
             if reader.facts().get("status") == "finished":
                 return True
@@ -130,7 +171,7 @@ def _has_finished(runs: Path, run_id: str, role: Role) -> bool:
 def _is_free(runs: Path, run_id: str, role: Role) -> bool:
     """Wait for the end of a process that writes the run: an elastic restart may begin before it has ended."""
     deadline = time.monotonic() + _TIMEOUT
-    folders = [folder_of_rank(folder, role.label, role.rank) for folder in runs.glob(f"*/{run_id}")]
+    folders = [folder_of_rank(folder, role.label, role.prefix) for folder in runs.glob(f"*/{run_id}")]
     while any(is_locked(folder) for folder in folders):
         if time.monotonic() > deadline:
             return False

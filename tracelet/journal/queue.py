@@ -34,9 +34,9 @@ class _Barrier:
 
 
 class _ClosedQueue(deque[Any]):
-    """Discard records when no journal thread runs: in a forked child, and after the end. Calls `on_append` for each."""
+    """Pass each record to `on_append` instead, if no journal thread runs: in a forked child, and after the end."""
 
-    def __init__(self, on_append: Callable[[], None]) -> None:
+    def __init__(self, on_append: Callable[[Any], None]) -> None:
         super().__init__(maxlen=0)
         self._on_append = on_append
 
@@ -44,7 +44,7 @@ class _ClosedQueue(deque[Any]):
         if isinstance(item, _Barrier):
             item.committed.set()
         else:
-            self._on_append()
+            self._on_append(item)
 
 
 class RecordQueue:
@@ -141,13 +141,13 @@ class RecordQueue:
         """True in a forked child of the process that owns the run."""
         return os.getpid() != self._pid
 
-    def detach(self) -> None:
-        """Discard later records: this process is a forked child."""
-        self._queue = _ClosedQueue(self.log_forked)
+    def detach(self, on_submit: Callable[[Record], None] | None) -> None:
+        """Pass later records to `on_submit`, or discard them: this process is a forked child."""
+        self._queue = _ClosedQueue(on_submit or self.log_forked)
         self._held = deque(maxlen=0)
         self._version = 0  # the parent's thread may have been changing the counts
 
-    def log_forked(self) -> None:
+    def log_forked(self, record: Record | None = None) -> None:
         """Log once that this process, a forked child, records nothing."""
         self._guard.log_once(
             "fork", "tracelet: a forked process cannot log to its parent's run; its records go to its event files only"
@@ -241,7 +241,7 @@ class RecordQueue:
         """Drop and count the records that are not in the journal, and all later ones."""
         self._closed.set()
         with self._changing():
-            queue, self._queue = self._queue, _ClosedQueue(lambda: self.drop("the run had ended"))
+            queue, self._queue = self._queue, _ClosedQueue(lambda record: self.drop("the run had ended"))
             queued = list(queue)
             discarded = [*self.pending, *(item for item in queued if not isinstance(item, _Barrier))]
             self._taken += len(discarded) - len(self.pending)

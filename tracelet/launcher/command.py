@@ -33,6 +33,7 @@ SETTINGS: tuple[tuple[str, str, str | tuple[str, ...], str], ...] = (
     ("--system-interval", "system_interval", "SECONDS", "seconds between samples of system metrics"),
     ("--run-mode", "run_mode", ("auto", "new", "shared"), "runs of a distributed job: of rank 0, of each rank, of all"),
     ("--rank-scope", "rank_scope", ("global", "worker"), "ranks that belong together: all, or those of one node"),
+    ("--children", "children", ("silent", "join"), "processes that the program starts: without a run, or in its run"),
     ("--dir", "dir", "FOLDER", "folder of the runs"),
     ("--root-logdir", "root_logdir", "FOLDER", "log directory whose tags get no prefix"),
     ("--backend-url", "backend_url", "URL", "server of the only backend"),

@@ -62,15 +62,19 @@ def run_folder(base: Path, project: str | None, run_id: str) -> Path:
     return base / safe_filename(project or "default") / run_id
 
 
-def folder_of_rank(folder: Path, label: str | None, rank: int) -> Path:
-    """Return the folder in which a rank keeps its journal of the run in `folder`. That of rank 0 is the run's own."""
-    return folder / _RANKS / label if label is not None and rank else folder
+def folder_of_rank(folder: Path, label: str | None, prefix: str) -> Path:
+    """Return the folder in which a process keeps its journal of a run in `folder`. The first one's is the run's own."""
+    return folder / _RANKS / label if label is not None and prefix else folder
+
+
+def folder_of_run(folder: Path) -> Path:
+    """Return the folder of the run to which a folder of one of its processes belongs."""
+    return folder.parent.parent if folder.parent.name == _RANKS else folder
 
 
 def runs_of(folder: Path) -> Path:
-    """Return the folder of the runs to which a run's folder, or that of one of its ranks, belongs."""
-    run = folder.parent.parent if folder.parent.name == _RANKS else folder
-    return run.parent.parent
+    """Return the folder of the runs to which a run's folder, or that of one of its processes, belongs."""
+    return folder_of_run(folder).parent.parent
 
 
 def rank_folders(folder: Path) -> list[Path]:

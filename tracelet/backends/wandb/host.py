@@ -105,11 +105,14 @@ def _leaves(row: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def active_run(wandb: Any) -> Any:
-    """Return the program's active run; None if it has none. `wandb.run` stays set after `wandb.teardown`."""
+    """Return the program's active run; None if it has none. `wandb.run` stays set after `wandb.teardown`.
+
+    A forked process inherits the run object of its parent, but cannot log to it.
+    """
     run = wandb.run
-    if run is not None and not is_torn_down(wandb, run):
-        return run
-    return wandb.sdk.wandb_setup.singleton().most_recent_active_run
+    if run is None or is_torn_down(wandb, run):
+        run = wandb.sdk.wandb_setup.singleton().most_recent_active_run
+    return run if getattr(run, "_init_pid", None) == os.getpid() else None
 
 
 def exit_hooks_restorer() -> Callable[[], None]:
