@@ -146,6 +146,39 @@ def test_several_metrics_of_one_step(experiment, records):
     assert 1 == len({one.wall_time for one in records()})
 
 
+def test_log_counts_its_steps(experiment, records):
+    """From 0, and on from an explicit step. Without `commit`, the next call has the same step."""
+    experiment.log({"loss": {"train": 0.5, "val": torch.tensor(0.25)}, "note": "first"})
+    experiment.log({"loss/train": 0.4}, commit=False)
+    experiment.log({"lr": 0.1})
+    experiment.log({"lr": 0.01}, step=10, commit=False)
+    experiment.log({"loss/train": 0.3})
+    experiment.log({"loss/train": 0.2}, 5)
+    experiment.log({"loss/train": 0.1})
+    found = [(one.tag, getattr(one, "value", None) or one.text, one.step) for one in records()]
+    assert [
+        ("loss/train", 0.5, 0),
+        ("loss/val", 0.25, 0),
+        ("note", "first", 0),
+        ("loss/train", 0.4, 1),
+        ("lr", 0.1, 1),
+        ("lr", 0.01, 10),
+        ("loss/train", 0.3, 10),
+        ("loss/train", 0.2, 5),
+        ("loss/train", 0.1, 6),
+    ] == found
+
+
+def test_a_call_of_log_that_fails_logs_nothing(experiment, records):
+    circular = {}
+    circular["circle"] = circular
+    for wrong in ({"loss": 0.5, "bad": object()}, {"loss": 0.5, 3: 1.0}, {"loss": 0.5, "": 1.0}, [1.0], circular):
+        with pytest.raises(tracelet.TraceletError):
+            experiment.log(wrong)
+    experiment.log({"loss": 0.5})
+    assert [("loss", 0)] == [(one.tag, one.step) for one in records()]
+
+
 @pytest.mark.parametrize("name", [" ", "a/b", "loss (train)", "ünïcode 🚀", "x" * 5000, "../up", "a\nb"])
 def test_a_name_may_be_any_text(name, experiment, records):
     experiment.log_metric(name, 1)
@@ -396,6 +429,7 @@ def test_values_are_copied(experiment, records):
 CALLS = [
     lambda experiment: experiment.log_metric("loss", 1),
     lambda experiment: experiment.log_metrics({"loss": 1}),
+    lambda experiment: experiment.log({"loss": {"train": 1}}),
     lambda experiment: experiment.log_params({"lr": 1}),
     lambda experiment: experiment.log_image("i", np.zeros((3, 2, 2))),
     lambda experiment: experiment.log_figure("f", Figure()),
@@ -444,7 +478,7 @@ def test_every_method_from_many_threads(memory, experiment):
     assert experiment.flush(30)
     assert [] == failures
     assert 8 * 5 * len(CALLS) == len(memory.records) == len(journalled(experiment.folder))
-    assert 8 * 5 * 2 == len(memory.of(Scalar))
+    assert 8 * 5 * 3 == len(memory.of(Scalar))
 
 
 def test_a_block_ends_the_run(memory):

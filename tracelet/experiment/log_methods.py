@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 
+from tracelet import forks
 from tracelet.capture import media
 from tracelet.capture import values as snapshot
 from tracelet.capture.watch import Watched, Watching
@@ -32,6 +33,8 @@ class LogMethods:
     def __init__(self, guard: Guard) -> None:
         self._summary = Summaries(self._submit)
         self._watching = Watching(self._submit, self._name, guard)
+        self._step = 0
+        self._counting = forks.new_lock()
 
     @property
     def _running(self) -> bool:
@@ -58,6 +61,36 @@ class LogMethods:
         int_step, clock = snapshot.integer_step(step), _clock(wall_time)
         for name, value in values.items():
             self._submit_scalar(name, value, int_step, clock)
+
+    def log(self, values: Mapping[str, Any], step: int | None = None, *, commit: bool = True) -> None:
+        """Log several values of one step: numbers as metrics, and texts. Without `step`, calls are counted from 0.
+
+        `{"loss": {"train": 0.5}}` becomes `loss/train`.
+
+        Args:
+            step: The step of this call. The count continues from it.
+            commit: False: the next call without a step has the same one.
+
+        Raises:
+            TraceletError: `values` is not a dict, or a value is neither a number nor a text. Nothing is logged then.
+        """
+        if not self._running:
+            return
+        if not isinstance(values, Mapping):
+            raise TraceletError(f"log: values must be a dict of names and numbers or texts, got {shown(values)}")
+        int_step = snapshot.integer_step(step)
+        members = translated(
+            lambda: list(_members(values)),
+            lambda error: TraceletError(f"log cannot read its argument: {described(error)}"),
+            keep=(TraceletError,),
+        )
+        records = [(self._name(name), _number_or_text(name, value)) for name, value in members]
+        with self._counting:
+            step = self._step if int_step is None else int_step
+            self._step = step + 1 if commit else step
+        now = time.time()
+        for tag, value in records:
+            self._submit(Text(tag, value, step, now) if isinstance(value, str) else Scalar(tag, value, step, now))
 
     def log_params(self, values: Any) -> None:
         """Log hyper-parameters: a dict, dataclass or Namespace, with any nesting.
@@ -201,6 +234,23 @@ class LogMethods:
                 partial(snapshot.number, value), lambda error: _number_error(f"metric {shown(name)}", value, error)
             )
         self._submit(Scalar(self._name(name), value, step, wall_time))
+
+
+def _members(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the names and values of a dict, those of nested dicts as `outer/inner`."""
+    for name, value in values.items():
+        if not isinstance(name, str):
+            raise TraceletError(f"a name must be a str, got {shown(name)}")
+        if isinstance(value, Mapping):
+            yield from _members(value, f"{prefix}{name}/")
+        else:
+            yield prefix + name, value
+
+
+def _number_or_text(name: str, value: Any) -> float | str:
+    if isinstance(value, str):
+        return snapshot.to_text(value)
+    return translated(partial(snapshot.number, value), partial(_number_error, f"metric {shown(name)}", value))
 
 
 def _clock(wall_time: float | None) -> float:
