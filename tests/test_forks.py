@@ -254,3 +254,38 @@ def test_a_call_that_hangs_delays_forks_once():
     assert not forks._delaying
     """
     )
+
+
+def test_no_other_thread_runs_between_the_last_check_and_the_fork():
+    """Also if that takes longer than the switch interval, as on a busy machine. Then the interval is as before."""
+    ended = run_program("""
+    import os, sys, threading, time
+
+    counts, seen = [0], []
+
+    def last_before_fork():
+        end, first = time.monotonic() + 0.03, counts[0]
+        while time.monotonic() < end:
+            pass
+        seen.append(counts[0] - first)
+
+    os.register_at_fork(before=last_before_fork)  # before tracelet's own, so it runs after it
+    import sqlalchemy
+    import tracelet
+
+    def count():
+        while True:
+            counts[0] += 1
+
+    threading.Thread(target=count, daemon=True).start()
+    tracelet.start_logging()
+    interval = sys.getswitchinterval()
+    for _ in range(5):
+        child = os.fork()
+        if child == 0:
+            os._exit(sys.getswitchinterval() != interval)
+        assert 0 == os.waitpid(child, 0)[1]
+    assert [0] * 5 == seen, seen
+    assert interval == sys.getswitchinterval()
+    """)
+    assert 0 == ended.returncode, ended.err

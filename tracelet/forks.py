@@ -20,6 +20,9 @@ _IMPORT_TIMEOUT = 30.0
 _CALL_TIMEOUT = 1.0
 _POLL_SECONDS = 0.005
 _CALL_POLL_SECONDS = 0.0002
+# Seconds for which no other thread gets the interpreter before a fork; the usual switch interval, meanwhile.
+_LONG_INTERVAL = 0.1
+_usual_interval: float | None = None
 _IMPORT_SYSTEM = "<frozen importlib._bootstrap>"
 # Vendors call SQLite through it.
 _SQLALCHEMY = f"{os.sep}sqlalchemy{os.sep}"
@@ -94,24 +97,50 @@ def after_in_child(function: Callable[[], None]) -> None:
 
 
 def _before_fork() -> None:
+    global _usual_interval
     try:
-        _wait_while(_is_importing, _IMPORT_TIMEOUT, _POLL_SECONDS)
+        while _holds_up(_is_importing, _IMPORT_TIMEOUT):
+            time.sleep(_POLL_SECONDS)
     finally:
         _entry.acquire()
         try:
-            time.sleep(0)  # begins a new switch interval: no other thread runs between the check and the fork
-            _wait_while(_is_in_sqlite, _CALL_TIMEOUT, _CALL_POLL_SECONDS)
+            if "sqlalchemy" in sys.modules:
+                _usual_interval = sys.getswitchinterval()
+                _keep_interpreter()
         finally:
             no_fork.acquire()
+            while _holds_up(_is_in_sqlite, _CALL_TIMEOUT):
+                no_fork.release()
+                time.sleep(_CALL_POLL_SECONDS)
+                no_fork.acquire()
 
 
-def _wait_while(holds: Callable[[], bool], timeout: float, pause: float) -> None:
-    """Wait until a condition no longer holds. After a timeout, forks wait again only once it has been false."""
-    while holds():
-        if time.monotonic() >= _timeouts_at.setdefault(holds, time.monotonic() + timeout):
-            return
-        time.sleep(pause)
-    _timeouts_at.pop(holds, None)
+def _keep_interpreter() -> None:
+    """Let no other thread run between the last check and the fork, also on a busy machine.
+
+    A thread that waits for the interpreter gets it after the switch interval that was set when it began to wait. So
+    set a longer one, and let those that wait already have their turn.
+    """
+    end = time.monotonic() + min(1.2 * sys.getswitchinterval(), _LONG_INTERVAL)
+    sys.setswitchinterval(_LONG_INTERVAL)
+    time.sleep(0)
+    while time.monotonic() < end:
+        pass
+
+
+def _restore_interval() -> None:
+    global _usual_interval
+    if _usual_interval is not None:
+        sys.setswitchinterval(_usual_interval)
+        _usual_interval = None
+
+
+def _holds_up(condition: Callable[[], bool], timeout: float) -> bool:
+    """Return True while a condition delays a fork. After a timeout, forks wait again only once it has been false."""
+    if condition():
+        return time.monotonic() < _timeouts_at.setdefault(condition, time.monotonic() + timeout)
+    _timeouts_at.pop(condition, None)
+    return False
 
 
 def _is_importing() -> bool:
@@ -154,11 +183,13 @@ def _calls_sqlite_for_tracelet(top: FrameType) -> bool:
 
 
 def _after_in_parent() -> None:
+    _restore_interval()
     no_fork.release()
     _entry.release()
 
 
 def _release_locks() -> None:
+    _restore_interval()
     _delaying[:] = [thread for thread in _delaying if thread == threading.get_ident()]
     for lock in list(_locks):
         lock._at_fork_reinit()
