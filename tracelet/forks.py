@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import re
 import signal
 import sys
 import threading
@@ -24,8 +25,8 @@ _CALL_POLL_SECONDS = 0.0002
 _LONG_INTERVAL = 0.1
 _usual_interval: float | None = None
 _IMPORT_SYSTEM = "<frozen importlib._bootstrap>"
-# Vendors call SQLite through it.
-_SQLALCHEMY = f"{os.sep}sqlalchemy{os.sep}"
+# Vendors call SQLite through these parts of SQLAlchemy. In a migration, others run for seconds without a call.
+_CALLERS = re.compile(r"[/\\]sqlalchemy[/\\](engine|pool|dialects[/\\]sqlite)[/\\]")
 _PACKAGE = os.path.join(os.path.dirname(__file__), "")
 
 _locks: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -97,22 +98,28 @@ def after_in_child(function: Callable[[], None]) -> None:
 
 
 def _before_fork() -> None:
-    global _usual_interval
     try:
         while _holds_up(_is_importing, _IMPORT_TIMEOUT):
             time.sleep(_POLL_SECONDS)
     finally:
         _entry.acquire()
         try:
-            if "sqlalchemy" in sys.modules:
-                _usual_interval = sys.getswitchinterval()
-                _keep_interpreter()
+            _wait_for_sqlite()
         finally:
             no_fork.acquire()
-            while _holds_up(_is_in_sqlite, _CALL_TIMEOUT):
+            while "sqlalchemy" in sys.modules:
+                _keep_interpreter()
+                if not _holds_up(_is_in_sqlite, _CALL_TIMEOUT):
+                    break
+                _restore_interval()
                 no_fork.release()
-                time.sleep(_CALL_POLL_SECONDS)
+                _wait_for_sqlite()
                 no_fork.acquire()
+
+
+def _wait_for_sqlite() -> None:
+    while _holds_up(_is_in_sqlite, _CALL_TIMEOUT):
+        time.sleep(_CALL_POLL_SECONDS)
 
 
 def _keep_interpreter() -> None:
@@ -121,6 +128,8 @@ def _keep_interpreter() -> None:
     A thread that waits for the interpreter gets it after the switch interval that was set when it began to wait. So
     set a longer one, and let those that wait already have their turn.
     """
+    global _usual_interval
+    _usual_interval = sys.getswitchinterval()
     end = time.monotonic() + min(1.2 * sys.getswitchinterval(), _LONG_INTERVAL)
     sys.setswitchinterval(_LONG_INTERVAL)
     time.sleep(0)
@@ -174,7 +183,7 @@ def _imports_for_tracelet(frame: FrameType | None) -> bool:
 
 
 def _calls_sqlite_for_tracelet(top: FrameType) -> bool:
-    if _SQLALCHEMY not in top.f_code.co_filename:
+    if not _CALLERS.search(top.f_code.co_filename):
         return False
     frame: FrameType | None = top
     while frame is not None and not frame.f_code.co_filename.startswith(_PACKAGE):
