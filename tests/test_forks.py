@@ -232,7 +232,7 @@ def test_a_child_can_open_a_database_beside_a_vendor_that_uses_one():
 
 
 def test_a_call_that_hangs_delays_forks_once():
-    """For about a second: a disk that hangs does not hold up the program."""
+    """For five seconds: a disk that hangs does not hold up the program."""
     run(
         """
     is_over = threading.Event()
@@ -250,7 +250,7 @@ def test_a_call_that_hangs_delays_forks_once():
         durations.append(time.monotonic() - began)
     is_over.set()
     thread.join()
-    assert 0.9 < durations[0] and sum(durations) < 10, durations
+    assert 4.5 < durations[0] and sum(durations) < 15, durations
     assert not forks._delaying
     """
     )

@@ -17,8 +17,9 @@ from typing import Any
 
 # Maximum seconds that forks wait for one import. A vendor's package takes 1 to 10 s.
 _IMPORT_TIMEOUT = 30.0
-# Maximum seconds that forks wait for one call of SQLite. They take milliseconds, unless a disk hangs.
-_CALL_TIMEOUT = 1.0
+# Maximum seconds that forks wait for a moment without a call of SQLite. A call takes milliseconds, unless a disk hangs;
+# on a busy machine it takes many looks to find a moment between two.
+_CALL_TIMEOUT = 5.0
 _POLL_SECONDS = 0.005
 _CALL_POLL_SECONDS = 0.0002
 # Seconds for which no other thread gets the interpreter before a fork; the usual switch interval, meanwhile.
@@ -60,7 +61,7 @@ def delayed() -> Iterator[None]:
     """Let forks wait for this block: a child must not inherit the locks of a C library in the middle of a call.
 
     SQLite locks its memory and its list of open files during each call, and a child could never open a database.
-    Waiting ends after 1 s, so keep slow work of other kinds out of the block.
+    Waiting ends after 5 s, so keep slow work of other kinds out of the block.
     """
     thread = threading.get_ident()
     with contextlib.nullcontext() if thread in _delaying else _entry:
