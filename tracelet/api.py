@@ -178,7 +178,8 @@ def start_logging(
         return backends_of(settings, (), config or {})[1]
 
     if parent is not None:
-        return _join(settings, parent, create_backends, at_once=not imports_main_again())
+        first_join = partial(_rejoin, settings, create_backends, backends=backends)
+        return _join(settings, parent, first_join, at_once=not imports_main_again())
     launched = process or (None if is_child else find_job())
     info = run_info(settings, resume, launched, role, _runs_in_job[_job_of(launched)])
     with _starting:
@@ -223,12 +224,9 @@ def _experiment_options(settings: Settings, backends: Sequence[Backend]) -> dict
     }
 
 
-def _join(
-    settings: Settings, parent: Path, create_backends: Callable[[], Sequence[Backend]], *, at_once: bool
-) -> Experiment:
+def _join(settings: Settings, parent: Path, rejoin: Callable[[Experiment], None], *, at_once: bool) -> Experiment:
     """Start the experiment of a process that joins the run in `parent`, at once or when it logs."""
     global _active, _active_pid
-    rejoin = partial(_rejoin, settings, create_backends)
     with _starting:
         _stop_active()
         _ensure_visible()
@@ -239,12 +237,23 @@ def _join(
         return _active
 
 
-def _rejoin(settings: Settings, create_backends: Callable[[], Sequence[Backend]], experiment: Experiment) -> None:
-    """Start an experiment that a process inherited, or that is dormant, in this process and the same run."""
+def _rejoin(
+    settings: Settings,
+    create_backends: Callable[[], Sequence[Backend]],
+    experiment: Experiment,
+    backends: Sequence[Backend] | None = None,
+) -> None:
+    """Start an experiment that a process inherited, or that is dormant, in this process and the same run.
+
+    `backends` are those of a dormant one, which nobody has opened. Those of a parent belong to its own process.
+    """
     global _active, _active_pid
     rejoin = partial(_rejoin, settings, create_backends)
+    if settings.root_logdir is None:  # the parent's journal may not have it yet
+        settings = msgspec.structs.replace(settings, root_logdir=experiment._root_logdir)
     settings, info = child_of(offered_run() or experiment.folder, settings)
-    Experiment.__init__(experiment, settings, info, rejoin=rejoin, **_experiment_options(settings, create_backends()))
+    options = _experiment_options(settings, create_backends() if backends is None else backends)
+    Experiment.__init__(experiment, settings, info, rejoin=rejoin, **options)
     _active, _active_pid = experiment, os.getpid()
 
 

@@ -189,3 +189,28 @@ def test_children_may_join_the_run(method, tmp_path, monkeypatch):
     assert dict.fromkeys(ids, folder.name) == vendors
     for path, label in zip(journals, ["main", *children], strict=True):
         assert len(found[label]) == len(csv_store.stored(path / "csv").scalars)
+
+
+WITH_AN_OBJECT = """
+import subprocess, sys
+import tracelet
+from tracelet.testing import MemoryBackend
+
+if len(sys.argv) == 2:
+    with tracelet.start_logging("the run", children="join") as experiment:
+        experiment.log_metric("loss", 1.0, 0)
+        subprocess.run([sys.executable, __file__, "a", "child"], check=True)
+else:
+    backend = MemoryBackend()
+    with tracelet.start_logging(backend=backend) as experiment:
+        experiment.log_metric("loss", 2.0, 0)
+    assert [2.0] == [record.value for record in backend.records], backend.records
+"""
+
+
+def test_a_child_that_joins_keeps_the_backend_that_it_passes():
+    run(WITH_AN_OBJECT, "parent")
+    (folder,) = all_runs(Path(os.environ["TRACELET_DIR"]))
+    (child,) = rank_folders(folder)
+    with JournalReader(child) as reader:
+        assert [("child-1/loss", 2.0)] == [(record.tag, record.value) for record in reader.records()]

@@ -31,9 +31,10 @@ class DormantExperiment(Experiment):
         on_stop: Callable[[Experiment], None],
     ) -> None:
         super().__init__(msgspec.structs.replace(settings, mode="disabled"), info, on_stop=on_stop, rejoin=rejoin)
+        self._series = SeriesNames(settings.root_logdir, lambda root: None)
         self._interceptor = SummaryWriterInterceptor(
             self._submit_after_joining,
-            SeriesNames(settings.root_logdir, lambda root: None),
+            self._series,
             self._guard,
             trials=Trials.resumed({}, lambda key, value: None),
             events=settings.events,

@@ -155,6 +155,11 @@ class Experiment(LogMethods, NativeRuns):
         return Path(self._info.folder)
 
     @property
+    def _root_logdir(self) -> str | None:
+        """The log directory whose tags have no prefix; None before the first writer sets it."""
+        return self._series.root
+
+    @property
     def url(self) -> str | None:
         """The web page of the run, also after its end: that of the first backend with one."""
         return next((url for url in self._urls().values() if url), None)
