@@ -72,6 +72,7 @@ class Image(_Record, frozen=True, tag="image"):
     step: int | None
     wall_time: float
     writer: str = ""
+    caption: str = ""
 
 
 class Video(_Record, frozen=True, tag="video"):
@@ -85,6 +86,7 @@ class Video(_Record, frozen=True, tag="video"):
     step: int | None
     wall_time: float
     writer: str = ""
+    caption: str = ""
 
 
 class Audio(_Record, frozen=True, tag="audio"):
@@ -97,6 +99,7 @@ class Audio(_Record, frozen=True, tag="audio"):
     step: int | None
     wall_time: float
     writer: str = ""
+    caption: str = ""
 
 
 class Text(_Record, frozen=True, tag="text"):
