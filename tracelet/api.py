@@ -205,6 +205,23 @@ def start_logging(
         return experiment
 
 
+def start_separate(arguments: Mapping[str, Any], backends: Sequence[Backend]) -> Experiment:
+    """Start a run beside the active one, which stays. It captures no SummaryWriter: only its own methods log.
+
+    Args:
+        arguments: Those of `start_logging` that are settings. A process of a distributed job gets a run of its own.
+        backends: Its backends.
+
+    Raises:
+        ConfigurationError, RunInUse: see `start_logging`.
+    """
+    settings = msgspec.structs.replace(settings_module.load(arguments), events="sync")
+    settings = _with_clean_project(settings, backends)
+    info = run_info(settings, None, None, Role(), 0)
+    _ensure_visible()
+    return Experiment(settings, info, captures=False, **_experiment_options(settings, backends))
+
+
 def _job_of(launched: Process | Job | None) -> str:
     return launched.job_id if isinstance(launched, Job) else ""
 

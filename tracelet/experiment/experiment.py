@@ -50,9 +50,10 @@ class Experiment(LogMethods, NativeRuns):
         expected: Sequence[Backend] = (),
         on_stop: Callable[[Experiment], None] = lambda experiment: None,
         rejoin: Callable[[Experiment], None] | None = None,
+        captures: bool = True,
     ) -> None:
-        """`rejoin` restarts it in a forked child, if children join the run."""
-        self._settings, self._rejoin = settings, rejoin
+        """`rejoin` restarts it in a forked child, if children join the run. `captures`: also log SummaryWriters."""
+        self._settings, self._rejoin, self._captures = settings, rejoin, captures
         secrets = secrets_in_use(settings, [*backends, *expected])
         self._info = info = secrets.clean_run_info(info)
         self._on_stop = on_stop
@@ -123,7 +124,8 @@ class Experiment(LogMethods, NativeRuns):
         )
         self._backends |= orchestrator.remote_backends()
         self._exit_handler.watch()
-        self._interceptor.install()
+        if self._captures:
+            self._interceptor.install()
         if settings.wait:
             self._attach()
             self._exit_handler.register_last()  # a vendor that is still connecting may have registered its exit hook

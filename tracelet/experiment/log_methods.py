@@ -140,31 +140,43 @@ class LogMethods:
             raise ConfigurationError("alert: title must not be empty")
         self._submit(Alert(title, snapshot.to_text(text), snapshot.to_plain(level), time.time()))
 
-    def log_image(self, tag: str, image: Any, step: int | None = None, *, dataformats: str = "CHW") -> None:
+    def log_image(
+        self, tag: str, image: Any, step: int | None = None, *, dataformats: str = "CHW", caption: str = ""
+    ) -> None:
         """Log an image: an array or tensor, a PIL image or a matplotlib figure.
 
-        Arrays are uint8, or floats in [0, 1]. `dataformats` is CHW, HWC or HW.
+        Arrays are uint8, or floats in [0, 1]. `dataformats` is CHW, HWC or HW. `caption` is shown below the image.
         """
         if self._running:
             data, width, height = _encoded("log_image", media.png, image, dataformats)
-            self._submit(Image(self._name(tag), data, "png", width, height, snapshot.integer_step(step), time.time()))
+            int_step, text = snapshot.integer_step(step), snapshot.to_text(caption)
+            self._submit(Image(self._name(tag), data, "png", width, height, int_step, time.time(), caption=text))
 
-    def log_figure(self, tag: str, figure: Any, step: int | None = None) -> None:
+    def log_figure(self, tag: str, figure: Any, step: int | None = None, *, caption: str = "") -> None:
         """Log a matplotlib figure as an image. The figure is not closed."""
-        self.log_image(tag, figure, step)
+        self.log_image(tag, figure, step, caption=caption)
 
-    def log_video(self, tag: str, video: Any, step: int | None = None, *, fps: float = 4) -> None:
-        """Log video frames [T, C, H, W], uint8 or floats in [0, 1], as an animated GIF."""
+    def log_video(self, tag: str, video: Any, step: int | None = None, *, fps: float = 4, caption: str = "") -> None:
+        """Log video frames [T, C, H, W], uint8 or floats in [0, 1], as an animated GIF.
+
+        `caption` is as in `log_image`.
+        """
         if self._running:
             data, width, height = _encoded("log_video", media.gif, video, fps)
-            self._submit(Video(self._name(tag), data, "gif", width, height, snapshot.integer_step(step), time.time()))
+            int_step, text = snapshot.integer_step(step), snapshot.to_text(caption)
+            self._submit(Video(self._name(tag), data, "gif", width, height, int_step, time.time(), caption=text))
 
-    def log_audio(self, tag: str, samples: Any, step: int | None = None, *, sample_rate: int = 44100) -> None:
-        """Log audio samples [L] or [L, channels], floats in [-1, 1] or int16, as 16-bit WAV. `sample_rate` is in Hz."""
+    def log_audio(
+        self, tag: str, samples: Any, step: int | None = None, *, sample_rate: int = 44100, caption: str = ""
+    ) -> None:
+        """Log audio samples [L] or [L, channels], floats in [-1, 1] or int16, as 16-bit WAV. `sample_rate` is in Hz.
+
+        `caption` is as in `log_image`.
+        """
         if self._running:
             data = _encoded("log_audio", media.wav, samples, sample_rate)
-            int_step = snapshot.integer_step(step)
-            self._submit(Audio(self._name(tag), data, "wav", float(sample_rate), int_step, time.time()))
+            int_step, text = snapshot.integer_step(step), snapshot.to_text(caption)
+            self._submit(Audio(self._name(tag), data, "wav", float(sample_rate), int_step, time.time(), caption=text))
 
     def log_text(self, tag: str, text: str, step: int | None = None) -> None:
         """Log a text. Backends that support Markdown render it."""

@@ -17,6 +17,7 @@ from tracelet.backends.mlflow.config import MlflowConfig, secrets_outside
 from tracelet.backends.mlflow.connection import PROBE_TIMEOUT, Access, check, resolve
 from tracelet.backends.mlflow.errors import is_auth_error, translated
 from tracelet.backends.mlflow.host import Fluent
+from tracelet.backends.mlflow.layout import EzpzLayout
 from tracelet.backends.mlflow.run import Target, connect
 from tracelet.errors import BackendUnavailable
 from tracelet.redaction import redacted_url
@@ -60,6 +61,7 @@ class MlflowBackend(Backend, NativeRun, Probing):
         self._target: Target | None = None
         self._writer: BatchWriter | None = None
         self._fluent: Fluent | None = None
+        self._layout = EzpzLayout() if self.config.layout == "ezpz" else None
 
     def open(self, run: r.RunInfo) -> int:
         """Use the program's own active run if there is one; otherwise start or resume the run for `run.run_id`.
@@ -73,6 +75,7 @@ class MlflowBackend(Backend, NativeRun, Probing):
             undo.callback(self._access.close)
             self._target = self._access.call(lambda: connect(self._store, run, self.config))
             self._writer = BatchWriter(self._target, self._access, Path(run.folder) / "mlflow-upload")
+            self._writer.has_table_files = self._layout is not None
             undo.pop_all()
         return self._writer.held
 
@@ -80,7 +83,7 @@ class MlflowBackend(Backend, NativeRun, Probing):
         """Write the records. If a point or file is written again, MLflow stores no second copy."""
         if self._target is None or self._writer is None:
             raise BackendUnavailable("mlflow: the run is not open")
-        return self._writer.write(batch)
+        return self._writer.write(batch if self._layout is None else self._layout.renamed(batch))
 
     def durable(self) -> int | None:
         """Return the number in the run's tag."""

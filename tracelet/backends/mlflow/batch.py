@@ -20,6 +20,7 @@ from tracelet.backends.mlflow import values as v
 from tracelet.backends.mlflow.connection import Access
 from tracelet.backends.mlflow.errors import converting, translated
 from tracelet.backends.mlflow.files import Stage
+from tracelet.backends.mlflow.layout import table_file
 from tracelet.backends.mlflow.run import Target, run_tags
 from tracelet.backends.paths import Paths
 from tracelet.errors import BackendUnavailable, RecordRejected
@@ -57,6 +58,7 @@ class BatchWriter:
         self.max_items = {"metrics": 1000, "params": 100, "tags": 100}
         # Ranks that share the run would replace each other's files.
         self.facts_folder = f"tracelet/{target.label}" if target.label else "tracelet"
+        self.has_table_files = False
         self._files: dict[str, dict[str, Any]] = {}
         self._has_warned = False
 
@@ -221,6 +223,8 @@ class _BatchRequest:
                 elif not isinstance(record, r.Artifact):
                     self._add_name(v.file_key(record.tag), record.tag)
                 self._stage.put(record)
+                if self._writer.has_table_files and isinstance(record, r.Table):
+                    self._stage.file(*table_file(record))
 
     def _add_summary(self) -> None:
         for name, (index, value, wall_time) in self._summary.items():

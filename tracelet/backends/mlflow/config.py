@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from tracelet.backends.base import BackendConfig
@@ -18,7 +18,7 @@ from tracelet.redaction import passwords_in_url
 # MLflow's own variables, and those of artifact stores.
 _SECRET_VARIABLES = re.compile(
     "MLFLOW_TRACKING_(TOKEN|PASSWORD)|DATABRICKS_(TOKEN|CLIENT_SECRET)|AWS_(SECRET_ACCESS_KEY|SESSION_TOKEN)|"
-    "AZURE_STORAGE_(ACCESS_KEY|CONNECTION_STRING)"
+    "AZURE_STORAGE_(ACCESS_KEY|CONNECTION_STRING)|AMSC_API_KEY|AM_SC_API_KEY"
 )
 _CREDENTIALS_FILE = Path("~/.mlflow/credentials")
 
@@ -26,7 +26,8 @@ _CREDENTIALS_FILE = Path("~/.mlflow/credentials")
 class MlflowConfig(BackendConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of MLflow beside the run itself. If a key is omitted, MLflow's own default (MLFLOW_...) applies.
 
-    `timeout` is in seconds per request.
+    `timeout` is in seconds per request. `layout="ezpz"`: names and files as the tracker of ezpz gives them; see
+    `layout.EzpzLayout`.
     """
 
     secret_keys = ("api_key", "password", "headers")
@@ -46,6 +47,7 @@ class MlflowConfig(BackendConfig, frozen=True, kw_only=True, forbid_unknown_fiel
     password: str | None = None
     headers: dict[str, str] | None = None
     timeout: float = 10.0
+    layout: Literal["ezpz"] | None = None
 
     def secrets(self) -> Iterator[str]:
         """Yield values that must not appear in any displayed text."""
@@ -60,6 +62,18 @@ class MlflowConfig(BackendConfig, frozen=True, kw_only=True, forbid_unknown_fiel
 
         values = super().persistent()
         return values | {key: absolute(values[key]) for key in ("backend_url", "tracking_uri") if values[key]}
+
+
+def gateway_headers() -> dict[str, str]:
+    """Return the header of a gateway before the server, if MLflow itself has no token.
+
+    A header provider of MLflow (`mlflow.request_header_provider`) does not get the address of the request, and would
+    send the key to every server that the program uses.
+    """
+    if os.environ.get("MLFLOW_TRACKING_TOKEN"):
+        return {}
+    key = os.environ.get("AMSC_API_KEY") or os.environ.get("AM_SC_API_KEY")
+    return {"X-Api-Key": key} if key else {}
 
 
 def secrets_outside(uri: str) -> Iterator[str]:

@@ -24,7 +24,7 @@ import msgspec
 from tracelet.backends import environment
 from tracelet.backends.call import Call
 from tracelet.backends.http import THROTTLED, request, retry_after_seconds
-from tracelet.backends.mlflow.config import MlflowConfig
+from tracelet.backends.mlflow.config import MlflowConfig, gateway_headers
 from tracelet.backends.patches import wrapped
 from tracelet.errors import BackendUnavailable
 from tracelet.forks import free_in_child
@@ -73,13 +73,31 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
         return self.database and self.database.parent / "mlruns"
 
 
+class Replaced(msgspec.Struct, frozen=True):
+    """The program's own tracking URI and experiment, while a run of ours is active in their place."""
+
+    run_id: str
+    uri: str | None
+    experiment_id: str | None
+
+
+replaced: list[Replaced] = []
+
+
 def resolve(config: MlflowConfig) -> Store:
-    """Return the store. Call it early, because the program may change its working directory before the run opens."""
-    default, variable = absolute("sqlite:///mlflow.db"), os.environ.get("MLFLOW_TRACKING_URI")
+    """Return the store. Call it early, because the program may change its working directory before the run opens.
+
+    A run that another run of ours made active is not the program's.
+    """
+    default, variable = absolute("sqlite:///mlflow.db"), environment.original("MLFLOW_TRACKING_URI")
     current, active, experiment = absolute(variable) if variable else default, None, None
     mlflow: Any = sys.modules.get("mlflow")
     if mlflow is not None and hasattr(mlflow, "active_run"):  # otherwise another thread is still importing it
         active, experiment = mlflow.active_run(), mlflow.tracking.fluent._active_experiment_id
+    if replaced and (active is None or active.info.run_id in [state.run_id for state in replaced]):
+        active, experiment = None, replaced[0].experiment_id
+        current = absolute(replaced[0].uri) if replaced[0].uri else current
+    elif mlflow is not None and hasattr(mlflow, "active_run"):
         # If no URI is set, MLflow may use a file store of the working directory, if the program's run is in it.
         is_set = mlflow.is_tracking_uri_set() or active is not None
         current = absolute(mlflow.get_tracking_uri()) if is_set else default
@@ -91,7 +109,7 @@ def resolve(config: MlflowConfig) -> Store:
         uri=uri,
         run_id=active.info.run_id if active else os.environ.get("MLFLOW_RUN_ID"),
         active=active is not None,
-        experiment_id=experiment or os.environ.get("MLFLOW_EXPERIMENT_ID"),
+        experiment_id=experiment or environment.original("MLFLOW_EXPERIMENT_ID"),
         experiment_name=None if experiment else os.environ.get("MLFLOW_EXPERIMENT_NAME"),
     )
 
@@ -270,7 +288,7 @@ class Access:
 
 
 def _headers(config: MlflowConfig) -> dict[str, str]:
-    headers = dict(config.headers or {})
+    headers = (gateway_headers() if config.layout == "ezpz" else {}) | dict(config.headers or {})
     if config.username is not None:
         pair = f"{config.username}:{config.password or ''}".encode()
         headers["Authorization"] = "Basic " + base64.b64encode(pair).decode()

@@ -72,6 +72,9 @@ class Stage:
             case _:
                 self._files(record)
 
+    def file(self, path: str, data: bytes) -> None:
+        self._put(path, data)
+
     def text(self, path: str, text: str) -> None:
         self._put(path, text.encode("utf-8", "backslashreplace"))
 

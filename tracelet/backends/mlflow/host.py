@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tracelet.backends import environment
-from tracelet.backends.mlflow.connection import Access
+from tracelet.backends.mlflow.connection import Access, Replaced, replaced
 from tracelet.backends.patches import patched, wrapped
 from tracelet.proxy import Proxy
 
@@ -48,6 +48,9 @@ class Fluent:
             undo.enter_context(_autolog_silenced(self._run_id))
             self._stack = fluent._active_run_stack.get()
             if not self._stack:  # otherwise the program has an active run, which stays as it is
+                state = Replaced(self._run_id, utils._tracking_uri, fluent._active_experiment_id)
+                replaced.append(state)
+                undo.callback(replaced.remove, state)
                 if mlflow.get_tracking_uri() != self._uri:
                     undo.callback(utils.reset)  # of the traces, as in `mlflow.set_tracking_uri`
                     undo.enter_context(patched(utils, "_tracking_uri", self._uri))

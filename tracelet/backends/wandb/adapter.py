@@ -82,6 +82,9 @@ class WandbBackend(Backend, NativeRun, OfflineRecording, Probing, Adoption, Chil
                 native = connection.resume(*lost) if lost is not None else active or connection.start(run)
                 self._register_exit(undo)
                 self._owned = active is None
+                if self._owned:
+                    host.started.append(native)
+                    undo.callback(host.started.remove, native)
                 self._warned = self._warned or host.warn_of_native_capture(wandb)
                 known = connection.mark()
                 self._recording = connection.record(native, owned=self._owned)

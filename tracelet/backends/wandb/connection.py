@@ -14,6 +14,7 @@ from tracelet import records as r
 from tracelet.backends.ranks import own_run
 from tracelet.backends.wandb.config import WandbConfig
 from tracelet.backends.wandb.errors import dead_service, end_service, translated
+from tracelet.backends.wandb.host import started
 from tracelet.backends.wandb.offline import Note, Recording, Uploader
 from tracelet.backends.wandb.server import OFFLINE_MODES, History, Server, server_of
 from tracelet.backends.wandb.watermark import Mark
@@ -77,6 +78,8 @@ class Connection:
             arguments |= {"id": None, "resume": config.resume}
             # wandb would ignore a project of our own, with a warning.
             arguments |= {"project": None, "entity": None} if agent else {}
+        if started:  # `wandb.init` would return the run of another tracker in this process
+            arguments["reinit"] = "create_new"
         return self._init_or_offline(arguments)
 
     def resume(self, old: Any, finished: bool) -> Any:

@@ -104,15 +104,21 @@ def _leaves(row: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
             yield prefix + key
 
 
+started: list[Any] = []
+"""The open runs that tracelet started in this process."""
+
+
 def active_run(wandb: Any) -> Any:
     """Return the program's active run; None if it has none. `wandb.run` stays set after `wandb.teardown`.
 
-    A forked process inherits the run object of its parent, but cannot log to it.
+    A run that another backend object started is not the program's. A forked process inherits the run object of its
+    parent, but cannot log to it.
     """
     run = wandb.run
     if run is None or is_torn_down(wandb, run):
         run = wandb.sdk.wandb_setup.singleton().most_recent_active_run
-    return run if getattr(run, "_init_pid", None) == os.getpid() else None
+    is_of_program = not any(run is ours for ours in started)
+    return run if is_of_program and getattr(run, "_init_pid", None) == os.getpid() else None
 
 
 def exit_hooks_restorer() -> Callable[[], None]:

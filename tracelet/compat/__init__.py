@@ -1,0 +1,1 @@
+"""Modules with the API of other trackers, over tracelet's runs."""
