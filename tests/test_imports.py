@@ -21,16 +21,16 @@ FLOORS = (
     "importer orchestrator",
     "experiment sync",
     "api",
-    "auto decorators doctor integrations launcher testing",
+    "auto compat decorators doctor integrations launcher testing",
     "cli",
     "__init__ __main__",
 )
 FLOOR = {package: number for number, packages in enumerate(FLOORS) for package in packages.split()}
 VENDORS = ("wandb", "mlflow", "clearml", "aim", "trackio")
 MAY_NAME_VENDORS = {"backends", "experiment.native"}
-READS_ENVIRONMENT = {"settings", "backends", "cli", "distributed", "launcher"}
-"""A vendor's own variables belong to its backend, a terminal's (COLUMNS) to the command line, those of `torchrun` and
-the like to `distributed`, and the launcher passes an environment to a program."""
+READS_ENVIRONMENT = {"settings", "backends", "cli", "compat", "distributed", "launcher"}
+"""A vendor's own variables belong to its backend, another tracker's to `compat`, a terminal's (COLUMNS) to the command
+line, those of `torchrun` and the like to `distributed`, and the launcher passes an environment to a program."""
 
 
 def module_name(path: Path) -> str:
@@ -135,10 +135,11 @@ def words(module: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("vendor", VENDORS)
 def test_a_vendor_is_named_in_its_own_files(vendor):
-    """In backends/<vendor>/, in the registry, and in the typed properties of the experiment; in no other file."""
+    """In backends/<vendor>/, in the registry, in the typed properties of the experiment, and in `compat`: the API of
+    another tracker has the vendors' names. In no other file."""
     pattern = re.compile(rf"(?<![a-z]){vendor}(?![a-z])", re.IGNORECASE)
     named = {module for module in MODULES if any(pattern.search(word) for word in words(module))}
-    own = {module for module in MODULES if re.fullmatch(rf"backends\.{vendor}[\w.]*", module)}
+    own = {module for module in MODULES if re.fullmatch(rf"(backends\.{vendor}|compat\.)[\w.]*", module)}
     assert set() == named - own - MAY_NAME_VENDORS
 
 

@@ -86,6 +86,7 @@ class ImageFrame(NamedTuple):
     media_type: str | None
     """None if browsers do not show the format."""
     file: File | None
+    caption: str = ""
 
     def data(self, folder: Path, limit: int) -> bytes | None:
         """Read the image from the run in `folder`. Return None if it is missing or has more than `limit` bytes."""
@@ -212,7 +213,7 @@ def _to_frame(record: Image | Video) -> ImageFrame:
     media_type = _MEDIA_TYPES.get(record.format.lower())
     if isinstance(record, Video) and media_type != "image/gif":  # other video formats need a player
         media_type = None
-    return ImageFrame(shown_step(record.step), record.width, record.height, media_type, file)
+    return ImageFrame(shown_step(record.step), record.width, record.height, media_type, file, record.caption)
 
 
 def _size(image: ImageFrame) -> int:

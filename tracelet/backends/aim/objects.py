@@ -17,13 +17,14 @@ _IMAGE_FORMATS = ("png", "jpeg", "jpg", "gif", "webp", "bmp")
 _MAX_ROWS = 100
 
 
-def _image(data: bytes, format: str, width: int, height: int) -> Any:
+def _image(data: bytes, format: str, width: int, height: int, caption: str = "") -> Any:
     """Create an `aim.Image` with these exact bytes. Aim's own constructors would encode them again."""
     from aim import Image as AimImage
     from aim.storage.types import BLOB
 
     image = AimImage.__new__(AimImage)
-    fields = {"source": "PIL.Image", "mode": "", "format": format, "width": width, "height": height, "caption": ""}
+    fields = {"source": "PIL.Image", "mode": "", "format": format, "width": width, "height": height}
+    fields["caption"] = to_plain(caption)
     for name, value in fields.items():
         image.storage[name] = value
     image.storage["data"] = BLOB(data=data)
@@ -34,7 +35,7 @@ def to_image(record: r.Image | r.Video) -> Any | None:
     """Return an `aim.Image`; None for a video that a browser cannot show as an image."""
     if isinstance(record, r.Video) and record.format.lower() not in _IMAGE_FORMATS:
         return None
-    return _image(read_payload(record.data), record.format, record.width, record.height)
+    return _image(read_payload(record.data), record.format, record.width, record.height, record.caption)
 
 
 def to_audio(record: r.Audio) -> Any | None:
@@ -43,7 +44,7 @@ def to_audio(record: r.Audio) -> Any | None:
 
     if record.format.lower() not in _AUDIO_FORMATS:
         return None
-    return AimAudio(read_payload(record.data), format=record.format)
+    return AimAudio(read_payload(record.data), format=record.format, caption=to_plain(record.caption))
 
 
 def to_text(text: str) -> Any:

@@ -9,6 +9,8 @@ import json
 import msgspec
 
 from tracelet import records as r
+from tracelet.backends.base import Batch
+from tracelet.backends.csvfile.live import LiveMetrics
 from tracelet.backends.csvfile.pivot import write_wide
 from tracelet.backends.csvfile.rows import read_rows, write_table
 from tracelet.backends.file_names import FileNames, copy, safe_path
@@ -71,12 +73,26 @@ class CsvBackend(FolderBackend):
     accepts = _SHOWN_AS
     kept_files = tuple(_FILES)
     merged_files = (_PARAMS,)
+    _live: LiveMetrics | None = None
 
     def before_commit(self) -> None:
         for name, buffer in self._rows.items():
             if buffer.tell():
                 # UTF-8 cannot encode a lone surrogate. In JSON, its escape is read back as the original.
                 self.append(name, _taken(buffer).encode("utf-8", "backslashreplace"), header=_FILES[name].encode())
+
+    def write(self, batch: Batch) -> None:
+        super().write(batch)
+        assert self._live is not None
+        for record in batch:
+            if isinstance(record, r.Scalar):
+                self._live.add(record)
+        self._live.write()
+
+    def flush(self) -> None:
+        super().flush()
+        if self._live is not None:
+            self._live.flush()
 
     def after_close(self) -> None:
         if (self.folder / _SCALARS).exists() and not write_wide(self.folder / _SCALARS, self.folder / _METRICS):
@@ -92,6 +108,7 @@ class CsvBackend(FolderBackend):
         self._scalar_row = csv.writer(self._rows[_SCALARS]).writerow
         self._media_row = csv.writer(self._rows[_MEDIA]).writerow
         self._tables = FileNames(self.folder / "tables", ".csv")
+        self._live = LiveMetrics(self.folder / _METRICS)
         self._media_count = 0
         for media_kind, tag, *_ in read_rows(self.folder / _MEDIA, _MEDIA_WIDTH):
             self._media_count += 1
@@ -153,6 +170,8 @@ class CsvBackend(FolderBackend):
     def _add_to_index(self, record: _OneFile | r.Layout | r.Mesh | r.Embedding | r.Graph | r.Table, path: str) -> None:
         fields = msgspec.structs.asdict(record)
         details = {name: value for name, value in fields.items() if name not in _NOT_DETAILS}
+        if not details.get("caption"):
+            details.pop("caption", None)
         cell = json.dumps(details) if details else ""
         self._media_row((r.kind(record), record.tag, r.shown_step(record.step), record.wall_time, path, cell))
         self._media_count += 1

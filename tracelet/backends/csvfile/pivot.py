@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+from tracelet.backends.csvfile.live import column_of
 from tracelet.backends.csvfile.rows import read_rows
 from tracelet.filesystem import create
 
@@ -43,8 +44,7 @@ def write_wide(scalars: Path, metrics: Path) -> bool:
             max_cells = _MAX_CELLS + _MAX_CELLS_PER_POINT * _load(db, scalars, columns)
             with create(draft, "w", encoding="utf-8", newline="") as file:
                 out = csv.writer(file)
-                # A tag named "step" must not replace the steps.
-                out.writerow(["step", *("step~2" if tag == "step" else tag for tag in columns)])
+                out.writerow(["step", *map(column_of, columns)])
                 rows = _rows(db, len(columns))
                 out.writerows(islice(rows, max_cells // (len(columns) + 1)))
                 if next(rows, None) is not None:

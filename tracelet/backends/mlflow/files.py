@@ -91,6 +91,8 @@ class Stage:
     def _view(self, image: r.Image, form: str, data: bytes) -> None:
         """Write an image and a small copy, without which the image view is empty."""
         self.images = True
+        if image.caption:  # the image view has no place for it
+            self.text(f"{_path(image)}.caption.md", image.caption)
         identity = digest(f"{image.tag} {data!r}")
         name = image_stem(file_key(image.tag), r.shown_step(image.step), image.wall_time, identity)
         self._put(f"images/{name}.{form}", data)

@@ -77,11 +77,11 @@ def _values(record: r.Record, tag: str) -> Iterator[Summary.Value]:
         case r.Image(data=data) | r.Video(data=data) if record.format in _DRAWN:
             image = Summary.Image(height=record.height, width=record.width, colorspace=3)
             image.encoded_image_string = payload_bytes(data)
-            yield Summary.Value(tag=tag, image=image)
+            yield Summary.Value(tag=tag, image=image, metadata=_description(record.caption))
         case r.Audio(data=data):
             audio = Summary.Audio(sample_rate=record.sample_rate, content_type=f"audio/{record.format}")
             audio.encoded_audio_string = payload_bytes(data)
-            yield Summary.Value(tag=tag, audio=audio)
+            yield Summary.Value(tag=tag, audio=audio, metadata=_description(record.caption))
         case r.Text(text=text):
             yield _strings(tag, "text", [text], ())
         case r.Table(data=data):
@@ -105,6 +105,11 @@ def _values(record: r.Record, tag: str) -> Iterator[Summary.Value]:
             yield value
         case r.Params(values=params):
             yield _hparams(params)
+
+
+def _description(caption: str) -> SummaryMetadata | None:
+    """Return the description of a card. TensorBoard shows that of a tag's first value."""
+    return SummaryMetadata(summary_description=caption) if caption else None
 
 
 def _is_float32(number: float) -> bool:

@@ -98,9 +98,9 @@ def shown(record: Any, put: Put) -> dict[str, Any]:
     exact = to_plain({"kind": r.kind(record), **facts, "files": dict(zip(payloads, paths, strict=True))})
     match record:
         case r.Image() | r.Audio():
-            return _media(r.kind(record), paths[0])
+            return _media(r.kind(record), paths[0], record.caption)
         case r.Video(format=form) if form in _VIDEOS:
-            return _media("video", paths[0])
+            return _media("video", paths[0], record.caption)
         case r.Mesh() if paths:
             return _media("object3d", paths[0]) | {"format": "ply", "kind": "mesh", "tracelet": exact}
         case r.Table(data=data):
@@ -109,8 +109,8 @@ def shown(record: Any, put: Put) -> dict[str, Any]:
     return {"_type": "trackio.markdown", "_value": "\n".join(lines), "tracelet": exact}
 
 
-def _media(name: str, path: str) -> dict[str, Any]:
-    return {"_type": f"trackio.{name}", "file_path": path, "caption": None}
+def _media(name: str, path: str, caption: str = "") -> dict[str, Any]:
+    return {"_type": f"trackio.{name}", "file_path": path, "caption": to_plain(caption) or None}
 
 
 def _rows(*, columns: Sequence[Any], rows: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:

@@ -273,10 +273,10 @@ class OpenRun:
 
     # Files.
 
-    def _send_media(self, record: Any, number: int, data: r.Payload, form: str, make: Callable[[str], Any]) -> None:
+    def _send_media(self, record: Any, number: int, data: r.Payload, form: str, make: Callable[..., Any]) -> None:
         with self._with_suffix(data, form) as path:
             try:
-                media = make(str(path))
+                media = make(str(path), caption=record.caption or None)
             except (self._wandb.Error, OSError, ValueError, SyntaxError, EOFError):
                 # Pillow cannot read the file, or is not installed: send an artifact.
                 self._send_files(record, number)

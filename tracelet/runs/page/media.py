@@ -51,7 +51,8 @@ def _frame(tag: str, image: ImageFrame, folder: Path, limit: int) -> Markup | No
         class_="tiny" if tiny else None,
         decoding="async",
     )
-    return element("div", img, element("p", f"step {image.step}"), class_="frame", data_step=image.step)
+    below = f"step {image.step}: {image.caption}" if image.caption else f"step {image.step}"
+    return element("div", img, element("p", below), class_="frame", data_step=image.step)
 
 
 def histograms(by_tag: Mapping[str, Downsample[Histogram, HistogramBars]], omissions: list[str]) -> Iterator[Markup]:
