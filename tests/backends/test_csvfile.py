@@ -308,6 +308,37 @@ def test_the_folder_is_private(tmp_path):
     assert 0o700 == written(tmp_path, scalars(("a", 0, 1.0))).stat().st_mode & 0o777
 
 
+# While the run lives.
+
+
+def test_the_wide_form_can_be_read_while_the_run_lives(tmp_path):
+    """Steps are there once the next one begins, or after a flush; a late column reaches earlier rows."""
+    backend = opened(tmp_path)
+    path = backend.folder / "metrics.csv"
+    deliver(backend, scalars(("a", 0, 1.0), ("b", 0, 2.0), ("a", 1, 3.0)))
+    assert [["step", "a", "b"], ["0", "1.0", "2.0"]] == rows(path)
+    deliver(backend, scalars(("step", 1, 4.0), ("a", 0, 5.0)), after=3)
+    expected = [["step", "a", "b", "step~2"], ["0", "1.0", "2.0", ""], ["1", "3.0", "", "4.0"]]
+    assert expected == rows(path)
+    backend.flush()
+    assert [*expected, ["0", "5.0", "", ""]] == rows(path)
+    backend.close("finished", 0)
+    assert [*expected[:2], ["0", "5.0", "", ""], expected[2]] == rows(path)  # sorted
+
+
+def test_rows_that_the_disk_refuses_are_there_at_the_end(tmp_path):
+    """The records themselves are written."""
+    backend = opened(tmp_path)
+    path = backend.folder / "metrics.csv"
+    deliver(backend, scalars(*(("a", step, 0.5) for step in range(3))))
+    path.unlink()
+    path.mkdir()
+    deliver(backend, scalars(*(("a", step, 0.5) for step in range(3, 6))), after=3)
+    path.rmdir()
+    backend.close("finished", 0)
+    assert [str(step) for step in range(6)] == [row[0] for row in rows(path)[1:]]
+
+
 # Cost.
 
 

@@ -19,8 +19,8 @@ from tracelet.backends.presentation import read_payload
 FACTS = "ezpz"
 """The writer of parameters that describe the process, not the program's config."""
 AGGREGATES = ("/mean", "/max", "/min", "/std")
-# More than one batch has.
-_MAX_CALLS = 5000
+# A batch has at most 4096 records.
+_MAX_CALLS = 10_000
 _Call = tuple[int | None, float]
 
 
@@ -39,8 +39,9 @@ class EzpzLayout:
     def renamed(self, batch: Batch) -> Batch:
         """Return the batch with the names of this layout."""
         records = [self._metric(x) if isinstance(x, r.Scalar) else _with_param_names(x) for x in batch]
-        for call in list(self._aggregated)[:-_MAX_CALLS]:
-            del self._aggregated[call]
+        if len(self._aggregated) > _MAX_CALLS:
+            for call in list(self._aggregated)[: -_MAX_CALLS // 2]:
+                del self._aggregated[call]
         return Batch(records, batch.numbers)
 
     def _metric(self, record: r.Scalar) -> r.Scalar:
