@@ -74,9 +74,11 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Replaced(msgspec.Struct, frozen=True):
-    """The program's own tracking URI and experiment, while a run of ours is active in their place."""
+    """The program's own tracking URI and experiment, while those of our active run are in their place."""
 
     run_id: str
+    run_uri: str
+    run_experiment_id: str
     uri: str | None
     experiment_id: str | None
 
@@ -94,13 +96,18 @@ def resolve(config: MlflowConfig) -> Store:
     mlflow: Any = sys.modules.get("mlflow")
     if mlflow is not None and hasattr(mlflow, "active_run"):  # otherwise another thread is still importing it
         active, experiment = mlflow.active_run(), mlflow.tracking.fluent._active_experiment_id
-    if replaced and (active is None or active.info.run_id in [state.run_id for state in replaced]):
-        active, experiment = None, replaced[0].experiment_id
-        current = absolute(replaced[0].uri) if replaced[0].uri else current
-    elif mlflow is not None and hasattr(mlflow, "active_run"):
+        ours = replaced[0] if replaced else None
+        if ours is not None and active is not None and active.info.run_id == ours.run_id:
+            active = None
+        if ours is not None and experiment == ours.run_experiment_id:
+            experiment = ours.experiment_id
+        if ours is not None and active is None and mlflow.get_tracking_uri() == ours.run_uri:
+            current = absolute(ours.uri) if ours.uri else current
         # If no URI is set, MLflow may use a file store of the working directory, if the program's run is in it.
-        is_set = mlflow.is_tracking_uri_set() or active is not None
-        current = absolute(mlflow.get_tracking_uri()) if is_set else default
+        elif mlflow.is_tracking_uri_set() or active is not None:
+            current = absolute(mlflow.get_tracking_uri())
+        else:
+            current = default
     configured = config.backend_url or config.tracking_uri
     uri = absolute(configured) if configured else current
     if uri != current:  # the program's run and experiment are in another store
@@ -166,7 +173,7 @@ def prepare(store: Store) -> None:
     from mlflow.tracking._tracking_service.registry import _building_store_lock
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.new")
+    draft = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.new")
     try:
         # MLflow's own lock: alembic's state is global, and the program may be creating a store at this moment.
         with free_in_child(_building_store_lock):

@@ -48,7 +48,8 @@ class Fluent:
             undo.enter_context(_autolog_silenced(self._run_id))
             self._stack = fluent._active_run_stack.get()
             if not self._stack:  # otherwise the program has an active run, which stays as it is
-                state = Replaced(self._run_id, utils._tracking_uri, fluent._active_experiment_id)
+                program = utils._tracking_uri, fluent._active_experiment_id
+                state = Replaced(self._run_id, self._uri, self._experiment_id, *program)
                 replaced.append(state)
                 undo.callback(replaced.remove, state)
                 if mlflow.get_tracking_uri() != self._uri:
