@@ -100,7 +100,7 @@ def gif(video: Any, fps: float, dataformats: str = "NTCHW") -> tuple[bytes, int,
 
     if not 0 < fps < math.inf:
         raise TraceletError(f"fps must be a positive number, got {fps}")
-    array = np.asarray(_to_host(video))
+    array = np.asarray(to_host(video))
     if array.ndim == 5:
         array = _tiled(array.transpose([dataformats.upper().index(axis) for axis in "NTCHW"]))
     if array.ndim != 4 or array.shape[1] not in _CHANNELS:
@@ -123,7 +123,7 @@ def wav(samples: Any, sample_rate: int) -> bytes:
 
     if not 1 <= sample_rate < 1 << 32:
         raise TraceletError(f"sample_rate must be a number of samples per second, got {sample_rate}")
-    array = np.asarray(_to_host(samples))
+    array = np.asarray(to_host(samples))
     if array.ndim == 1:
         array = array[:, None]
     if array.ndim != 2:
@@ -165,7 +165,7 @@ def with_index(frame: Any) -> Any:
     return frame.reset_index(allow_duplicates=True)
 
 
-def _to_host(values: Any) -> Any:
+def to_host(values: Any) -> Any:
     """Copy a tensor to host memory, without its graph. bfloat16 becomes float32, since numpy has no bfloat16.
 
     Raises:
@@ -188,7 +188,7 @@ def _to_host(values: Any) -> Any:
 def _to_reals(values: Any) -> Any:
     import numpy as np
 
-    array = np.asarray(_to_host(values))
+    array = np.asarray(to_host(values))
     if array.dtype.kind == "c":
         raise TypeError("complex numbers have no order; log their real parts or absolute values")
     return array.astype(float, copy=False)
@@ -209,7 +209,7 @@ def _tiled(videos: Any) -> Any:
 def _pixels(image: Any, dataformats: str) -> Any:
     import numpy as np
 
-    array = np.asarray(_to_host(image))
+    array = np.asarray(to_host(image))
     axes, shape = dataformats.upper(), array.shape
     if sorted(axes) not in (sorted("CHW"), sorted("HW")) or array.ndim != len(axes):
         raise TraceletError(

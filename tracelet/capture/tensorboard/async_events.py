@@ -10,10 +10,10 @@ from queue import SimpleQueue
 from types import ModuleType
 from typing import Any
 
+from tracelet.capture.patches import Patches
 from tracelet.capture.tensorboard.arguments import DEFERRABLE, Copier
 from tracelet.capture.tensorboard.calls import FigureContext
 from tracelet.capture.tensorboard.event_modes import Method, Mode, ModeContext
-from tracelet.capture.tensorboard.patches import Patches
 from tracelet.capture.tensorboard.unmodified import is_of
 from tracelet.guard import Guard
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any, TypeAlias
 
+from tracelet.capture.patches import Patches
 from tracelet.capture.tensorboard.directories import WriterDirectories
-from tracelet.capture.tensorboard.patches import Patches
 from tracelet.capture.tensorboard.unmodified import Unmodified
 from tracelet.guard import Guard
 from tracelet.records import Record

@@ -18,6 +18,8 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from tracelet.capture import values as snapshot
+from tracelet.capture.import_hook import ImportWatcher
+from tracelet.capture.patches import Patches
 from tracelet.capture.series import Directory, SeriesNames
 from tracelet.capture.tensorboard import compiler, events
 from tracelet.capture.tensorboard.async_events import AsyncEvents
@@ -34,10 +36,8 @@ from tracelet.capture.tensorboard.directories import WriterDirectories
 from tracelet.capture.tensorboard.dummy_writer import DummyWriters
 from tracelet.capture.tensorboard.event_modes import Method, Mode, ModeContext
 from tracelet.capture.tensorboard.existing_writers import directories_with_values, existing_writers, mark_captured
-from tracelet.capture.tensorboard.import_hook import ImportWatcher
 from tracelet.capture.tensorboard.no_events import NoEventFiles
 from tracelet.capture.tensorboard.open_files import OpenFiles
-from tracelet.capture.tensorboard.patches import Patches
 from tracelet.capture.tensorboard.unmodified import Unmodified, is_of
 from tracelet.capture.tensorboard.wrapped import PatchCheck
 from tracelet.capture.trials import Trials

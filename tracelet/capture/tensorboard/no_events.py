@@ -9,10 +9,10 @@ from threading import get_ident
 from types import ModuleType
 from typing import Any
 
+from tracelet.capture.patches import Patches
 from tracelet.capture.series import Directory
 from tracelet.capture.tensorboard.calls import CallContext
 from tracelet.capture.tensorboard.event_modes import Method, Mode, ModeContext
-from tracelet.capture.tensorboard.patches import Patches
 from tracelet.capture.tensorboard.unmodified import is_of
 from tracelet.guard import Guard
 from tracelet.records import Record, Scalar
