@@ -28,6 +28,9 @@ FLOORS = (
 FLOOR = {package: number for number, packages in enumerate(FLOORS) for package in packages.split()}
 VENDORS = ("wandb", "mlflow", "clearml", "aim", "trackio")
 MAY_NAME_VENDORS = {"backends", "experiment.native"}
+MAY_NAME_CAPTURED = {"settings", "launcher.command", "experiment.capturing"}
+"""Where the libraries are listed that `capture` accepts."""
+CAPTURED = ("wandb",)
 READS_ENVIRONMENT = {"settings", "backends", "cli", "compat", "distributed", "launcher"}
 """A vendor's own variables belong to its backend, another tracker's to `compat`, a terminal's (COLUMNS) to the command
 line, those of `torchrun` and the like to `distributed`, and the launcher passes an environment to a program."""
@@ -135,12 +138,12 @@ def words(module: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("vendor", VENDORS)
 def test_a_vendor_is_named_in_its_own_files(vendor):
-    """In backends/<vendor>/, in the registry, in the typed properties of the experiment, and in `compat`: the API of
-    another tracker has the vendors' names. In no other file."""
+    """In backends/<vendor>/ and capture/<vendor>/, in the registry, in the typed properties of the experiment, and in
+    `compat`: the API of another tracker has the vendors' names. In no other file."""
     pattern = re.compile(rf"(?<![a-z]){vendor}(?![a-z])", re.IGNORECASE)
     named = {module for module in MODULES if any(pattern.search(word) for word in words(module))}
-    own = {module for module in MODULES if re.fullmatch(rf"(backends\.{vendor}|compat\.)[\w.]*", module)}
-    assert set() == named - own - MAY_NAME_VENDORS
+    own = {module for module in MODULES if re.fullmatch(rf"((backends|capture)\.{vendor}|compat\.)[\w.]*", module)}
+    assert set() == named - own - MAY_NAME_VENDORS - (MAY_NAME_CAPTURED if vendor in CAPTURED else set())
 
 
 def test_the_broad_except_is_in_the_guard():

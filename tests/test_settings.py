@@ -53,6 +53,9 @@ def test_what_is_not_given_does_not_override():
         ("TRACELET_COLLECT", "True", "collect", ("environment", "git", "system")),
         ("TRACELET_COLLECT", "git,git", "collect", ("git",)),
         ("TRACELET_SYSTEM_INTERVAL", "0.5", "system_interval", 0.5),
+        ("TRACELET_CAPTURE", "tensorboard, wandb", "capture", ("tensorboard", "wandb")),
+        ("TRACELET_CAPTURE", "none", "capture", ()),
+        ("TRACELET_CAPTURE", "true", "capture", ("tensorboard",)),
     ],
 )
 def test_variables(variable, text, field, expected):
@@ -64,7 +67,8 @@ def test_variables(variable, text, field, expected):
     "field",
     sorted(
         set(Settings.__struct_fields__)
-        - {"backend", "tags", "mode", "events", "delivery", "wait", "collect", "run_mode", "rank_scope", "children"}
+        - {"backend", "tags", "mode", "events", "delivery", "wait", "collect", "capture"}
+        - {"run_mode", "rank_scope", "children"}
     ),
 )
 def test_every_field_has_a_variable(field):
@@ -107,6 +111,7 @@ def test_foreign_variables_are_not_ours():
         ("EVENTS", "some"),
         ("WAIT", "a while"),
         ("COLLECT", "gti"),
+        ("CAPTURE", "wanbd"),
         ("SYSTEM_INTERVAL", "0"),
     ],
 )

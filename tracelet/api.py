@@ -31,13 +31,14 @@ from tracelet.distributed.plan import Role, role_of
 from tracelet.distributed.process import Job, Process
 from tracelet.distributed.ray import find_job
 from tracelet.errors import ConfigurationError, RunInUse
+from tracelet.experiment.capturing import check_capture
 from tracelet.experiment.dormant import DormantExperiment
 from tracelet.experiment.experiment import Experiment
 from tracelet.experiment.opening import child_of, run_info, settings_of_child
 from tracelet.experiment.silent import SilentExperiment
 from tracelet.guard import logger
 from tracelet.records import RunInfo
-from tracelet.settings import Children, DeliveryMode, Events, Mode, RankScope, RunMode, Settings, Source
+from tracelet.settings import Capture, Children, DeliveryMode, Events, Mode, RankScope, RunMode, Settings, Source
 
 _active: Experiment | None = None
 _active_pid = 0
@@ -74,6 +75,7 @@ def start_logging(
     events: Events | bool | None = None,
     collect: Sequence[Source] | str | bool | None = None,
     system_interval: float | None = None,
+    capture: Sequence[Capture] | str | bool | None = None,
     run_mode: RunMode | None = None,
     rank_scope: RankScope | None = None,
     children: Children | None = None,
@@ -114,6 +116,8 @@ def start_logging(
         collect: Collectors to run: some of `environment`, `git`, `git-diff`, `system` and `console` (default:
             environment, git, system). False: none.
         system_interval: Seconds between two samples of the system metrics (default 15).
+        capture: Libraries whose calls are captured: some of `tensorboard` (default: torch's and tensorboardX's
+            SummaryWriter) and `wandb` (the program's own wandb runs, which go on unchanged). False: none.
         run_mode: The runs of a distributed job. `auto` (default): one, of rank 0. The other ranks get a falsy
             experiment that does nothing. `new`: one for each rank, in one group. `shared`: one, to which all ranks
             log; names of the ranks after the first begin with `rank-N/`.
@@ -154,6 +158,7 @@ def start_logging(
             "events": events,
             "collect": collect,
             "system_interval": system_interval,
+            "capture": capture,
             "run_id": run_id,
             "run_mode": run_mode,
             "rank_scope": rank_scope,
@@ -172,6 +177,7 @@ def start_logging(
         return _begin_silently(settings)
     config = settings_module.config_in_context() if config is None else config
     settings, backends = backends_of(settings, objects, config or {})
+    check_capture(settings.capture, [item.name for item in backends])
     settings = _with_clean_project(settings, backends)
 
     def create_backends() -> Sequence[Backend]:

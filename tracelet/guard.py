@@ -150,6 +150,32 @@ class Guard:
 
         return wrapper
 
+    def surround(
+        self, host: Callable[..., T], before: Callable[[Any, Any], Any], after: Callable[..., None]
+    ) -> Callable[..., T]:
+        """Return a wrapper that calls `before`, `host`, and `after` with the data that `before` returned.
+
+        Like `follow`, for a host with the parameters run, data, step and commit. `before` copies the part of the data
+        that `host` changes. If `host` raises, `after` is not called.
+        """
+        swallowed = self.swallowed
+
+        @functools.wraps(host)
+        def wrapper(run: Any, data: Any, step: Any = None, commit: Any = None) -> T:
+            copied = data
+            try:
+                copied = before(run, data)
+            except Exception as error:
+                swallowed(error, before)
+            result = host(run, data, step, commit)
+            try:
+                after(run, copied, step, commit)
+            except Exception as error:
+                swallowed(error, after)
+            return result
+
+        return wrapper
+
     def attempt(self, function: Callable[..., object], *args: Any) -> Exception | None:
         """Call `function(*args)` and return the exception it raised, or None. Count and log all but `BackendError`."""
         return self.outcome(function, *args)[1]
@@ -166,6 +192,7 @@ class Guard:
 
     def swallowed(self, error: BaseException, function: Callable[..., Any]) -> None:
         """Count an error that `function` raised, and log it with its traceback once per cause."""
+        function = getattr(function, "func", function)  # of a functools.partial
         name = getattr(function, "__qualname__", type(function).__name__)
         cause = f"error in {name}: {type(error).__name__}"
         self.count(cause)

@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
@@ -26,6 +26,7 @@ RunMode: TypeAlias = Literal["auto", "new", "shared"]
 RankScope: TypeAlias = Literal["global", "worker"]
 Children: TypeAlias = Literal["silent", "join"]
 Source: TypeAlias = Literal["environment", "git", "git-diff", "system", "console"]
+Capture: TypeAlias = Literal["tensorboard", "wandb"]
 
 _PREFIX = "TRACELET_"
 _FILE_VARIABLE, _CONTEXT_VARIABLE = "TRACELET_CONFIG", "TRACELET_CONTEXT"
@@ -49,6 +50,7 @@ _EXPECTED = {key: f"one of {', '.join(choices)}" for key, choices in _CHOICES.it
     **dict.fromkeys(_TIMES, "a number of seconds"),
     **dict.fromkeys(("backend", "tags"), "a list of strings or a comma-separated string"),
     "collect": f"some of {', '.join(get_args(Source))}, or none",
+    "capture": f"some of {', '.join(get_args(Capture))}, or none",
     "queue_bytes": "a whole number of bytes",
     "wait": "true or false",
 }
@@ -62,6 +64,7 @@ _context: ContextVar[Mapping[str, Any] | None] = ContextVar("tracelet_context", 
 _parents_context = os.environ.get(_CONTEXT_VARIABLE)
 _open_contexts: list[str] = []
 _DEFAULT_SOURCES: tuple[Source, ...] = ("environment", "git", "system")
+_DEFAULT_CAPTURE: tuple[Capture, ...] = ("tensorboard",)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -115,6 +118,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Maximum seconds that a call waits for room in the queue. Then its record is dropped."""
     collect: tuple[Source, ...] = _DEFAULT_SOURCES
     """Collectors to run. `none` (also False): no collectors."""
+    capture: tuple[Capture, ...] = _DEFAULT_CAPTURE
+    """Libraries whose calls are captured. `none` (also False): no calls."""
     system_interval: float = 15.0
     """Seconds between two samples of the system metrics."""
 
@@ -234,8 +239,9 @@ def _checked(values: dict[str, Any], source: Callable[[str], str]) -> Settings:
     values = {key: os.fspath(value) if isinstance(value, os.PathLike) else value for key, value in values.items()}
     events = values.get("events", "sync")
     values["events"] = _EVENTS_VALUES.get(str(events).lower(), events)
-    if "collect" in values:
-        values["collect"] = _sources(values["collect"])
+    for key, default in (("collect", _DEFAULT_SOURCES), ("capture", _DEFAULT_CAPTURE)):
+        if key in values:
+            values[key] = _choices(values[key], default)
     for key, value in values.items():
         if not _fits(key, value):
             got = "another type" if key in _SECRET else repr(value)
@@ -269,21 +275,21 @@ def finite(seconds: float) -> float:
     return min(seconds, _MAX_SECONDS)
 
 
-def _sources(collect: Any) -> list[Any]:
-    """Return `collect` as a list. It may be a list, a comma-separated text, a word for none or all, or a bool."""
-    match collect:
+def _choices(value: Any, default: Sequence[str]) -> list[Any]:
+    """Return the value as a list. It may be a list, a comma-separated text, a word for none or `default`, or a bool."""
+    match value:
         case bool():
-            return list(_DEFAULT_SOURCES) if collect else []
+            return list(default) if value else []
         case str():
-            names: list[Any] = [word.strip() for word in collect.split(",") if word.strip()]
+            names: list[Any] = [word.strip() for word in value.split(",") if word.strip()]
         case list() | tuple() | set() | frozenset():
-            names = list(collect)
+            names = list(value)
         case _:
-            names = [collect]
+            names = [value]
     if len(names) == 1 and str(names[0]).lower() in _NONE:
         return []
     if len(names) == 1 and str(names[0]).lower() in _ALL:
-        return list(_DEFAULT_SOURCES)
+        return list(default)
     return [name for index, name in enumerate(names) if name not in names[:index]]
 
 

@@ -8,8 +8,8 @@ import msgspec
 
 from tracelet.backends.base import Status
 from tracelet.capture.series import SeriesNames
-from tracelet.capture.tensorboard.interceptor import SummaryWriterInterceptor
 from tracelet.capture.trials import Trials
+from tracelet.experiment.capturing import interceptors
 from tracelet.experiment.experiment import Experiment
 from tracelet.records import RunInfo
 from tracelet.settings import Settings
@@ -32,13 +32,9 @@ class DormantExperiment(Experiment):
     ) -> None:
         super().__init__(msgspec.structs.replace(settings, mode="disabled"), info, on_stop=on_stop, rejoin=rejoin)
         self._series = SeriesNames(settings.root_logdir, lambda root: None)
-        self._interceptor = SummaryWriterInterceptor(
-            self._submit_after_joining,
-            self._series,
-            self._guard,
-            trials=Trials.resumed({}, lambda key, value: None),
-            events=settings.events,
-            queue_bytes=settings.queue_bytes,
+        trials = Trials.resumed({}, lambda key, value: None)
+        self._interceptor = interceptors(
+            settings, self._submit_after_joining, self._snapshot, self._series, self._guard, trials
         )
         self._interceptor.install()
 

@@ -17,10 +17,10 @@ from tracelet.backends.base import Backend, Status
 from tracelet.backends.capabilities import NativeRun
 from tracelet.capture import values as snapshot
 from tracelet.capture.series import SeriesNames
-from tracelet.capture.tensorboard.interceptor import SummaryWriterInterceptor
 from tracelet.capture.trials import Trials
 from tracelet.errors import ArtifactError, JournalError, TraceletError, UnknownBackend
 from tracelet.experiment.artifacts import to_record
+from tracelet.experiment.capturing import interceptors
 from tracelet.experiment.collecting import CollectorThread
 from tracelet.experiment.exit import KILLED_BY_INT, ExitHandler
 from tracelet.experiment.log_methods import LogMethods
@@ -29,7 +29,7 @@ from tracelet.experiment.stats import Stats, log_end
 from tracelet.guard import Guard, described, logger, shown, translated
 from tracelet.journal.spool import Spool
 from tracelet.orchestrator import Orchestrator
-from tracelet.records import Record, RunInfo
+from tracelet.records import File, Record, RunInfo
 from tracelet.settings import Settings, finite
 
 _joining = forks.new_lock()
@@ -88,13 +88,9 @@ class Experiment(LogMethods, NativeRuns):
         self._series = SeriesNames(
             settings.root_logdir, lambda root: orchestrator.annotate("root", root), earlier=earlier.get("root")
         )
-        self._interceptor = SummaryWriterInterceptor(
-            orchestrator.submit,
-            self._series,
-            self._guard,
-            trials=Trials.resumed(earlier, orchestrator.annotate),
-            events=settings.events,
-            queue_bytes=settings.queue_bytes,
+        trials = Trials.resumed(earlier, orchestrator.annotate)
+        self._interceptor = interceptors(
+            settings, orchestrator.submit, self._snapshot, self._series, self._guard, trials
         )
         of_each_rank = {"system"}  # the program and its environment are the same in all
         self._collector = CollectorThread(
@@ -245,6 +241,18 @@ class Experiment(LogMethods, NativeRuns):
         if vendor in self._backends:
             # The program usually uses a vendor's artifact in its next line.
             self._orchestrator.flush_one(vendor, time.monotonic() + self._settings.flush_timeout)
+
+    def _snapshot(self, path: Path, name: str) -> File | None:
+        """Store a file that a captured call logs; None if the run cannot store it."""
+        if self._rejoin is not None and self._is_outside:
+            self._join()
+        if self._orchestrator is None or self._orchestrator.is_forked:
+            return None
+        try:
+            return self._spool.snapshot(path, name)
+        except JournalError as error:  # a full disk must not raise in the program
+            self._orchestrator.drop(f"an artifact, since {error}")
+            return None
 
     # The end.
 

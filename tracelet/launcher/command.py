@@ -31,6 +31,7 @@ SETTINGS: tuple[tuple[str, str, str | tuple[str, ...], str], ...] = (
     ("--events", "events", ("sync", "async", "off"), "event files: written normally, in the background, or not at all"),
     ("--collect", "collect", "SOURCES", "comma-separated collectors: environment,git,git-diff,system,console, or none"),
     ("--system-interval", "system_interval", "SECONDS", "seconds between samples of system metrics"),
+    ("--capture", "capture", "LIBRARIES", "comma-separated libraries to capture: tensorboard,wandb, or none"),
     ("--run-mode", "run_mode", ("auto", "new", "shared"), "runs of a distributed job: of rank 0, of each rank, of all"),
     ("--rank-scope", "rank_scope", ("global", "worker"), "ranks that belong together: all, or those of one node"),
     ("--children", "children", ("silent", "join"), "processes that the program starts: without a run, or in its run"),
