@@ -150,6 +150,9 @@ class RunCalls:
         record = Artifact(state.prefix + title, files, time.time(), to_text(kind or "unspecified"), to_plain(metadata))
         self._recorder.submit(record)
 
+    def read_model(self, path: Any, *_: Any, **options: Any) -> tuple[Any, ArtifactFiles] | None:
+        return self.read_artifact(path)
+
     def model(
         self, run: Any, read: Any, result: Any, path: Any, name: Any = None, aliases: Any = None, **more: Any
     ) -> None:

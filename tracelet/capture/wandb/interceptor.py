@@ -75,14 +75,17 @@ class WandbInterceptor:
         self._guard.call(_bind_functions)
 
     def _meet_existing(self) -> None:
-        """Record the parameters of active runs, and make the module's functions call the wrapped methods."""
+        """Record the parameters of active runs, and make the module's functions call the wrapped methods.
+
+        A run in disabled mode begins with its first call: `wandb.run` may be one that has ended.
+        """
         wandb = sys.modules.get("wandb")
         setup = sys.modules.get("wandb.sdk.wandb_setup")
         if wandb is None or setup is None:
             return
         service = getattr(setup, "_singleton", None)
         for run in [getattr(wandb, "run", None), *getattr(service, "_active_runs", ())]:
-            if run is not None and not getattr(run, "_is_finished", False):
+            if run is not None and not run.disabled and not getattr(run, "_is_finished", False):
                 self._recorder.begin(run)
         _bind_functions()
 
@@ -99,7 +102,7 @@ class WandbInterceptor:
             ("_finish", calls.finish),
         ):
             self._wrap(run, name, functools.partial(self._follow, ours))
-        self._wrap(run, "_log_artifact", functools.partial(self._tee_artifact, calls.artifact))
+        self._wrap(run, "_log_artifact", functools.partial(self._tee_artifact, calls.read_artifact, calls.artifact))
         for name in _PROPERTIES:
             self._wrap(run, name, functools.partial(self._tee_property, name))
 
@@ -115,8 +118,8 @@ class WandbInterceptor:
             ("finish", calls.finish),
         ):
             self._wrap(run, name, functools.partial(self._follow, ours))
-        self._wrap(run, "log_artifact", functools.partial(self._tee_artifact, calls.artifact))
-        self._wrap(run, "log_model", functools.partial(self._tee_artifact, calls.model))
+        self._wrap(run, "log_artifact", functools.partial(self._tee_artifact, calls.read_artifact, calls.artifact))
+        self._wrap(run, "log_model", functools.partial(self._tee_artifact, calls.read_model, calls.model))
 
     def _patch_config(self, module: ModuleType) -> None:
         for name in ("__setitem__", "__setattr__"):
@@ -178,14 +181,12 @@ class WandbInterceptor:
 
         return wrapper
 
-    def _tee_artifact(self, ours: Method, original: Method) -> Method:
-        calls = self._calls
-
+    def _tee_artifact(self, read_files: Method, ours: Method, original: Method) -> Method:
         @functools.wraps(original)
         def log_artifact(run: Any, *args: Any, **kwargs: Any) -> Any:
             if not self._recorder.is_on:
                 return original(run, *args, **kwargs)
-            read = self._guard.call(functools.partial(calls.read_artifact, *args, **kwargs))
+            read = self._guard.call(functools.partial(read_files, *args, **kwargs))
             result = original(run, *args, **kwargs)
             self._guard.call(functools.partial(ours, run, read, result, *args, **kwargs))
             return result
