@@ -28,7 +28,7 @@ def test_artifacts_with_their_files(wandb, captured, memory):
         run.log_model("data/b.txt", name="net")
         with pytest.raises(ValueError, match="path must be"):
             run.log_artifact("missing.txt")
-        with pytest.raises(TypeError, match="wandb.Artifact"):
+        with pytest.raises(TypeError, match=r"wandb\.Artifact"):
             run.log_artifact(3)
     captured.stop()
 

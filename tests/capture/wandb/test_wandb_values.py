@@ -87,7 +87,8 @@ def test_audio_and_video(wandb, tmp_path):
     record = one(wandb.Audio(np.sin(np.arange(80) / 5), sample_rate=8000, caption="beep"))
     assert ("wav", 8000.0, "beep") == (record.format, record.sample_rate, record.caption)
     (tmp_path / "own.wav").write_bytes(record.data)
-    assert 8000 == wave.open(str(tmp_path / "own.wav")).getframerate()
+    with wave.open(str(tmp_path / "own.wav")) as file:
+        assert 8000 == file.getframerate()
     assert (Audio, 8000.0) == (type(record), one(wandb.Audio(str(tmp_path / "own.wav"))).sample_rate)
 
     (tmp_path / "film.mp4").write_bytes(b"frames")

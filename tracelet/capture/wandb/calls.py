@@ -12,7 +12,7 @@ from typing import Any
 from tracelet.capture.values import params, to_plain, to_text
 from tracelet.capture.wandb.files import ArtifactFiles, artifact_files, saved_files
 from tracelet.capture.wandb.rows import Recorder
-from tracelet.capture.wandb.runs import WandbRun
+from tracelet.capture.wandb.runs import SavedFile, WandbRun
 from tracelet.capture.wandb.values import media_reader
 from tracelet.records import Alert, Artifact, Summary
 
@@ -105,13 +105,16 @@ class RunCalls:
 
     def submit_changed_files(self, state: WandbRun) -> None:
         """Record the saved files again that have changed since: wandb uploads those until the run ends."""
-        self._submit_saved(state, {name: Path(path) for name, (path, _) in state.saved.items() if Path(path).exists()})
+        self._submit_saved(state, {name: saved.path for name, saved in state.saved.items() if saved.path.exists()})
 
     def _submit_saved(self, state: WandbRun, paths: Mapping[str, Path]) -> None:
         for name, path in paths.items():
+            status, before = path.stat(), state.saved.get(name)
+            if before is not None and before[:3] == (path, status.st_mtime_ns, status.st_size):
+                continue
             for file in self._recorder.stored(name, {path.name: path}):
-                if state.saved.get(name, ("", ""))[1] != file.digest:
-                    state.saved[name] = (str(path), file.digest)
+                state.saved[name] = SavedFile(path, status.st_mtime_ns, status.st_size, file.digest)
+                if before is None or before.digest != file.digest:
                     self._recorder.submit(Artifact(state.prefix + to_text(name), (file,), time.time()))
 
     def read_artifact(self, artifact_or_path: Any, *_: Any, **options: Any) -> tuple[Any, ArtifactFiles] | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from tracelet.capture import naming
 from tracelet.capture.series import SeriesNames, escaped, plain_text
@@ -39,6 +40,15 @@ class Names(dict[str, str]):
         return self._series.claim(name, self._owner, f"\0part {name}", naming.join("wandb", name))
 
 
+class SavedFile(NamedTuple):
+    """A recorded file; time and size tell a changed one without reading it."""
+
+    path: Path
+    modified: int
+    size: int
+    digest: str
+
+
 class WandbRun:
     """One wandb run of the program."""
 
@@ -46,8 +56,8 @@ class WandbRun:
         self.run, self.names, self.prefix = run, names, prefix
         self.is_new = True
         self.rows, self.axes = Rows(first_step), Axes()
-        self.saved: dict[str, tuple[str, str]] = {}
-        """Path and digest of each file of `save`, by name: wandb uploads a file again if it changes."""
+        self.saved: dict[str, SavedFile] = {}
+        """Files of `save`, by name: wandb uploads a file again if it changes."""
         self._params: dict[str, Any] = {}
         self._tags: set[str] = set()
 
