@@ -75,7 +75,7 @@ hypothesis.settings.load_profile("tracelet")
 
 # Whole frameworks, vendors' servers, programs that are killed: `make test-quick` leaves these out.
 _HEAVY = (
-    *("frameworks/", "scripts/"),
+    *("capture/wandb/", "frameworks/", "scripts/"),
     *(f"capture/tensorboard/test_{name}.py" for name in ("compiler", "events_async", "events_off", "lifecycle")),
     *(f"cli/test_{name}.py" for name in ("completion", "doctor", "progress", "run", "sync_command")),
     *(
