@@ -102,7 +102,7 @@ def gif(video: Any, fps: float, dataformats: str = "NTCHW") -> tuple[bytes, int,
         raise TraceletError(f"fps must be a positive number, got {fps}")
     array = np.asarray(to_host(video))
     if array.ndim == 5:
-        array = _tiled(array.transpose([dataformats.upper().index(axis) for axis in "NTCHW"]))
+        array = tiled(array.transpose([dataformats.upper().index(axis) for axis in "NTCHW"]))
     if array.ndim != 4 or array.shape[1] not in _CHANNELS:
         raise TraceletError(f"a video must have the shape [T, C, H, W] with C from 1 to 4, got {array.shape}")
     if array.size == 0:
@@ -194,7 +194,7 @@ def _to_reals(values: Any) -> Any:
     return array.astype(float, copy=False)
 
 
-def _tiled(videos: Any) -> Any:
+def tiled(videos: Any) -> Any:
     """Tile [N, T, C, H, W] to [T, C, rows * H, columns * W], both powers of two (torch/utils/tensorboard/_utils.py)."""
     import numpy as np
 

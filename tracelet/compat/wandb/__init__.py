@@ -1,0 +1,1 @@
+"""wandb's API over tracelet's runs."""
