@@ -15,7 +15,7 @@ _NUMPY_KINDS |= {"U": "string", "S": "string"}
 class ColumnType(NamedTuple):
     """A type of cells. `detail` depends on `name`:
 
-    list: the type of the elements and the number of elements, None if it differs; typedDict: the type of each key;
+    list: the type of the elements and the length of the last list; typedDict: the type of each key;
     ndarray: the shape; pythonObject: the name of the class.
     """
 
@@ -89,13 +89,13 @@ def merge(column: ColumnType, cell: ColumnType) -> ColumnType | None:
 
 
 def _merged_list(column: ColumnType, cell: ColumnType) -> ColumnType | None:
-    (element, length), (other, other_length) = column.detail, cell.detail
+    (element, _), (other, length) = column.detail, cell.detail
     if other.optional and not element.optional and element.name != "unknown":
         return None
     merged = merge(element, other)
     if merged is None:
         return None
-    return column._replace(detail=(merged, length if length == other_length else None))
+    return column._replace(detail=(merged, length))
 
 
 def _merged_dict(column: ColumnType, cell: ColumnType) -> ColumnType | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from typing import Any, ClassVar
@@ -258,7 +259,10 @@ def _named(cell: Any, path: str, found: list[tuple[str, Value]]) -> Any:
 
 
 def _stored(cell: Any, files: dict[str, bytes]) -> Any:
-    """Return a cell as in wandb's table files: times are milliseconds since 1970, a data type is its description."""
+    """Return a cell as in wandb's table files.
+
+    Times are milliseconds since 1970, NaN is None, and a data type is its description.
+    """
     match cell:
         case Value():
             described, own_files = cell.described()
@@ -277,7 +281,10 @@ def _stored(cell: Any, files: dict[str, bytes]) -> Any:
             return {key: _stored(item, files) for key, item in cell.items()}
     if type(cell).__name__ == "datetime64":
         return int(cell.astype("datetime64[ms]").astype(int))
-    return to_plain(cell)
+    plain = to_plain(cell)
+    if isinstance(plain, list):
+        return [_stored(item, files) for item in plain]
+    return None if isinstance(plain, float) and math.isnan(plain) else plain
 
 
 def _equal(row: list[Any], other: list[Any]) -> bool:
