@@ -9,6 +9,7 @@ import sys
 import wave
 
 import matplotlib.pyplot
+import msgspec
 import numpy as np
 import pandas as pd
 import PIL.Image
@@ -18,7 +19,8 @@ import wandb
 from wandb.sdk.data_types.object_3d import box3d as real_box3d
 
 from tracelet.compat.wandb import data_types as ours
-from tracelet.compat.wandb.base import FileValue, UnsupportedFeature
+from tracelet.compat.wandb import plot
+from tracelet.compat.wandb.base import Error, FileValue, UnsupportedFeature
 from tracelet.compat.wandb.converting import of_value, read_value
 from tracelet.records import Audio, Image, Text, Video
 
@@ -86,6 +88,15 @@ def test_an_image_with_other_channels_is_an_error(data):
     for kind in (wandb.Image, ours.Image):
         with pytest.raises((ValueError, TypeError)):
             kind(data)
+
+
+@pytest.mark.parametrize(
+    "data", [PIXELS[:1, :1], PIXELS[None, :1, :1], torch.from_numpy(PIXELS[:1, :1].copy()).permute(2, 0, 1)]
+)
+def test_an_image_may_have_one_pixel(data):
+    """The real wandb makes it gray, with a pixel for each channel."""
+    assert [[PIXELS[0, 0].tolist()]] == np.asarray(ours.Image(data).image).tolist()
+    assert (1, 1) == ours.Image(PIXELS[:1, :1, :1]).image.size
 
 
 def test_an_unknown_file_type_is_an_error():
@@ -266,6 +277,21 @@ def test_a_gif_of_many_colors_is_as_near_as_that_of_wandb(monkeypatch):
         errors.append(np.abs(np.array(frames) - video.transpose(0, 2, 3, 1)).mean())
 
     assert errors[1] <= errors[0] * 1.01
+
+
+def test_an_mp4_is_the_file_of_wandb(monkeypatch):
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    video = RANDOM.integers(0, 256, (4, 3, 32, 32), dtype=np.uint8)
+
+    real, own = (module.Video(video, fps=2, format="mp4") for module in (wandb, ours))
+
+    assert stored(real) == own._data
+
+
+def test_encoding_an_mp4_names_the_package_it_needs(monkeypatch):
+    monkeypatch.setitem(sys.modules, "moviepy.video.io.ImageSequenceClip", None)
+    with pytest.raises(Error, match="pip install moviepy"):
+        ours.Video(np.zeros((2, 3, 4, 4), np.uint8), format="mp4")
 
 
 def test_videos_of_files_and_streams_are_stored_as_they_are(tmp_path):
@@ -493,6 +519,24 @@ def test_a_reference_belongs_in_an_artifact():
         records(image)
 
 
+def test_every_record_can_be_stored():
+    """Records have plain Python values alone, so that the journal can encode them."""
+    values = [
+        ours.Image(PIXELS, boxes={"b": {"box_data": [{**BOX, "class_id": 1}]}}),
+        ours.Audio(SINE, sample_rate=np.int64(8000)),
+        ours.Video(np.zeros((2, 3, 4, 4), np.uint8), format="gif"),
+        ours.Histogram(torch.arange(5)),
+        ours.Table(["a"], [[np.float32(1)]]),
+        ours.Html("x"),
+        ours.Graph.from_torch(torch.nn.Linear(1, 1)),
+        plot.line_series([1, 2], [[1, 2]]),
+    ]
+
+    for value in values:
+        for record in records(value):
+            assert record == msgspec.msgpack.decode(msgspec.msgpack.encode(record), type=type(record))
+
+
 def test_values_are_read_back_from_their_files():
     """An artifact stores each value as files, and returns an equal value."""
     image = ours.Image(
@@ -501,6 +545,9 @@ def test_values_are_read_back_from_their_files():
     when = datetime.datetime(2020, 1, 2, tzinfo=datetime.timezone.utc)
     values = [
         image,
+        ours.Image(
+            PIXELS, classes=[{"id": 1, "name": "x"}], boxes={"b": {"box_data": [BOX], "class_labels": {1: "x"}}}
+        ),
         ours.Audio(SINE, sample_rate=8000),
         ours.Video(np.zeros((2, 3, 4, 4), np.uint8), format="gif"),
         ours.Html("<p>x"),

@@ -13,7 +13,7 @@ import wandb
 
 from tracelet.compat.wandb import data_types as ours
 from tracelet.compat.wandb import plot
-from tracelet.compat.wandb.base import Error
+from tracelet.compat.wandb.base import Error, warn_once
 from tracelet.compat.wandb.charts import draw
 from tracelet.records import Image, Table
 
@@ -178,7 +178,8 @@ def test_a_chart_is_logged_as_its_table_and_an_image(chart):
     assert chart.summary() == chart.table.summary()
 
 
-def test_a_chart_without_matplotlib_is_its_table(monkeypatch):
+def test_a_chart_without_matplotlib_is_its_table(monkeypatch, caplog):
+    """A warning names matplotlib once."""
     chart, original = plot.line_series([1, 2], [[1, 2]], split_table=True), builtins.__import__
 
     def without_matplotlib(name, *arguments, **options):
@@ -187,9 +188,11 @@ def test_a_chart_without_matplotlib_is_its_table(monkeypatch):
         return original(name, *arguments, **options)
 
     monkeypatch.setattr(builtins, "__import__", without_matplotlib)
-    (table,) = chart.records("name", 3, 1.5)
+    warn_once.cache_clear()
+    tables = [*chart.records("name", 3, 1.5), *chart.records("name", 4, 1.5)]
 
-    assert "Custom Chart Tables/name_table" == table.tag
+    assert ["Custom Chart Tables/name_table"] * 2 == [table.tag for table in tables]
+    assert 1 == caplog.text.count("pip install matplotlib")
 
 
 def test_values_that_cannot_be_drawn_are_logged_as_the_table(caplog):

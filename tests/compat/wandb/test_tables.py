@@ -3,6 +3,7 @@
 import datetime
 import json
 import sys
+import types
 
 import numpy as np
 import pandas as pd
@@ -124,6 +125,19 @@ def test_invalid_arguments_are_errors(options):
     for module in MODULES:
         with pytest.raises(AssertionError):
             module.Table(**options)
+
+
+def test_a_frame_may_have_any_column_names_and_missing_times():
+    """Names that are neither text nor int become text; the real wandb raises AssertionError."""
+    times = pd.to_datetime(["2024-01-01", None])
+    frame = pd.DataFrame([[1, 2], [3, 4]], columns=pd.MultiIndex.from_tuples([("a", "x"), ("a", "y")]))
+    frame["when"] = times
+
+    table = ours.Table(dataframe=frame)
+
+    assert ["('a', 'x')", "('a', 'y')", "('when', '')"] == table.columns
+    (data,) = table.files("t").values()
+    assert [[1, 2, 1704067200000], [3, 4, None]] == json.loads(data)["data"]
 
 
 def test_columns_are_added_and_read_as_in_wandb():
@@ -250,3 +264,36 @@ def test_an_evaluation_table_is_logged_with_its_roles():
     assert {"columns": ["x", "s"], "rows": [[1, 0.5]]} == content(rows)
     roles_json = '{"input_columns": ["x"], "output_columns": [], "score_columns": ["s"]}'
     assert Text("table/roles", roles_json, 3, 1.5) == roles
+
+
+class Downloaded:
+    """The files of an artifact of the real wandb, once downloaded."""
+
+    def __init__(self, folder, files):
+        self.folder = folder
+        for path, data in files.items():
+            target = folder / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+
+    def get_entry(self, path):
+        return types.SimpleNamespace(download=lambda: str(self.folder / path))
+
+    get = get_entry
+
+
+def test_the_real_wandb_reads_our_table_files(tmp_path):
+    """With times, missing values and images."""
+    pixels = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    rows = [
+        [1, WHEN.replace(tzinfo=datetime.timezone.utc), ["x"]],
+        [None, WHEN.replace(tzinfo=datetime.timezone.utc), []],
+    ]
+    table = ours.Table(["n", "when", "list", "image"], [[*row, ours.Image(pixels, caption="c")] for row in rows])
+    files = table.files("t")
+
+    read = wandb.Table.from_json(json.loads(files["t.table.json"]), Downloaded(tmp_path, files))
+
+    assert rows == [row[:3] for row in read.data]
+    assert [pixels.tolist()] * 2 == [np.asarray(row[3].image).tolist() for row in read.data]
+    assert ["c", "c"] == [row[3]._caption for row in read.data]

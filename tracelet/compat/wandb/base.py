@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -14,6 +15,7 @@ import msgspec
 
 from tracelet.capture.values import to_plain
 from tracelet.errors import TraceletError
+from tracelet.guard import logger
 from tracelet.records import Record, shown_step
 
 _REFERENCE = re.compile(r"(gs|s3|https?)://")
@@ -144,6 +146,12 @@ class Media(Value):
 
     def _identity(self) -> tuple[Any, ...]:
         return (self._sha256, self._caption)
+
+
+@functools.lru_cache(maxsize=256)
+def warn_once(message: str) -> None:
+    """Log a warning, unless this one was logged before."""
+    logger.warning("tracelet: %s", message)
 
 
 def is_reference(path: str) -> bool:

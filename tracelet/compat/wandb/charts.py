@@ -6,8 +6,9 @@ import io
 from collections.abc import Callable
 from typing import Any
 
+from tracelet.compat.wandb.base import warn_once
 from tracelet.compat.wandb.tables import Table
-from tracelet.guard import described, logger, translated
+from tracelet.guard import described, translated
 
 Png = tuple[bytes, str, int, int]
 """The bytes, "png", the width and the height."""
@@ -20,12 +21,18 @@ class _Drawing(Exception):
 def draw(spec_name: str, table: Table, fields: dict[str, Any], texts: dict[str, Any]) -> Png | None:
     """Return a chart as PNG. Return None without matplotlib, for an unknown chart, and for values it cannot draw."""
     draw_axes = _CHARTS.get(spec_name.rpartition("/")[0])
-    if draw_axes is None or not matplotlib_is_installed():
+    if draw_axes is None:
+        return None
+    if not matplotlib_is_installed():
+        warn_once(
+            "matplotlib is not installed; charts of wandb.plot are logged as their tables alone. "
+            "Run: pip install matplotlib"
+        )
         return None
     try:
         return translated(lambda: _drawn(draw_axes, table, fields, texts), lambda error: _Drawing(described(error)))
     except _Drawing as error:
-        logger.warning("tracelet: the chart %r is logged as its table alone: %s", texts.get("title", ""), error)
+        warn_once(f"the chart {texts.get('title', '')!r} is logged as its table alone: {error}")
         return None
 
 

@@ -87,7 +87,10 @@ def _image(described: Mapping[str, Any], read: Read) -> Image:
     masks = {
         key: ImageMask({"path": _stored_path(mask, read)}, key) for key, mask in described.get("masks", {}).items()
     }
-    boxes = {key: BoundingBoxes2D({"box_data": data}, key) for key, data in described.get("boxes", {}).items()}
+    boxes = {
+        key: BoundingBoxes2D({"box_data": data, "class_labels": {}}, key)
+        for key, data in described.get("boxes", {}).items()
+    }
     classes = None
     if "classes" in described:
         classes = Classes(json.loads(read(described["classes"]["path"]))["class_set"])

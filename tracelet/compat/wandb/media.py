@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from tracelet.capture import media
 from tracelet.capture.values import to_plain
-from tracelet.compat.wandb.base import Entry, Media, derives_from, is_path, is_reference, to_array
+from tracelet.compat.wandb.base import Entry, Media, derives_from, is_path, to_array
 from tracelet.compat.wandb.boxes import BoundingBoxes2D, Classes, ImageMask
 from tracelet.records import Audio as AudioRecord
 from tracelet.records import Image as ImageRecord
@@ -208,10 +208,19 @@ def _to_pil(data: Any, mode: str | None, format: str, normalize: bool) -> Any:
         mode = mode or _mode(array.ndim, shape[0], shape, format)
         array = array.transpose(1, 2, 0) if array.ndim == 3 else array
     elif array.ndim > 2:
-        array = array.squeeze()
+        array = _squeezed(array)
         mode = mode or _mode(array.ndim, array.shape[-1], shape, format)
-    mode = mode or "L"
-    return PILImage.fromarray(_to_uint8(array.squeeze() if array.ndim > 2 else array, normalize)).convert(mode)
+    return PILImage.fromarray(_to_uint8(_squeezed(array), normalize)).convert(mode or "L")
+
+
+def _squeezed(array: Any) -> Any:
+    """Remove the axes of length 1 from more than two axes; an image of one pixel keeps its height and width."""
+    if array.ndim <= 2:
+        return array
+    squeezed = array.squeeze()
+    if squeezed.ndim >= 2:
+        return squeezed
+    return array.reshape((1, 1) if array.size == 1 else (1, 1, -1))
 
 
 def _mode(axes: int, channels: int, shape: tuple[int, ...], file_type: str | None) -> str:
@@ -345,6 +354,3 @@ class Html(Media):
 
     def records(self, name: str, step: int | None, wall_time: float) -> Iterator[Entry]:
         yield Text(name, self.html, step, wall_time)
-
-
-__all__ = ["Audio", "Html", "Image", "is_matplotlib", "is_reference", "to_figure"]

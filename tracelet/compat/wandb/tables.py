@@ -60,7 +60,7 @@ class Table(Value):
         frame = data if derives_from(data, "pandas") and hasattr(data, "columns") else dataframe
         self.columns: list[Any] = list(_DEFAULT_COLUMNS if columns is None else columns)
         if frame is not None:
-            self.columns = list(frame.columns)
+            self.columns = [name if type(name) in (str, int) else str(name) for name in frame.columns]
         assert columns is None or isinstance(columns, list), f"columns must be a list, got {columns!r}"
         assert all(type(column) in (str, int) for column in self.columns), "columns must be texts or ints"
         self.data: list[list[Any]] = []
@@ -71,7 +71,7 @@ class Table(Value):
         if frame is None:
             self._add_rows(data if data is not None else rows if rows is not None else [])
         else:
-            self._add_rows(zip(*(frame[column].values for column in self.columns), strict=True))
+            self._add_rows(zip(*(frame.iloc[:, number].values for number in range(len(self.columns))), strict=True))
 
     def _initial_types(self, dtype: Any, optional: bool | list[bool]) -> dict[Any, ColumnType]:
         dtypes = dtype if isinstance(dtype, list) else [dtype] * len(self.columns)
@@ -269,6 +269,8 @@ def _stored(cell: Any, files: dict[str, bytes]) -> Any:
             files.update(own_files)
             return described
         case datetime.datetime():
+            if cell != cell:  # pandas.NaT
+                return None
             zoned = cell if cell.tzinfo is not None else cell.replace(tzinfo=datetime.timezone.utc)
             return int(zoned.timestamp() * 1000)
         case datetime.date():
@@ -280,7 +282,7 @@ def _stored(cell: Any, files: dict[str, bytes]) -> Any:
         case dict():
             return {key: _stored(item, files) for key, item in cell.items()}
     if type(cell).__name__ == "datetime64":
-        return int(cell.astype("datetime64[ms]").astype(int))
+        return None if cell != cell else int(cell.astype("datetime64[ms]").astype(int))
     plain = to_plain(cell)
     if isinstance(plain, list):
         return [_stored(item, files) for item in plain]

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from tracelet.capture.media import tiled
-from tracelet.compat.wandb.base import Entry, Error, Media, derives_from, is_path, to_array
-from tracelet.guard import logger
+from tracelet.compat.wandb.base import Entry, Error, Media, derives_from, is_path, to_array, warn_once
 from tracelet.records import Video as VideoRecord
 
 _DEFAULT_FPS = 4
@@ -79,7 +78,7 @@ def _known_format(format: str | None) -> str:
 
 def _warn_of_fps(fps: float | None) -> None:
     if fps:
-        logger.warning("tracelet: wandb.Video: fps has no effect on a file that is encoded already")
+        warn_once("wandb.Video: fps has no effect on a file that is encoded already")
 
 
 def _to_frames(array: Any) -> Any:
