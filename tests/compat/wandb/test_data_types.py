@@ -345,6 +345,23 @@ def test_a_point_cloud_has_the_file_of_wandb(data):
     assert ("media/object3D/a/_/b_3.pts.json", "cloud") == (file.path, caption.text)
 
 
+def test_point_clouds_have_other_constructors():
+    points, box = [[0, 0, 0]], ours.box3d(center=[0] * 3, size=[1] * 3, orientation=[1, 0, 0, 0], color=[0] * 3)
+
+    real, own = (module.Object3D.from_point_cloud(points, [box]) for module in (wandb, ours))
+
+    assert json.loads(stored(real)) == json.loads(own._data)
+    assert ours.Object3D(POINTS) == ours.Object3D.from_numpy(POINTS)
+    assert ours.Object3D(io.StringIO("x"), file_type="stl") == ours.Object3D.from_file(io.StringIO("x"), "stl")
+
+
+@pytest.mark.parametrize("data", [np.zeros((4, 5)), np.zeros(3), {"type": "other"}, [1], "a.txt"])
+def test_an_invalid_object_is_an_error(data):
+    for module in (wandb, ours):
+        with pytest.raises(ValueError):
+            module.Object3D(data)
+
+
 def test_objects_and_molecules_of_files_are_stored_as_they_are(tmp_path):
     path = tmp_path / "a.obj"
     path.write_text("v 1 2 3")
@@ -405,6 +422,27 @@ def test_a_value_that_is_no_plot_is_an_error():
     for module in (wandb, ours):
         with pytest.raises(ValueError):
             module.Plotly([1, 2])
+
+
+def test_plotly_of_matplotlib_names_the_package_it_needs(monkeypatch):
+    monkeypatch.setitem(sys.modules, "plotly.tools", None)
+    with pytest.raises(Error, match="pip install plotly"):
+        ours.Plotly(a_figure())
+    figure = a_figure()
+    figure.axes[0].imshow(PIXELS)
+    with pytest.raises(ValueError, match="with images"):
+        ours.Plotly(figure)
+
+
+def test_pyplot_is_its_current_figure():
+    matplotlib.pyplot.figure(figsize=(1, 1))
+    try:
+        figure = matplotlib.pyplot.gcf()
+        assert of_value(matplotlib.pyplot) == ours.Image(matplotlib.pyplot) == ours.Image(figure)
+    finally:
+        matplotlib.pyplot.close()
+    with pytest.raises(ValueError, match="must be a figure"):
+        ours.Image(matplotlib.lines.Line2D([0], [1]))
 
 
 def test_a_graph_is_the_json_of_wandb():
@@ -506,6 +544,12 @@ def test_checking_types_imports_no_library():
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "set()" == shown.stdout.strip()
+
+
+def test_values_have_an_array_form_only_if_they_are_images():
+    assert PIXELS.tolist() == ours.Image(PIXELS).to_data_array()
+    with pytest.raises(UnsupportedFeature, match="Html has no array form"):
+        ours.Html("x").to_data_array()
 
 
 def test_a_reference_belongs_in_an_artifact():

@@ -4,6 +4,7 @@ import datetime
 import json
 import sys
 import types
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -297,3 +298,60 @@ def test_the_real_wandb_reads_our_table_files(tmp_path):
     assert rows == [row[:3] for row in read.data]
     assert [pixels.tolist()] * 2 == [np.asarray(row[3].image).tolist() for row in read.data]
     assert ["c", "c"] == [row[3]._caption for row in read.data]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "fitting", "wrong"),
+    [
+        (str, "x", 1),
+        (float, 1, "x"),
+        (bool, True, 1),
+        (datetime.datetime, WHEN, 1),
+        (list, [1], 1),
+        ([int], 1, "x"),
+        ({"k": int}, {"k": 1}, {"k": "x"}),
+        (np.float32, np.float32(1), "x"),
+    ],
+)
+def test_dtypes_are_checked_as_in_wandb(dtype, fitting, wrong):
+    for module in MODULES:
+        table = module.Table(["a"], [[fitting], [None]], dtype=dtype)
+        with pytest.raises(TypeError):
+            table.add_data(wrong)
+
+
+def test_a_column_of_images_has_only_images():
+    for module in MODULES:
+        table = module.Table(["a"], [[module.Image(np.zeros((2, 2)))]], dtype=module.Image)
+        with pytest.raises(TypeError):
+            table.add_data(1)
+        assert [[[[0, 0], [0, 0]]]] == [table.get_column("a", convert_to="numpy").tolist()]
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [np.zeros(3), np.ones(3)],
+        [np.datetime64("2024-01-01T00:00:01"), None],
+        [{"k": [1, 2]}, {"k": [3]}],
+        [("a", "b"), ("c",)],
+        [Decimal("1.5"), Decimal("2")],
+        [[[1], [2]], [[3]]],
+        [[1, None], [2, 3]],
+        [np.str_("x"), "y"],
+    ],
+)
+def test_cells_of_other_types_are_stored_as_in_wandb(cells):
+    rows = [[cell] for cell in cells]
+    real = wandb.Table(["a"], rows, allow_mixed_types=True)
+
+    (data,) = ours.Table(["a"], rows).files("t").values()
+
+    assert [_json_helper(row, None) for row in real.data] == json.loads(data)["data"]
+
+
+def test_media_in_a_dict_are_records_of_their_own():
+    found = records(ours.Table(["d"], [[{"k": ours.Image(np.zeros((2, 2)))}]]))
+
+    assert [[{"k": "table/d/0/k"}]] == content(found[0])["rows"]
+    assert "table/d/0/k" == found[1].tag
