@@ -109,7 +109,8 @@ def _confusion_matrix(axes: Any, table: Table, fields: dict[str, Any], texts: di
     cells = dict(zip(zip(actual, predicted, strict=True), counts, strict=True))
     axes.imshow([[cells.get((row, column), 0) for column in names] for row in names], cmap="Blues")
     for (row, column), count in cells.items():
-        axes.text(names.index(column), names.index(row), f"{count:g}", ha="center", va="center")
+        color = "white" if 2 * count > max(counts) else "black"
+        axes.text(names.index(column), names.index(row), f"{count:g}", ha="center", va="center", color=color)
     axes.set_xticks(range(len(names)), names, rotation=45)
     axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="Predicted", ylabel="Actual")
