@@ -211,6 +211,10 @@ class Orchestrator:
             delivery.request_flush(last)
         return all(delivery.wait_confirmed(last, deadline) for delivery in connected)
 
+    def wait_committed(self, deadline: float) -> bool:
+        """Return True if the journal has all earlier records before `deadline`, and after the end of the run."""
+        return self._ended.is_set() or self._queue.wait_committed(deadline) is not None
+
     def flush_one(self, name: str, deadline: float) -> bool:
         """Flush one backend, connected or not."""
         last = self._queue.wait_committed(deadline)

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from tracelet.backends import adopt, vendor_of
+from tracelet.backends.capabilities import AdoptedArtifact
 from tracelet.capture.media import with_index
 from tracelet.capture.values import to_plain
 from tracelet.errors import ArtifactError, JournalError
@@ -41,6 +42,8 @@ def to_record(artifact: Any, artifact_path: str | os.PathLike[str] | None, spool
             return _path(Path(artifact), artifact_path, spool), None
         case bytes() | bytearray():
             return _one_file(bytes(artifact), _target(artifact_path, "bytes"), spool), None
+        case AdoptedArtifact():  # of a module in `tracelet.compat`
+            return _adopted(artifact, spool), None
     if hasattr(artifact, "savefig"):
         target = _target(artifact_path, "a figure")
         out = io.BytesIO()
@@ -159,7 +162,11 @@ def _from_vendor(artifact: Any, artifact_path: str | None, vendor: str, spool: S
         )
     if artifact_path is not None:
         raise ArtifactError("a backend's artifact object has its own name; omit artifact_path")
-    files: list[File] = [spool.snapshot(Path(path), to_plain(name)) for name, path in sorted(adopted.files.items())]
+    return _adopted(adopted, spool)
+
+
+def _adopted(adopted: AdoptedArtifact, spool: Spool) -> Artifact:
+    files = [spool.snapshot(Path(path), to_plain(name)) for name, path in sorted(adopted.files.items())]
     return Artifact(adopted.name, tuple(files), time.time(), adopted.type, to_plain(adopted.metadata))
 
 
