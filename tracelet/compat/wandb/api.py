@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tracelet.compat.wandb import versions
-from tracelet.compat.wandb.api_runs import Run, Runs, User, every_run, find_run, user_name
-from tracelet.compat.wandb.artifact import Artifact, of_version
+from tracelet.compat.wandb.api_runs import Run, User, user_name
+from tracelet.compat.wandb.artifact import Artifact
 from tracelet.compat.wandb.artifacts import find
-from tracelet.compat.wandb.errors import CommError, UnsupportedError
-from tracelet.compat.wandb.versions import Version
+from tracelet.compat.wandb.collections import ArtifactCollection, ArtifactType
+from tracelet.compat.wandb.errors import CommError
+from tracelet.compat.wandb.run_list import Runs, every_run, find_run
+from tracelet.compat.wandb.unsupported import unsupported
 from tracelet.settings import load
 
 _QUEUES = "there are no queues; start the program with `tracelet run` or a scheduler"
@@ -52,53 +54,6 @@ class Project:
 
     def __repr__(self) -> str:
         return f"<Project {self.entity}/{self.name}>"
-
-
-class ArtifactCollection:
-    """All versions of an artifact."""
-
-    def __init__(self, base: Path, project: str, name: str, known: Sequence[Version]) -> None:
-        self.project, self.name, self.type = project, name, known[-1].record.type
-        self.entity = versions.NO_ENTITY
-        self._base, self._known = base, known
-
-    @property
-    def aliases(self) -> list[str]:
-        return [alias for version in self._known for alias in version.aliases]
-
-    def artifacts(self, per_page: int = 50) -> list[Artifact]:
-        """Return the versions, the last one first."""
-        return [of_version(version, self._base) for version in reversed(self._known)]
-
-    versions = artifacts
-
-    def __repr__(self) -> str:
-        return f"<ArtifactCollection {self.name} ({self.type})>"
-
-
-class ArtifactType:
-    """All artifacts of one type in a project."""
-
-    def __init__(self, name: str, collections: Sequence[ArtifactCollection]) -> None:
-        self.name = self.type = name
-        self._collections = list(collections)
-
-    def collections(self, *args: Any, **kwargs: Any) -> list[ArtifactCollection]:
-        return list(self._collections)
-
-    def collection(self, name: str) -> ArtifactCollection:
-        """Return the collection of a name.
-
-        Raises:
-            CommError: there is none.
-        """
-        for collection in self._collections:
-            if collection.name == name:
-                return collection
-        raise CommError(f"no artifact {name!r} of type {self.name!r}")
-
-    def __repr__(self) -> str:
-        return f"<ArtifactType {self.name}>"
 
 
 class Api:
@@ -263,13 +218,7 @@ class Api:
         return (path or "").strip("/").rpartition("/")[2] or self._project
 
     def __getattr__(self, name: str) -> Callable[..., NoReturn]:
-        if name not in _UNSUPPORTED:
-            raise AttributeError(f"Api has no attribute {name!r}")
-
-        def unsupported(*args: Any, **kwargs: Any) -> NoReturn:
-            raise UnsupportedError(f"Api.{name}: {_UNSUPPORTED[name]}")
-
-        return unsupported
+        return unsupported("Api", name, _UNSUPPORTED)
 
     def __dir__(self) -> Iterator[str]:
         yield from super().__dir__()

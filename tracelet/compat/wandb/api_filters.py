@@ -67,7 +67,10 @@ def sort_key(order: str) -> tuple[Callable[[Run], tuple[int, Any]], bool]:
     """
     field = order.lstrip("+-")
     _check_field(field)
-    return lambda run: _ordered(_lookup(run, field)), order.startswith("-")
+    is_descending = order.startswith("-")
+    if field in ("created_at", "createdAt"):  # more exact than its text
+        return lambda run: _ordered(run._info.created), is_descending
+    return lambda run: _ordered(_lookup(run, field)), is_descending
 
 
 def _fulfils(run: Run, key: str, condition: Any) -> bool:

@@ -108,7 +108,7 @@ def sampled(scan: HistoryScan, samples: int) -> list[dict[str, Any]]:
     selected: Downsample[dict[str, Any], dict[str, Any]] = Downsample(samples, lambda row: row)
     for row in scan:
         selected.add(row)
-    rows = selected.samples()
+    rows = selected.samples()[: max(samples, 0)]
     if len(rows) < selected.count:
         logger.info(
             "tracelet: history returns %d of %d rows; pass samples, or use scan_history", len(rows), selected.count

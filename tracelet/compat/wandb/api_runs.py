@@ -5,28 +5,53 @@ from __future__ import annotations
 import fnmatch
 import getpass
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any, Literal, NoReturn, overload
+from typing import Any, Literal, NoReturn
 
 from tracelet.compat.wandb import versions
-from tracelet.compat.wandb.api_data import RunData, read
+from tracelet.compat.wandb.api_data import RunData, nested, read
 from tracelet.compat.wandb.api_files import File
-from tracelet.compat.wandb.api_filters import check_filters, matches, sort_key
 from tracelet.compat.wandb.api_history import HistoryScan, as_frame, sampled
 from tracelet.compat.wandb.artifact import Artifact, iso_time, of_version
 from tracelet.compat.wandb.errors import CommError, UnsupportedError
-from tracelet.errors import JournalError
-from tracelet.guard import logger
+from tracelet.compat.wandb.unsupported import unsupported
 from tracelet.journal.store import JournalReader
-from tracelet.runs.folders import all_runs, runs_of
+from tracelet.runs.folders import runs_of
 from tracelet.runs.summary import summarise
 
-_USED = "used "
+USED = "used "
+"""Begins the facts of a run about the artifacts that it used."""
+_PAGE = "write a page with: tracelet show RUN --html FILE"
+_UNSUPPORTED = {
+    "console_logs": "the console is one of run.files(), if it is collected: start_logging(collect=['console'])",
+    "create": "use init, which begins a run",
+    "display": _PAGE,
+    "download_history_exports": "use scan_history, which has all rows",
+    "to_html": _PAGE,
+    "update_state": "the state of a run is that of its process",
+    "wait_until_finished": "check run.state, or wait for the process",
+}
+"""Methods that need a server, and their alternatives."""
 
 
 class Summary(dict[str, Any]):
-    """The summary of a past run."""
+    """The summary of a past run. The values of a nested dict are read by `summary["a"]["b"]` and `summary["a.b"]`."""
+
+    def __missing__(self, name: str) -> Any:
+        inner = {key.removeprefix(f"{name}."): value for key, value in self.items() if key.startswith(f"{name}.")}
+        if inner:
+            return nested(inner)
+        outer, _, rest = name.rpartition(".")
+        if outer and isinstance(found := self.get(outer), Mapping) and rest in found:
+            return found[rest]
+        raise KeyError(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            return default
 
     @property
     def _json_dict(self) -> dict[str, Any]:
@@ -228,7 +253,7 @@ class Run:
     def used_artifacts(self, per_page: int = 100) -> list[Artifact]:
         """Return the versions that the run got from `use_artifact`."""
         base = runs_of(self._folder)
-        names = {key.removeprefix(_USED) for key in self._facts if key.startswith(_USED)}
+        names = {key.removeprefix(USED) for key in self._facts if key.startswith(USED)}
         artifacts = (of_version(version, base) for known in versions.collections(base).values() for version in known)
         return [artifact for artifact in artifacts if artifact.qualified_name in names]
 
@@ -274,6 +299,12 @@ class Run:
 
     use_artifact = log_artifact
 
+    sweep = sweep_name = None
+    """Local runs belong to no sweep."""
+
+    def __getattr__(self, name: str) -> Callable[..., NoReturn]:
+        return unsupported("Run", name, _UNSUPPORTED)
+
     # Inside.
 
     @property
@@ -293,36 +324,6 @@ class Run:
         return f"<Run {'/'.join(self.path)} ({self.state})>"
 
 
-class Runs(Sequence[Run]):
-    """The runs below a folder that fulfil conditions. They are looked for at the first use."""
-
-    def __init__(self, base: Path, project: str | None, filters: Mapping[str, Any] | None, order: str) -> None:
-        check_filters(filters)
-        self._base, self._project, self._filters = base, project, filters
-        self._key, self._is_descending = sort_key(order)
-        self._found: list[Run] | None = None
-
-    def _runs(self) -> list[Run]:
-        if self._found is None:
-            runs = (run for run in every_run(self._base) if self._project in (None, run.project))
-            found = [run for run in runs if matches(run, self._filters)]
-            self._found = sorted(found, key=self._key, reverse=self._is_descending)
-        return self._found
-
-    @overload
-    def __getitem__(self, index: int) -> Run: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Run]: ...
-    def __getitem__(self, index: int | slice) -> Run | list[Run]:
-        return self._runs()[index]
-
-    def __len__(self) -> int:
-        return len(self._runs())
-
-    def __repr__(self) -> str:
-        return f"<Runs {self._project or 'of all projects'}>"
-
-
 class User:
     """The user of this machine."""
 
@@ -334,43 +335,6 @@ class User:
 
     def __repr__(self) -> str:
         return f"<User {self.username}>"
-
-
-def every_run(base: Path) -> Iterator[Run]:
-    """Yield the runs below a folder by the time of their start. Unreadable ones are logged."""
-    runs: list[Run] = []
-    for folder in all_runs(base):
-        try:
-            runs.append(Run(folder))
-        except JournalError as error:
-            logger.warning("tracelet: skipped a run that cannot be read: %s", error)
-    yield from sorted(runs, key=lambda run: run._info.created)
-
-
-def find_run(base: Path, path: str, project: str | None = None) -> Run:
-    """Return the run of a path: `id`, `project/id` or `entity/project/id`, also in the form of a web page.
-
-    Raises:
-        CommError: there is no such run.
-    """
-    parts = [part for part in path.rpartition("://")[2].strip("/").split("/") if part not in ("", "runs")]
-    if not parts:
-        raise CommError("the path of a run must end in its id, got an empty one")
-    run_id, wanted = parts[-1], parts[-2] if len(parts) > 1 else project
-    found = [folder for folder in all_runs(base) if folder.name == run_id]
-    try:
-        runs = [run for run in map(Run, found) if len(parts) == 1 or run.project == wanted]
-    except JournalError as error:
-        raise CommError(f"cannot read run {path!r}: {error}") from error
-    preferred = [run for run in runs if run.project == wanted] or runs
-    if not preferred:
-        raise CommError(f"no run {path!r} in {base}. List runs with: tracelet runs")
-    return preferred[0]
-
-
-def runs_that_used(base: Path, qualified_name: str) -> list[Run]:
-    """Return the runs that used a version of an artifact."""
-    return [run for run in every_run(base) if _USED + qualified_name in run._facts]
 
 
 def user_name() -> str:

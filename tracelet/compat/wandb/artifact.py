@@ -23,6 +23,7 @@ from tracelet.settings import environment_of
 
 if TYPE_CHECKING:
     from tracelet.compat.wandb.api_runs import Run
+    from tracelet.compat.wandb.collections import ArtifactCollection
 
 _TIMEOUT = 30.0
 
@@ -290,7 +291,7 @@ class Artifact(Draft):
 
     def used_by(self) -> list[Run]:
         """Return the runs that called `use_artifact` with this version."""
-        from tracelet.compat.wandb.api_runs import runs_that_used  # an import cycle otherwise
+        from tracelet.compat.wandb.run_list import runs_that_used  # an import cycle otherwise
 
         self._logged("used_by")
         return [] if self._base is None else runs_that_used(self._base, self.qualified_name)
@@ -298,6 +299,21 @@ class Artifact(Draft):
     def link(self, target_path: str, aliases: Collection[str] | None = None) -> None:
         """Raise UnsupportedError: registries are on a server."""
         raise UnsupportedError(f"cannot link to {target_path!r}: there is no registry; give the version an alias")
+
+    @property
+    def linked_artifacts(self) -> list[Artifact]:
+        return []
+
+    @property
+    def collection(self) -> ArtifactCollection:
+        """All versions of this name."""
+        from tracelet.compat.wandb.collections import collection_of  # an import cycle otherwise
+
+        self._logged("collection")
+        assert self._base is not None
+        return collection_of(self._base, self.project, self._name)
+
+    source_collection = collection
 
     def unlink(self) -> None:
         """Raise UnsupportedError: registries are on a server."""

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import inspect
 import os
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
+from tracelet.api import get_active_experiment
 from tracelet.backends.capabilities import AdoptedArtifact
 from tracelet.compat.wandb import versions
-from tracelet.compat.wandb.api_runs import find_run
+from tracelet.compat.wandb.api_runs import USED
 from tracelet.compat.wandb.artifact import Artifact, of_version
 from tracelet.compat.wandb.draft import checked_aliases, checked_tags
 from tracelet.compat.wandb.errors import CommError, UnsupportedError
 from tracelet.compat.wandb.manifest import files_below, path_below
+from tracelet.compat.wandb.run_list import find_run
 from tracelet.compat.wandb.versions import Version
 from tracelet.experiment.experiment import Experiment
 from tracelet.runs.folders import runs_of
@@ -23,6 +26,8 @@ __all__ = ["Artifact", "find", "log", "mark_used", "of_code", "prepared", "resto
 
 _RECORD_TYPES = {"file": "files"}
 """Types with another meaning in the journal: a record of type `file` is one file."""
+_COMMIT_TIMEOUT = 5.0
+"""Seconds to wait for the journal of the active run."""
 
 
 def log(
@@ -92,11 +97,12 @@ def mark_used(artifact: Artifact, experiment: Experiment) -> None:
     """Store in the journal of a run that it used an artifact."""
     orchestrator = experiment._orchestrator
     if orchestrator is not None and not experiment._stopped.is_set() and not artifact.is_draft():
-        orchestrator.annotate(f"used {artifact.qualified_name}", True)
+        orchestrator.annotate(f"{USED}{artifact.qualified_name}", True)
 
 
 def find(name: str, type: str | None, base: Path, project: str | None) -> Artifact:
     """Return an artifact by its name; see `use`."""
+    _commit_active_run()
     path, _, alias = name.partition(":")
     collections = versions.collections(base)
     for key in _candidates(path, project):
@@ -124,6 +130,7 @@ def restore(
     target = path_below(root or ".", name)
     if target.is_file() and not replace:
         return open(target, encoding="utf-8")
+    _commit_active_run()
     run = find_run(base, run_path)
     files = run.files([name])
     if not files:
@@ -175,6 +182,13 @@ def of_code(
         if is_included and not (exclude_fn is not None and _call(exclude_fn, path, folder)):
             artifact.add_file(path, relative)
     return artifact if len(artifact.manifest) else None
+
+
+def _commit_active_run() -> None:
+    """Wait until the journal has the records of this process: a program reads what it logged in the line before."""
+    experiment = get_active_experiment()
+    if experiment is not None and experiment._orchestrator is not None:
+        experiment._orchestrator.wait_committed(time.monotonic() + _COMMIT_TIMEOUT)
 
 
 def _call(chosen: Callable[..., bool], path: Path, root: Path) -> bool:

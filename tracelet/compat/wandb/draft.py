@@ -13,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any, Literal, TypeAlias
 
-from tracelet.compat.wandb.errors import ArtifactFinalizedError
+from tracelet.compat.wandb.errors import ArtifactFinalizedError, UnsupportedError
 from tracelet.compat.wandb.manifest import Manifest, ManifestEntry, Staging, entry_path, files_below, local_entry
 from tracelet.compat.wandb.references import reference_entries
 
@@ -33,6 +33,8 @@ class Draft:
         TypeError: the metadata is not a dict of JSON values.
     """
 
+    digest_algorithm = "MD5"
+
     def __init__(
         self,
         name: str,
@@ -44,6 +46,8 @@ class Draft:
         storage_region: str | None = None,
         digest_algorithm: str = "MD5",
     ) -> None:
+        if digest_algorithm != self.digest_algorithm:
+            raise UnsupportedError(f"the digest of an artifact is MD5, got digest_algorithm={digest_algorithm!r}")
         self._name, self._type = checked_name(name), _checked_type(type)
         self._description, self._metadata = description, _checked_metadata(metadata)
         self._incremental, self._use_as = incremental, use_as
@@ -227,8 +231,9 @@ class Draft:
     def _add_local(self, source: Path, path: str, policy: str | None, *, overwrite: bool) -> ManifestEntry:
         if policy not in (None, "mutable", "immutable"):
             raise ValueError(f"policy must be 'mutable' or 'immutable', got {policy!r}")
-        copied = source.absolute() if policy == "immutable" else self._staged().copy(source, path)
-        return self._put(local_entry(path, copied), overwrite=overwrite)
+        is_copied = policy != "immutable"
+        entry = self._staged().copy(source, path) if is_copied else local_entry(path, source.absolute())
+        return self._put(entry, overwrite=overwrite)
 
     def _put(self, entry: ManifestEntry, *, overwrite: bool = False) -> ManifestEntry:
         known = self._manifest.entries.get(entry.path)

@@ -7,7 +7,8 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+import weakref
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -112,21 +113,31 @@ class Manifest:
 
 
 class Staging:
-    """Hold copies of files until they are logged, in a private temporary folder that ends with this object."""
+    """Hold copies of files in a private temporary folder. It is removed with this object, or at the process's end."""
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="tracelet-artifact-")
+        self._folder = tempfile.mkdtemp(prefix="tracelet-artifact-")
         self._count = 0
+        weakref.finalize(self, _remove, self._folder, os.getpid())
 
     def new_path(self, name: str) -> Path:
         """Return a free path that ends in the name of the file."""
         self._count += 1
-        folder = Path(self._folder.name) / str(self._count)
+        folder = Path(self._folder) / str(self._count)
         make_private(folder)
         return folder / PurePosixPath(name).name
 
-    def copy(self, source: Path, name: str) -> Path:
-        return Path(shutil.copyfile(source, self.new_path(name)))
+    def copy(self, source: Path, name: str) -> ManifestEntry:
+        """Copy a file, and return its entry. The bytes are read once."""
+        target = self.new_path(name)
+        with open(target, "wb") as copied:
+            md5, sha256 = file_digests(source, copied.write)
+        return ManifestEntry(name, local_path=str(target), digest=md5, sha256=sha256, size=target.stat().st_size)
+
+
+def _remove(folder: str, pid: int) -> None:
+    if os.getpid() == pid:  # not in a forked child, which ends first
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def local_entry(name: str, path: Path) -> ManifestEntry:
@@ -135,13 +146,14 @@ def local_entry(name: str, path: Path) -> ManifestEntry:
     return ManifestEntry(name, local_path=str(path), digest=md5, sha256=sha256, size=path.stat().st_size)
 
 
-def file_digests(path: Path) -> tuple[str, str]:
-    """Return the MD5 of a file in base64, and its SHA-256 in hexadecimal digits."""
+def file_digests(path: Path, write: Callable[[bytes], object] = lambda chunk: None) -> tuple[str, str]:
+    """Return the MD5 of a file in base64, and its SHA-256 in hexadecimal digits. Pass its bytes to `write`."""
     md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
     with open(path, "rb") as file:
         while chunk := file.read(_CHUNK):
             md5.update(chunk)
             sha256.update(chunk)
+            write(chunk)
     return base64.b64encode(md5.digest()).decode(), sha256.hexdigest()
 
 

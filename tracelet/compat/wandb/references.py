@@ -9,8 +9,8 @@ from urllib.parse import unquote, urlsplit
 from tracelet.compat.wandb.manifest import ManifestEntry, entry_path, file_digests, files_below, path_of_uri
 
 _MAX_OBJECTS = 10_000_000
-_NAMED_BY_PATH = ("http", "https", "s3", "gs")
-"""Schemes whose path ends in the name of a file."""
+_WEB, _BUCKETS = ("http", "https"), ("s3", "gs")
+"""Schemes whose references have a name without being given one: the last part of the path, or all of it."""
 
 
 def reference_entries(uri: str, name: str | None, checksum: bool, max_objects: int | None) -> Iterator[ManifestEntry]:
@@ -28,10 +28,10 @@ def reference_entries(uri: str, name: str | None, checksum: bool, max_objects: i
         yield from _local(path_of_uri(uri), uri, name, checksum, max_objects)
         return
     if name is None:
-        file_name = PurePosixPath(unquote(parts.path)).name
-        if parts.scheme not in _NAMED_BY_PATH or not file_name:
+        if parts.scheme not in (*_WEB, *_BUCKETS):
             raise ValueError(f"add_reference needs a name for {uri!r}")
-        name = entry_path(file_name)
+        path = unquote(parts.path).strip("/")
+        name = entry_path((PurePosixPath(path).name if parts.scheme in _WEB else path) or parts.netloc)
     yield ManifestEntry(name, ref=uri, digest=uri)
 
 
