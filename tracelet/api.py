@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -50,6 +52,9 @@ _CHILD_WARNING = (
 )
 _runs_in_job: Counter[str] = Counter()
 """The runs that this process has started, by the id of its job. A worker of Ray Tune may run several trials."""
+_given: WeakKeyDictionary[Experiment, dict[str, Any]] = WeakKeyDictionary()
+"""The arguments with which `start_logging` started a run."""
+_OF_ONE_RUN = ("exp_name", "name", "tags", "notes", "run_id", "resume")
 
 
 def start_logging(
@@ -137,6 +142,7 @@ def start_logging(
             memory, and counts records that could not be stored.
     """
     global _active, _active_pid
+    given = {name: value for name, value in locals().items() if value is not None}
     names, objects = split_backends(backend)
     settings = settings_module.load(
         {
@@ -206,6 +212,7 @@ def start_logging(
             _runs_in_job[_job_of(launched)] += settings.run_id is None
             if rejoin is not None:
                 offer_run(experiment.folder)
+        _given[experiment] = given
         if info.resumed:
             experiment.add_tags(*(tag for tag in settings.tags if tag.strip() and tag not in info.tags))
         return experiment
@@ -221,11 +228,37 @@ def start_separate(arguments: Mapping[str, Any], backends: Sequence[Backend]) ->
     Raises:
         ConfigurationError, RunInUse: see `start_logging`.
     """
-    settings = msgspec.structs.replace(settings_module.load(arguments), events="sync")
+    settings = msgspec.structs.replace(settings_module.load(arguments), events="sync", capture=())
     settings = _with_clean_project(settings, backends)
     info = run_info(settings, None, None, Role(), 0)
     _ensure_visible()
-    return Experiment(settings, info, captures=False, **_experiment_options(settings, backends))
+    return Experiment(settings, info, **_experiment_options(settings, backends))
+
+
+@contextlib.contextmanager
+def beside_active_run() -> Iterator[None]:
+    """Within this block, `start_logging` neither stops the active run nor replaces it as the active one."""
+    global _active, _active_pid
+    active = _active, _active_pid
+    _active = None
+    try:
+        yield
+    finally:
+        if active[0] is not None and not active[0]._stopped.is_set():
+            _active, _active_pid = active
+
+
+def start_like(other: Experiment | None, **arguments: Any) -> Experiment:
+    """Start a run with `arguments`, and those of the run `other` that are not about that run alone.
+
+    Backends whose vendor has one run per process get a process of their own if another run is in use.
+    """
+    inherited = {name: value for name, value in _given.get(other, {}).items() if name not in _OF_ONE_RUN}  # type: ignore[call-overload]
+    if not isinstance(inherited.get("backend", ""), str):
+        listed = inherited["backend"] if isinstance(inherited["backend"], Iterable) else [inherited["backend"]]
+        inherited["backend"] = [one if isinstance(one, str) else type(one)(one.config) for one in listed]
+        arguments.pop("delivery", None)  # objects cannot move to another process
+    return start_logging(**{**inherited, **arguments})
 
 
 def _job_of(launched: Process | Job | None) -> str:

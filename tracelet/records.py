@@ -247,6 +247,24 @@ class Alert(_Record, frozen=True, tag="alert"):
     wall_time: float
 
 
+class Definition(_Record, frozen=True, tag="definition"):
+    """How the series `tag` is meant; a `tag` that ends in `*` is for all that begin like it.
+
+    `step_metric` is the series for the x axis. `summary` has the aggregates for the summary: min, max, mean, first,
+    last, none.
+    """
+
+    tag: str
+    step_metric: str | None
+    hidden: bool
+    summary: tuple[str, ...]
+    wall_time: float
+
+    def matches(self, tag: str) -> bool:
+        """Return True if it is about the series `tag`."""
+        return tag.startswith(self.tag[:-1]) if self.tag.endswith("*") else tag == self.tag
+
+
 Record: TypeAlias = (
     Scalar
     | Histogram
@@ -267,10 +285,11 @@ Record: TypeAlias = (
     | Summary
     | Tags
     | Alert
+    | Definition
 )
 
-RunRecord: TypeAlias = Params | Artifact | Summary | Tags | Alert
-"""Records of the whole run, without tag and step."""
+RunRecord: TypeAlias = Params | Artifact | Summary | Tags | Alert | Definition
+"""Records of the whole run, without a step."""
 
 KINDS: tuple[type[Record], ...] = (
     Scalar,
@@ -292,6 +311,7 @@ KINDS: tuple[type[Record], ...] = (
     Summary,
     Tags,
     Alert,
+    Definition,
 )
 
 

@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import msgspec
 
+from tracelet import replacing
 from tracelet.errors import ConfigurationError, suggest
 
 Mode: TypeAlias = Literal["online", "offline", "disabled"]
@@ -31,7 +32,13 @@ Capture: TypeAlias = Literal["tensorboard", "wandb"]
 _PREFIX = "TRACELET_"
 _FILE_VARIABLE, _CONTEXT_VARIABLE = "TRACELET_CONFIG", "TRACELET_CONTEXT"
 # Variables that are no settings: also the marks of `distributed.children`.
-_OTHER_VARIABLES = (_FILE_VARIABLE, _CONTEXT_VARIABLE, "TRACELET_RANK_PROCESS", "TRACELET_PARENT_RUN")
+_OTHER_VARIABLES = (
+    _FILE_VARIABLE,
+    _CONTEXT_VARIABLE,
+    "TRACELET_RANK_PROCESS",
+    "TRACELET_PARENT_RUN",
+    replacing.VARIABLE,
+)
 # Other names of fields: from older releases, or common elsewhere.
 _ALIASES = {"EXPERIMENT_NAME": "exp_name"}
 

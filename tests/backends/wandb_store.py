@@ -179,11 +179,12 @@ def stored(wandb_dir: Path) -> StoreContent:
     """Return the content of all runs below a WANDB_DIR."""
     content = StoreContent()
     for run in runs(wandb_dir):
-        _add(run, content)
+        add(run, content)
     return content
 
 
-def _add(run: StoredRun, content: StoreContent) -> None:
+def add(run: StoredRun, content: StoreContent) -> None:
+    """Add the content of a run."""
     tags = run.config.get("tracelet_names", {})
     kinds = {"image-file": "image", "audio-file": "audio", "video-file": "video", "table-file": "table"}
     kinds |= {"html-file": "text", "histogram": "histogram"}

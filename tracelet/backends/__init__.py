@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from tracelet import replacing
 from tracelet.backends import addresses, filters
 from tracelet.backends.base import Backend
 from tracelet.backends.capabilities import AdoptedArtifact, Adoption, ChildProcesses, OfflineRecording, Probe, Probing
@@ -147,6 +148,12 @@ def adopt(vendor: str, obj: Any) -> AdoptedArtifact | None:
     return cls.adopt(obj) if issubclass(cls, Adoption) else None
 
 
+def is_replaced(name: str) -> bool:
+    """Return True if `import` finds a facade of tracelet in this process instead of the backend's package."""
+    entry = _BUILTIN.get(name)
+    return entry is not None and entry.package is not None and replacing.is_replaced(entry.package)
+
+
 def check_installed(name: str) -> None:
     """Check the vendor's package of a backend.
 
@@ -156,7 +163,7 @@ def check_installed(name: str) -> None:
     entry = _BUILTIN.get(name)
     if entry is None or entry.package is None or name in _registered:
         return
-    package = importlib.util.find_spec(entry.package)
+    package = replacing.find_installed(entry.package)
     if package is None:
         raise MissingDependency(
             f"backend {name!r} needs the package {entry.package!r}. Install it with: pip install 'tracelet[{name}]'"

@@ -12,6 +12,7 @@ from tracelet.backends import (
     check_installed,
     configured,
     filters,
+    is_replaced,
     suggest_key,
     with_filter,
 )
@@ -60,6 +61,8 @@ def backends_of(
     backends = [configured(cls, backend_config.get(name, {})) for name, cls in classes.items()]
     backends += [with_filter(item, backend_config.get(item.name, {})) for item in objects]
     settings = _with_shared(settings, shared)
+    if any(map(is_replaced, classes)):  # the vendor's own package can only be imported elsewhere
+        settings = msgspec.structs.replace(settings, delivery="process")
     if settings.mode == "online":
         for name in classes:
             check_installed(name)

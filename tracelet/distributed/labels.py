@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from tracelet.records import Alert, Artifact, Params, Record, Scalar, Summary, Tags
+from tracelet.records import Alert, Artifact, Definition, Params, Record, Scalar, Summary, Tags
 
 
 def labeller(prefix: str) -> Callable[[Record], Record]:
@@ -31,6 +31,8 @@ def labeller(prefix: str) -> Callable[[Record], Record]:
                 return replace(record, values=_prefixed(prefix, values))
             case Artifact(name=name, type="file"):
                 return replace(record, name=prefix + name)
+            case Definition(tag=tag, step_metric=axis):
+                return replace(record, tag=prefix + tag, step_metric=prefix + axis if axis else axis)
             case Artifact() | Tags() | Alert():
                 return record
             case _:

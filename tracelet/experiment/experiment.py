@@ -50,10 +50,9 @@ class Experiment(LogMethods, NativeRuns):
         expected: Sequence[Backend] = (),
         on_stop: Callable[[Experiment], None] = lambda experiment: None,
         rejoin: Callable[[Experiment], None] | None = None,
-        captures: bool = True,
     ) -> None:
-        """`rejoin` restarts it in a forked child, if children join the run. `captures`: also log SummaryWriters."""
-        self._settings, self._rejoin, self._captures = settings, rejoin, captures
+        """`rejoin` restarts it in a forked child, if children join the run."""
+        self._settings, self._rejoin = settings, rejoin
         secrets = secrets_in_use(settings, [*backends, *expected])
         self._info = info = secrets.clean_run_info(info)
         self._on_stop = on_stop
@@ -61,6 +60,8 @@ class Experiment(LogMethods, NativeRuns):
         super().__init__(self._guard)
         self._backends: dict[str, Backend] = {backend.name: backend for backend in backends}
         self._attached: list[NativeRun] = []
+        self._before_end: list[Callable[[], None]] = []
+        """Called once when the run ends, to log what is left."""
         self._stopping = threading.Lock()
         self._stopped = threading.Event()
         self._stopper: threading.Thread | None = None
@@ -120,8 +121,7 @@ class Experiment(LogMethods, NativeRuns):
         )
         self._backends |= orchestrator.remote_backends()
         self._exit_handler.watch()
-        if self._captures:
-            self._interceptor.install()
+        self._interceptor.install()
         if settings.wait:
             self._attach()
             self._exit_handler.register_last()  # a vendor that is still connecting may have registered its exit hook
@@ -356,6 +356,8 @@ class Experiment(LogMethods, NativeRuns):
             # A backend's callback called `stop`: its thread cannot wait for itself.
             threading.Thread(target=self._end, args=(status, exit_code, timeout), daemon=True).start()
             return
+        while self._before_end:
+            self._guard.call(self._before_end.pop())
         if not self._stopping.acquire(blocking=False):
             if self._stopper is not threading.current_thread():
                 self._stopped.wait(timeout)

@@ -10,6 +10,7 @@ import os
 import sys
 
 from tracelet.launcher import PLAN, PYTHONPATH_BEFORE
+from tracelet.replacing import install_inherited
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,15 +20,17 @@ if TYPE_CHECKING:
 
 
 def arrange() -> None:
-    """Restore the program's environment, and start the run at its first line."""
+    """Restore the program's environment, and start the run at its first line. Replace what `--replace` says."""
     plan = os.environ.pop(PLAN, None)
     before = os.environ.pop(PYTHONPATH_BEFORE, None)
     if plan is None:
+        install_inherited()
         return
     if before is None:
         os.environ.pop("PYTHONPATH", None)
     else:
         os.environ["PYTHONPATH"] = before
+    install_inherited()
     first_line = FirstLine(lambda: begin(plan))
     if sys.argv[0] == "-m":
         first_line.await_module(_module(sys.orig_argv[len(sys.orig_argv) - len(sys.argv)]))
@@ -83,17 +86,23 @@ def begin(plan: str) -> None:
 
     from tracelet.api import get_active_experiment, start_logging
     from tracelet.errors import TraceletError
+    from tracelet.settings import context
 
     if get_active_experiment() is not None:  # a parent package of the module started its own run
         return
     options = ast.literal_eval(plan)
+    arguments = options["arguments"]
     verbose = options["verbose"]
     if verbose is None:
         verbose = sys.stderr is not None and sys.stderr.isatty()
     if not verbose:
         logging.getLogger("tracelet").setLevel(logging.WARNING)
     try:
-        start_logging(**options["arguments"])
+        if options["replace"]:  # the program starts its runs itself
+            if arguments:
+                context(**arguments).__enter__()
+            return
+        start_logging(**arguments)
     except TraceletError as error:
         if sys.stderr is not None:
             sys.stderr.write(f"tracelet run: {' '.join(str(error).split())}\n")

@@ -10,6 +10,7 @@ import os
 import sys
 
 from tracelet.launcher import PLAN, PYTHONPATH_BEFORE
+from tracelet.replacing import VARIABLE as REPLACE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 SITE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "site")
+_COMPAT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "compat")
+_FACADES = sorted(name for name in os.listdir(_COMPAT) if os.path.exists(os.path.join(_COMPAT, name, "aliases.py")))
 
 SETTINGS: tuple[tuple[str, str, str | tuple[str, ...], str], ...] = (
     ("--backend", "backend", "NAMES", "comma-separated backends (default: journal only)"),
@@ -66,9 +69,21 @@ def main(words: Sequence[str]) -> NoReturn:
     interpreter_options = _interpreter_options(sys.orig_argv, len(sys.argv))
     if _is_isolated([*interpreter_options, *program]):
         _fail("`tracelet run` does not work with python's options -I, -E and -S. Use `import tracelet.auto` instead")
-    plan = {"verbose": options["verbose"], "arguments": _arguments(options)}
+    plan = {"verbose": options["verbose"], "arguments": _arguments(options), "replace": options["replace"]}
     environment = _environment(os.environ, options, repr(plan))
+    if options["replace"] is not None:
+        environment[REPLACE] = _replaced(options)
     os.execve(sys.executable, [sys.executable, *interpreter_options, *program], environment)
+
+
+def _replaced(options: Mapping[str, Any]) -> str:
+    """Return the name after `--replace`. Exit if there is no such facade, or the options are for one run."""
+    name: str = options["replace"]
+    if name not in _FACADES:
+        _fail(f"--replace must be one of {', '.join(_FACADES)}, got {name!r}")
+    if options["run_id"] is not None or options["resume"] is not None:
+        _fail(f"with --replace {name}, the program starts its runs: set the id of a run there, not with --run-id")
+    return name
 
 
 def _python_arguments(own: Sequence[str], program: list[str]) -> list[str]:
@@ -212,6 +227,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--no-wait", dest="wait", action="store_const", const="false", help="start without waiting for the backends"
     )
+    parser.add_argument(
+        "--replace",
+        metavar="PACKAGE",
+        help=f"let the program's imports of PACKAGE find tracelet's own ({', '.join(_FACADES)})",
+    )
     parser.add_argument("--run-id", metavar="ID", help="id of a new run, or of a run to resume")
     parser.add_argument(
         "--resume",
@@ -238,6 +258,7 @@ def _parser() -> argparse.ArgumentParser:
 
 _TAKING_A_VALUE = {option: (setting, takes) for option, setting, takes, _ in SETTINGS} | {
     "--run-id": ("run_id", "ID"),
+    "--replace": ("replace", "PACKAGE"),
     "--config": ("config", "KEY=VALUE"),
 }
 _SWITCHES = {

@@ -16,6 +16,7 @@ from tracelet.records import (
     Alert,
     Artifact,
     Audio,
+    Definition,
     Embedding,
     File,
     Graph,
@@ -158,4 +159,5 @@ def sample_records(tmp_path: Path) -> list[Record]:
         Summary({"best_accuracy": 0.93, "val.steps": 20_000, "stopped": "early", "ok": True, "gap": None}, WALL_TIME),
         Tags(("sample", "two words"), WALL_TIME),
         Alert("sample alert", "something, «ünïcode» and a\nnew line", "warning", WALL_TIME),
+        Definition("sample/*", "sample/scalar", False, ("min", "last"), WALL_TIME),
     ]

@@ -27,7 +27,7 @@ from tracelet.backends.wandb.config import WandbConfig
 from tracelet.backends.wandb.connection import FLUSH_INTERVAL, Connection
 from tracelet.backends.wandb.errors import dead_service, end_service, import_wandb, translated
 from tracelet.backends.wandb.offline import Note, Recording, active_files
-from tracelet.backends.wandb.run import SHOWN_AS, OpenRun
+from tracelet.backends.wandb.run import SHOWN_AS, Names, OpenRun
 from tracelet.backends.wandb.transaction_log import row_count
 from tracelet.backends.wandb.values import run_tag
 from tracelet.backends.wandb.watermark import Mark, OpenRows
@@ -59,7 +59,7 @@ class WandbBackend(Backend, NativeRun, OfflineRecording, Probing, Adoption, Chil
         self._connection: Connection | None = None
         self._recording: Recording | None = None
         self._rows = OpenRows(lambda row: self._opened.send_scalars(row))
-        self._renamed: dict[str, str] = {}
+        self._names = Names()
         self._confirmed = 0
         self._delivered = 0
         self._last_read = 0.0
@@ -92,7 +92,7 @@ class WandbBackend(Backend, NativeRun, OfflineRecording, Probing, Adoption, Chil
                     active_files.add(self._recording.file)
                     undo.callback(active_files.discard, self._recording.file)
                 mark = (known or Mark(note.journal)).limited(self.last_known)
-                self._run = OpenRun(wandb, native, mark, self._renamed, self._check_server)
+                self._run = OpenRun(wandb, native, mark, self._names, self._check_server)
                 self._rows.clear()
                 self._undo = undo.pop_all()
         self._delivered, self._confirmed = note.delivered().low, mark.low

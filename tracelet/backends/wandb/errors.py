@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from tracelet import replacing
 from tracelet.backends import exceptions
 from tracelet.backends.exceptions import REJECTED, Translated, Verdict
 from tracelet.errors import BackendUnavailable
@@ -22,7 +23,9 @@ _TABLE: Mapping[str, Verdict] = {
 
 
 def import_wandb() -> Any:
-    """Return the wandb module; raise BackendUnavailable if it is not installed."""
+    """Return the wandb module; raise BackendUnavailable if it is not installed, or is replaced in this process."""
+    if replacing.is_replaced("wandb"):
+        raise BackendUnavailable("wandb: `import wandb` is tracelet.compat.wandb here. Use delivery='process'")
     try:
         import wandb
     except ImportError as error:

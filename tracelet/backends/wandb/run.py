@@ -53,21 +53,31 @@ SHOWN_AS: dict[type[r.Record], str] = {
     r.Summary: "`run.summary`",
     r.Tags: "`run.tags`",
     r.Alert: "an alert of the run",
+    r.Definition: "`run.define_metric`",
     **dict.fromkeys(
         (r.Tensor, r.Mesh, r.Embedding, r.Graph, r.Layout, r.RawSummary), "an artifact, named by its kind and tag"
     ),
 }
 
 
+class Names:
+    """What the objects of one run know of its series: the tags of changed keys, and the program's definitions."""
+
+    def __init__(self) -> None:
+        self.renamed: dict[str, str] = {}
+        self.definitions: dict[str, r.Definition] = {}
+
+
 class OpenRun:
     """Write records from the start of a wandb run until `close`.
 
-    `mark` is what the run holds already. `renamed` maps keys to tags, and is shared with later objects of this run.
-    `check` raises BackendUnavailable if the server does not answer.
+    `mark` is what the run holds already. `names` is shared with later objects of this run. `check` raises
+    BackendUnavailable if the server does not answer.
     """
 
-    def __init__(self, wandb: Any, run: Any, mark: Mark, renamed: dict[str, str], check: Callable[[], None]) -> None:
-        self._wandb, self.native, self._renamed, self._check = wandb, run, renamed, check
+    def __init__(self, wandb: Any, run: Any, mark: Mark, names: Names, check: Callable[[], None]) -> None:
+        self._wandb, self.native, self._check = wandb, run, check
+        self._renamed, self._definitions = names.renamed, names.definitions
         self.sent = mark
         """What was sent. An artifact of an online run is missing until it is uploaded, since it is in no file."""
         self.held_at_open = self._held = mark.limited()
@@ -186,6 +196,25 @@ class OpenRun:
         self._defined.add(key)
         self._write_names()
 
+    def _define_series(self, key: str) -> None:
+        """Define a series of numbers as the program did. Its axis must be in the same row, unlike that of media."""
+        tag = self._renamed.get(key, key)
+        of_tag = [one for one in self._definitions.values() if one.matches(tag) and not r.is_system_metric(tag)]
+        if key in self._defined or not of_tag:
+            self._define(key)
+            return
+        own = next((one for one in of_tag if one.tag == tag), of_tag[0])
+        axis = AXIS if own.step_metric in (None, tag) else self.key(own.step_metric)
+        summary = ",".join(own.summary) or None
+        self._define_metric(key, step_metric=axis, step_sync=False, hidden=own.hidden or None, summary=summary)
+        self._defined.add(key)
+        self._write_names()
+
+    def _redefine(self, definition: r.Definition) -> None:
+        self._definitions[definition.tag] = definition
+        self._defined -= {key for key in self._defined if definition.matches(self._renamed.get(key, key))}
+        self._defined.add(AXIS)
+
     def _write_names(self) -> None:
         if self._names_written < len(self._renamed):
             self._names_written = len(self._renamed)
@@ -200,6 +229,8 @@ class OpenRun:
     # Rows.
 
     def send_scalars(self, row: Row) -> None:
+        for key in row.values:
+            self._define_series(key)
         self._send_row(row.values, row.step, row.wall_time, row.numbers)
 
     def _send_row(
@@ -239,7 +270,7 @@ class OpenRun:
                 key = self._file_key(tag)
                 shown = f"Custom Chart Tables/{key}_table"
                 self._send_row({key: plot}, record.step, record.wall_time, [number], shown)
-            case r.Params() | r.Summary() | r.Tags() | r.Alert():
+            case r.Params() | r.Summary() | r.Tags() | r.Alert() | r.Definition():
                 self._send_fact(record)
                 self._done([number])
                 if isinstance(record, r.Alert):
@@ -253,8 +284,10 @@ class OpenRun:
             case _:
                 self._send_files(record, number)
 
-    def _send_fact(self, record: r.Params | r.Summary | r.Tags | r.Alert) -> None:
+    def _send_fact(self, record: r.Params | r.Summary | r.Tags | r.Alert | r.Definition) -> None:
         match record:
+            case r.Definition():
+                self._redefine(record)
             case r.Params(values=values):
                 update = {v.param_name(str(name)): v.plain(value) for name, value in values.items()}
                 self.native.config.update(update, allow_val_change=True)

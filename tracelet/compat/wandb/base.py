@@ -14,20 +14,12 @@ from typing import Any, ClassVar, TypeAlias
 import msgspec
 
 from tracelet.capture.values import to_plain
-from tracelet.errors import TraceletError
+from tracelet.compat.wandb.errors import UnsupportedError
 from tracelet.guard import logger
 from tracelet.records import Record, shown_step
 
 _REFERENCE = re.compile(r"(gs|s3|https?)://")
 _UNSAFE = re.compile(r'[\\:*?"<>|\x00-\x1f]')
-
-
-class Error(TraceletError):
-    """Base class of the errors that wandb defines (`wandb.Error`)."""
-
-
-class UnsupportedFeature(Error, NotImplementedError):
-    """A part of wandb's API that tracelet does not have."""
 
 
 class FileValue(msgspec.Struct, frozen=True):
@@ -72,9 +64,9 @@ class Value:
         """Return the value as the cell of a numpy column.
 
         Raises:
-            UnsupportedFeature: the data type has no array form.
+            UnsupportedError: the data type has no array form.
         """
-        raise UnsupportedFeature(f"{type(self).__name__} has no array form")
+        raise UnsupportedError(f"{type(self).__name__} has no array form")
 
 
 class Media(Value):

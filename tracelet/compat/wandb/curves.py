@@ -6,7 +6,8 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from tracelet.compat.wandb.base import Error, to_array
+from tracelet.compat.wandb.base import to_array
+from tracelet.compat.wandb.errors import Error
 
 _DIGITS = 3
 

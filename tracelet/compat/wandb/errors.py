@@ -1,35 +1,43 @@
-"""Define the exceptions of the facade, by the names that programs catch."""
+"""The exceptions of wandb's API."""
 
 from __future__ import annotations
 
 
 class Error(Exception):
-    """Base class of the facade's exceptions."""
+    """The base of all errors below."""
+
+    def __init__(self, message: str = "", context: object = None) -> None:
+        super().__init__(message)
+        self.message, self.context = message, context
 
 
 class CommError(Error):
-    """A run or an artifact cannot be found or read."""
+    """Something to read was not found."""
 
 
 class AuthenticationError(CommError):
-    """A credential is missing or invalid."""
+    """Never raised here: nothing needs a key."""
 
 
 class UsageError(Error):
-    """A call has invalid arguments, or comes at the wrong time."""
+    """A call is invalid, or comes at the wrong time."""
+
+
+class NotInitialised(UsageError, RuntimeError):
+    """A function of a run is called before `init`, or after `finish`."""
 
 
 class UnsupportedError(UsageError, NotImplementedError):
-    """The call needs wandb's server. The message names the alternative."""
+    """A function needs wandb's server. The message says what to use instead."""
 
 
 class ConfigError(Error):
-    """A value of the config must not change."""
+    """A value of the configuration would change without `allow_val_change`."""
 
 
 class ArtifactNotLoggedError(Error):
-    """The artifact must be logged before this call."""
+    """An artifact has to be logged first."""
 
 
 class ArtifactFinalizedError(Error):
-    """A logged artifact cannot change."""
+    """A logged artifact cannot be changed."""

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from tracelet.capture.values import to_plain
-from tracelet.compat.wandb.base import Entry, UnsupportedFeature, Value
+from tracelet.compat.wandb.base import Entry, Value
+from tracelet.compat.wandb.errors import UnsupportedError
 from tracelet.records import Text
 
 
@@ -107,7 +108,7 @@ class Graph(Value):
 
     @classmethod
     def from_keras(cls, model: Any) -> Graph:
-        raise UnsupportedFeature("wandb.Graph.from_keras is not supported. Add nodes and edges with add_node, add_edge")
+        raise UnsupportedError("wandb.Graph.from_keras is not supported. Add nodes and edges with add_node, add_edge")
 
     def _to_graph_json(self, run: Any = None) -> dict[str, Any]:
         return {

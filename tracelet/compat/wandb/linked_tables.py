@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tracelet.compat.wandb.base import Entry, UnsupportedFeature, Value
+from tracelet.compat.wandb.base import Entry, Value
+from tracelet.compat.wandb.errors import UnsupportedError
 from tracelet.compat.wandb.tables import Table
 from tracelet.guard import shown
 from tracelet.records import Text
@@ -70,7 +71,7 @@ class PartitionedTable(Value):
         return {"_type": self._log_type, "parts_path": self.parts_path}
 
     def iterrows(self) -> Iterator[tuple[int, list[Any]]]:
-        raise UnsupportedFeature("PartitionedTable.iterrows is not supported. Read the tables of the artifact instead")
+        raise UnsupportedError("PartitionedTable.iterrows is not supported. Read the tables of the artifact instead")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, PartitionedTable) and self.parts_path == other.parts_path

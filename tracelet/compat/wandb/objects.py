@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 from tracelet.capture.values import to_plain
-from tracelet.compat.wandb.base import Entry, Error, Media, UnsupportedFeature, derives_from, is_path
+from tracelet.compat.wandb.base import Entry, Media, derives_from, is_path
+from tracelet.compat.wandb.errors import Error, UnsupportedError
 from tracelet.compat.wandb.media import Image, is_matplotlib, to_figure
 from tracelet.records import Text
 
@@ -175,7 +176,7 @@ class Molecule(_FileMedia):
 
     @classmethod
     def from_rdkit(cls, *args: Any, **kwargs: Any) -> Molecule:
-        raise UnsupportedFeature(
+        raise UnsupportedError(
             "wandb.Molecule.from_rdkit is not supported. Convert the molecule with rdkit.Chem.MolToPDBBlock, and pass "
             'wandb.Molecule(io.StringIO(block), file_type="pdb")'
         )

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tracelet.compat.wandb.base import Entry, Error, Value
+from tracelet.compat.wandb.base import Entry, Value
 from tracelet.compat.wandb.charts import draw
 from tracelet.compat.wandb.curves import pr_points, roc_points
+from tracelet.compat.wandb.errors import Error
 from tracelet.compat.wandb.tables import Table
 from tracelet.records import Image
 

@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 
 from tracelet.capture import media
 from tracelet.capture.values import to_plain
-from tracelet.compat.wandb.base import Entry, Error, Value, derives_from, to_array
+from tracelet.compat.wandb.base import Entry, Value, derives_from, to_array
 from tracelet.compat.wandb.column_types import ANY, ColumnType, describe, merge, of_dtype, type_of
+from tracelet.compat.wandb.errors import Error
 from tracelet.guard import shown
 from tracelet.records import Table as TableRecord
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from tracelet.capture.media import tiled
-from tracelet.compat.wandb.base import Entry, Error, Media, derives_from, is_path, to_array, warn_once
+from tracelet.compat.wandb.base import Entry, Media, derives_from, is_path, to_array, warn_once
+from tracelet.compat.wandb.errors import Error
 from tracelet.records import Video as VideoRecord
 
 _DEFAULT_FPS = 4

@@ -15,6 +15,7 @@ from typing import IO, Any
 
 import msgspec
 
+from tracelet import replacing
 from tracelet.backends import parent_env
 from tracelet.backends.base import Backend, Status
 from tracelet.backends.capabilities import NativeRun
@@ -186,7 +187,7 @@ class Worker:
         with parent_socket, child_socket, self._log() as log:
             process = subprocess.Popen(
                 [sys.executable, "-c", command],
-                env=environment_without(self._parent_env),
+                env=replacing.without(environment_without(self._parent_env)),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
