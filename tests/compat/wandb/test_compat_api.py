@@ -13,7 +13,8 @@ from tracelet.compat.wandb import artifacts
 from tracelet.compat.wandb.api import Api
 from tracelet.compat.wandb.api_runs import Run
 from tracelet.compat.wandb.errors import CommError, UnsupportedError
-from tracelet.records import Scalar
+from tracelet.journal.store import Journal
+from tracelet.records import RunInfo, Scalar
 
 
 @pytest.fixture(autouse=True)
@@ -249,6 +250,22 @@ def test_media_are_described():
     (row,) = Api().run("r1").scan_history()
     assert ("table-file", "histogram") == (row["t"]["_type"], row["h"]["_type"])
     assert 3 == sum(row["h"]["values"])
+
+
+def test_rows_of_all_ranks():
+    """The values of a step that the ranks of a shared run log are in one row."""
+    with run(run_id="r1") as experiment:
+        experiment._submit(Scalar("loss", 1.0, 0, 10.0))
+        experiment._submit(Scalar("loss", 2.0, 1, 20.0))
+    rank = experiment.folder / "ranks" / "rank-1"
+    journal = Journal(rank)
+    journal.put_info(RunInfo(run_id="r1", project="p", name=None, folder=str(rank), label="rank-1", prefix="rank-1/"))
+    journal.append([Scalar("rank-1/loss", 3.0, 0, 11.0), Scalar("rank-1/loss", 4.0, 1, 21.0)])
+    journal.close()
+    found = Api().run("r1")
+    expected = [{"_step": 0, "loss": 1.0, "rank-1/loss": 3.0}, {"_step": 1, "loss": 2.0, "rank-1/loss": 4.0}]
+    assert expected == values(found.scan_history())
+    assert 4.0 == found.summary["rank-1/loss"]
 
 
 def test_a_live_run_is_read():

@@ -1,8 +1,12 @@
 """Artifacts of the facade: the rules of real wandb's class before logging, and versions in local journals after it."""
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import msgspec
 import pytest
 import wandb
 from backends.faults import journalled
@@ -11,6 +15,7 @@ import tracelet
 from tracelet.compat.wandb import artifacts
 from tracelet.compat.wandb.artifacts import Artifact
 from tracelet.compat.wandb.errors import ArtifactFinalizedError, ArtifactNotLoggedError, CommError, UnsupportedError
+from tracelet.journal.spool import Spool
 from tracelet.journal.store import Journal
 from tracelet.records import Artifact as Record
 from tracelet.records import File, RunInfo
@@ -361,6 +366,44 @@ def test_the_runs_that_logged_and_used_it(base):
     (user,) = artifact.used_by()
     assert "second" == user.id
     assert [artifact.qualified_name] == [used.qualified_name for used in user.used_artifacts()]
+
+
+def test_another_process_reads_it_at_once(experiment, base):
+    """The journal of an active run is read as far as it is committed, without the real wandb."""
+    artifact = logged(experiment, "one", aliases=["best"]).wait()
+    program = (
+        "import sys; from pathlib import Path; from tracelet.compat.wandb.api import Api\n"
+        "artifact = Api().artifact('p/m:best'); print(Path(artifact.file()).read_text(), artifact.logged_by().state, 'wandb' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ("one running False\n", "") == (done.stdout, done.stderr)
+    assert "v0" == artifact.version
+
+
+def test_artifacts_of_all_ranks(base):
+    """A rank of a shared run has a journal of its own, and the run is the common one."""
+    with tracelet.start_logging(project="p", run_id="r1", backend=[]) as experiment:
+        logged(experiment, "one")
+    rank = experiment.folder / "ranks" / "rank-1"
+    info = RunInfo(run_id="r1", project="p", name=None, folder=str(rank), label="rank-1", prefix="rank-1/")
+    file = msgspec.structs.replace(Spool(rank / "files").put(b"two", ""), name="content.txt")
+    journal = Journal(rank)
+    journal.put_info(info)
+    journal.append([Record("m", (file,), time.time() + 1, "model")])
+    journal.close()
+    found = artifacts.use("m:latest", "model", base, "p")
+    assert ("v1", "two") == (found.version, Path(found.file()).read_text())
+    assert experiment.folder.as_uri() == found.logged_by().url
+
+
+def test_an_ended_run_gets_no_artifacts(base):
+    """It is not stored, and `wait` raises instead of waiting."""
+    with tracelet.start_logging(project="p", backend=[]) as experiment:
+        pass
+    artifact = logged(experiment, "late")
+    assert "PENDING" == artifact.state
+    with pytest.raises(CommError, match="not in the journal"):
+        artifact.wait()
 
 
 def test_a_disabled_run_has_no_versions():

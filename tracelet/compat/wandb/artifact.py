@@ -19,6 +19,7 @@ from tracelet.compat.wandb.errors import ArtifactNotLoggedError, CommError, Unsu
 from tracelet.compat.wandb.manifest import Manifest, ManifestEntry, entry_path, file_digests, files_below
 from tracelet.compat.wandb.versions import Extras, Version
 from tracelet.guard import logger
+from tracelet.runs.folders import folder_of_run
 from tracelet.settings import environment_of
 
 if TYPE_CHECKING:
@@ -287,7 +288,7 @@ class Artifact(Draft):
         """Return the run that logged the artifact first."""
         from tracelet.compat.wandb.api_runs import Run  # an import cycle otherwise
 
-        return Run(self._logged("logged_by").folder)
+        return Run(folder_of_run(self._logged("logged_by").folder))
 
     def used_by(self) -> list[Run]:
         """Return the runs that called `use_artifact` with this version."""
