@@ -373,7 +373,8 @@ def test_another_process_reads_it_at_once(experiment, base):
     artifact = logged(experiment, "one", aliases=["best"]).wait()
     program = (
         "import sys; from pathlib import Path; from tracelet.compat.wandb.api import Api\n"
-        "artifact = Api().artifact('p/m:best'); print(Path(artifact.file()).read_text(), artifact.logged_by().state, 'wandb' in sys.modules)"
+        "artifact = Api().artifact('p/m:best'); state = artifact.logged_by().state\n"
+        "print(Path(artifact.file()).read_text(), state, 'wandb' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ("one running False\n", "") == (done.stdout, done.stderr)
