@@ -15,7 +15,7 @@ ROOT = Path(tracelet.__file__).parent
 # From the ground up. A module imports from lower floors and from its own package; on the ground floor, also from its
 # neighbours.
 FLOORS = (
-    "errors filesystem forks guard proxy records redaction settings version",
+    "errors filesystem forks guard proxy records redaction replacing replacing_metadata settings version",
     "backends capture collectors distributed journal",
     "delivery runs",
     "importer orchestrator",
@@ -31,9 +31,9 @@ MAY_NAME_VENDORS = {"backends", "experiment.native"}
 MAY_NAME_CAPTURED = {"settings", "launcher.command", "experiment.capturing"}
 """Where the libraries are listed that `capture` accepts."""
 CAPTURED = ("wandb",)
-READS_ENVIRONMENT = {"settings", "backends", "cli", "compat", "distributed", "launcher"}
+READS_ENVIRONMENT = {"settings", "backends", "cli", "compat", "distributed", "launcher", "replacing"}
 """A vendor's own variables belong to its backend, another tracker's to `compat`, a terminal's (COLUMNS) to the command
-line, those of `torchrun` and the like to `distributed`, and the launcher passes an environment to a program."""
+line, those of `torchrun` and the like to `distributed`. The launcher and `replacing` pass an environment on."""
 
 
 def module_name(path: Path) -> str:

@@ -253,7 +253,8 @@ def start_like(other: Experiment | None, **arguments: Any) -> Experiment:
 
     Backends whose vendor has one run per process get a process of their own if another run is in use.
     """
-    inherited = {name: value for name, value in _given.get(other, {}).items() if name not in _OF_ONE_RUN}  # type: ignore[call-overload]
+    given = {} if other is None else _given.get(other, {})
+    inherited = {name: value for name, value in given.items() if name not in _OF_ONE_RUN}
     if not isinstance(inherited.get("backend", ""), str):
         listed = inherited["backend"] if isinstance(inherited["backend"], Iterable) else [inherited["backend"]]
         inherited["backend"] = [one if isinstance(one, str) else type(one)(one.config) for one in listed]

@@ -31,7 +31,7 @@ def install(name: str) -> None:
         return
     finder = Finder(name)
     _finders[name] = finder
-    sys.meta_path.insert(0, finder)  # type: ignore[arg-type]
+    sys.meta_path.insert(0, finder)
     os.environ[VARIABLE] = ",".join(_finders)
     path = os.environ.get("PYTHONPATH")
     if SITE not in (path or "").split(os.pathsep):
@@ -43,7 +43,7 @@ def uninstall(name: str) -> None:
     finder = _finders.pop(name, None)
     if finder is None:
         return
-    sys.meta_path.remove(finder)  # type: ignore[arg-type]
+    sys.meta_path.remove(finder)
     finder.restore()
     os.environ[VARIABLE] = ",".join(_finders)
     if not _finders:
@@ -114,7 +114,8 @@ class Finder:
                 f"no module {fullname!r}: {self._name} is {self._facade} here, which has no such module", name=fullname
             )
         inner = aliases.MODULES[part]
-        spec = ModuleSpec(fullname, _Loader(f"{self._facade}.{inner}" if inner else self._facade), is_package=True)
+        loader: Any = _Loader(f"{self._facade}.{inner}" if inner else self._facade)
+        spec = ModuleSpec(fullname, loader, is_package=True)
         spec.submodule_search_locations = []
         return spec
 

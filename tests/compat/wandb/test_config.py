@@ -101,7 +101,7 @@ def test_a_file_and_the_default_file(tmp_path):
     (tmp_path / "own.yaml").write_text("wandb_version: 1\nname: {value: x}\nplain: [1, 2]\n")
     with wandb.init(config=str(tmp_path / "own.yaml")) as run:
         assert {"lr": 0.5, "epochs": 3, "name": "x", "plain": [1, 2]} == run.config.as_dict()
-    with pytest.raises(wandb.Error, match="absent.yaml"):
+    with pytest.raises(wandb.Error, match=r"absent\.yaml"):
         wandb.init(config="absent.yaml")
 
 

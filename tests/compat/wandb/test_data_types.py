@@ -20,8 +20,9 @@ from wandb.sdk.data_types.object_3d import box3d as real_box3d
 
 from tracelet.compat.wandb import data_types as ours
 from tracelet.compat.wandb import plot
-from tracelet.compat.wandb.base import Error, FileValue, UnsupportedFeature
+from tracelet.compat.wandb.base import FileValue
 from tracelet.compat.wandb.converting import of_value, read_value
+from tracelet.compat.wandb.errors import Error, UnsupportedError
 from tracelet.records import Audio, Image, Text, Video
 
 RANDOM = np.random.default_rng(7)
@@ -383,7 +384,7 @@ def test_a_stream_needs_a_known_file_type(kind, arguments):
 
 
 def test_molecules_of_rdkit_are_not_supported():
-    with pytest.raises(UnsupportedFeature, match="MolToPDBBlock"):
+    with pytest.raises(UnsupportedError, match="MolToPDBBlock"):
         ours.Molecule.from_smiles("CO")
 
 
@@ -548,7 +549,7 @@ def test_checking_types_imports_no_library():
 
 def test_values_have_an_array_form_only_if_they_are_images():
     assert PIXELS.tolist() == ours.Image(PIXELS).to_data_array()
-    with pytest.raises(UnsupportedFeature, match="Html has no array form"):
+    with pytest.raises(UnsupportedError, match="Html has no array form"):
         ours.Html("x").to_data_array()
 
 

@@ -13,8 +13,9 @@ import wandb
 
 from tracelet.compat.wandb import data_types as ours
 from tracelet.compat.wandb import plot
-from tracelet.compat.wandb.base import Error, warn_once
+from tracelet.compat.wandb.base import warn_once
 from tracelet.compat.wandb.charts import draw
+from tracelet.compat.wandb.errors import Error
 from tracelet.records import Image, Table
 
 RANDOM = np.random.default_rng(3)

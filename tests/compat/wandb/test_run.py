@@ -74,7 +74,7 @@ def test_after_finish_a_call_of_the_run_says_so():
     run.finish()
     run.finish()
     for call in (lambda: run.log({"a": 1}), lambda: run.define_metric("a"), lambda: run.alert("a")):
-        with pytest.raises(wandb.UsageError, match=f"{run.id}.* is finished"):
+        with pytest.raises(wandb.UsageError, match=rf"{run.id}.* is finished"):
             call()
     assert 0 == run.step
 
@@ -233,10 +233,10 @@ def test_resume_continues_steps_config_and_summary(points):
 
 
 def test_resume_must_and_never():
-    with pytest.raises(wandb.UsageError, match="must.*no run"):
+    with pytest.raises(wandb.UsageError, match=r"must.*no run"):
         wandb.init(id="absent", resume="must")
     wandb.init(id="present").finish()
-    with pytest.raises(wandb.UsageError, match="never.*exists"):
+    with pytest.raises(wandb.UsageError, match=r"never.*exists"):
         wandb.init(id="present", resume="never")
 
 

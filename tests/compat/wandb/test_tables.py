@@ -13,7 +13,7 @@ import wandb
 from wandb.sdk.data_types.utils import _json_helper
 
 from tracelet.compat.wandb import data_types as ours
-from tracelet.compat.wandb.base import Error
+from tracelet.compat.wandb.errors import Error
 from tracelet.records import Image, Table, Text
 
 WHEN = datetime.datetime(2024, 5, 6, 7, 8, 9)

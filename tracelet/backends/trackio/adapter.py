@@ -119,6 +119,8 @@ class TrackioBackend(Backend, Probing):
                         case r.Alert(title, text, level):
                             fields = {"title": title, "text": text, "level": "warn" if level == "warning" else level}
                             alerts.append(self._row(number, record, v.to_plain(fields)))
+                        case r.Definition():
+                            pass  # not accepted
                         case r.Artifact():
                             self._store.put_artifact(record)
                         case _:

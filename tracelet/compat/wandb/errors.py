@@ -35,7 +35,7 @@ class ConfigError(Error):
     """A value of the configuration would change without `allow_val_change`."""
 
 
-class ArtifactNotLoggedError(Error):
+class ArtifactNotLoggedError(Error, AttributeError):
     """An artifact has to be logged first."""
 
 

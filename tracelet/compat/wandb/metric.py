@@ -13,6 +13,8 @@ _GOALS = ("minimize", "maximize")
 class Metric:
     """A definition by `define_metric`. A name that ends in `*` is for all keys that begin like it."""
 
+    name: str
+
     def __init__(
         self,
         name: str,
@@ -25,7 +27,7 @@ class Metric:
     ) -> None:
         if not name:
             raise Error("define_metric: the name must not be empty")
-        axis = step_metric.name if isinstance(step_metric, Metric) else step_metric
+        axis: str | None = step_metric.name if isinstance(step_metric, Metric) else step_metric
         for argument, value, kind in (
             ("name", name, str),
             ("step_metric", axis, str),

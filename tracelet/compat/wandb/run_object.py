@@ -16,7 +16,6 @@ from tracelet.compat.wandb import artifacts
 from tracelet.compat.wandb.config_object import Config, StaticConfig
 from tracelet.compat.wandb.errors import UnsupportedError, UsageError
 from tracelet.compat.wandb.files import ProgramFiles
-from tracelet.compat.wandb.inputs import of_code, prepared
 from tracelet.compat.wandb.metric import Metric
 from tracelet.compat.wandb.rows import Rows
 from tracelet.compat.wandb.settings import Settings
@@ -59,7 +58,8 @@ class Run:
         self._is_finished = False
         self._start_time = time.time()
         self._tags = tuple(settings.tags or ())
-        self._name, self._notes = settings.name, settings.notes
+        self._name: str | None = settings.name
+        self._notes: str | None = settings.notes
         self._sent_alerts: dict[str, float] = {}
         self._summary = Summary(self._log_summary)
         self._config = Config(self._log_config)
@@ -175,7 +175,7 @@ class Run:
         tags: Sequence[str] | None = None,
     ) -> artifacts.Artifact:
         """Log an Artifact, or the files of a path as one. Without aliases, it is `latest`."""
-        artifact = prepared(artifact_or_path, name, type, prefix=f"run-{self.id}-")
+        artifact = artifacts.prepared(artifact_or_path, name, type, default=f"run-{self.id}-")
         artifacts.log(artifact, self._experiment, aliases, tags)
         self._logged.append(artifact)
         return artifact
@@ -190,7 +190,7 @@ class Run:
         self, artifact_or_name: Any, type: str | None = None, aliases: Any = None, use_as: str | None = None
     ) -> artifacts.Artifact:
         """Return an artifact that this run, or another local run, has logged: `name:latest`, `name:v0`."""
-        found = artifacts.use(artifact_or_name, type, self._base, self._experiment.project)
+        found = artifacts.use(artifact_or_name, type, self._base, self._experiment.project, self._experiment)
         self._used.append(found)
         return found
 
@@ -217,7 +217,7 @@ class Run:
         exclude_fn: Any = None,
     ) -> artifacts.Artifact | None:
         """Log the Python files below `root` as an artifact of type `code`."""
-        found = of_code(root or ".", name or f"source-{self.project}", include_fn, exclude_fn)
+        found = artifacts.of_code(root or ".", name or f"source-{self.project}", include_fn, exclude_fn)
         return None if found is None else self.log_artifact(found)
 
     def logged_artifacts(self) -> list[artifacts.Artifact]:
@@ -310,7 +310,7 @@ class Run:
 
     @property
     def entity(self) -> str:
-        return self._settings.entity or ""
+        return str(self._settings.entity or "")
 
     @property
     def project(self) -> str:
@@ -372,11 +372,11 @@ class Run:
 
     @property
     def offline(self) -> bool:
-        return self._settings.mode == "offline"
+        return bool(self._settings.mode == "offline")
 
     @property
     def disabled(self) -> bool:
-        return self._settings.mode == "disabled"
+        return bool(self._settings.mode == "disabled")
 
     @property
     def resumed(self) -> bool:

@@ -11,7 +11,7 @@ from tracelet.compat import wandb
 from tracelet.compat.wandb.errors import Error
 
 
-class WandbCallback(BaseCallback):  # type: ignore[misc]
+class WandbCallback(BaseCallback):
     """Log the algorithm's settings, its gradients, and the model.
 
     Args:

@@ -50,6 +50,9 @@ class Settings:
     def update(self, values: Any = None, **more: Any) -> None:
         self.__dict__.update({**as_dict(values), **more})
 
+    entity: Any
+    mode: Any
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)

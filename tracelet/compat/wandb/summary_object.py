@@ -226,8 +226,8 @@ class _Nested(dict[str, Any]):
 
 def plain(value: Any) -> Any:
     """Return a value as the summary shows it: numbers as Python's, and a media object as a dict of its facts."""
-    if value is None or isinstance(value, str | int | float):
-        return value.item() if hasattr(value, "item") else value
+    if value is None or isinstance(value, str | bool | int | float):
+        return value.item() if isinstance(value, float) and hasattr(value, "item") else value
     if isinstance(value, Mapping):
         return {str(key): plain(member) for key, member in value.items()}
     if isinstance(value, list | tuple):

@@ -21,7 +21,7 @@ def termwarn(string: str, newline: bool = True, repeat: bool = True) -> None:
 
 def termerror(string: str, newline: bool = True, repeat: bool = True) -> None:
     """Log an error."""
-    _log(logger.error, string, repeat)
+    _log(logger.warning, string, repeat)
 
 
 def termsetup(settings: Any = None, logger: Any = None) -> None:
