@@ -19,7 +19,7 @@ from tracelet.records import File, Layout, Params, RawSummary, Scalar, Table, Te
 from tracelet.testing import BackendContract, deliver, run_info, sample_records
 from tracelet.testing.samples import WALL_TIME, stored
 
-NOT_IN_EVENTS = (r.Artifact, r.Summary, r.Tags, r.Alert, Table, RawSummary)
+NOT_IN_EVENTS = (r.Artifact, r.Summary, r.Tags, r.Alert, r.Definition, Table, RawSummary)
 LAYOUT = "custom_scalars__config__"
 
 

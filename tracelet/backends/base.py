@@ -10,7 +10,7 @@ import msgspec
 from tracelet.backends.config import BackendConfig, NoConfig
 from tracelet.backends.filters import Filter
 from tracelet.errors import BackendError
-from tracelet.records import KINDS, Record, RunInfo
+from tracelet.records import KINDS, Definition, Record, RunInfo
 
 __all__ = ["Backend", "BackendConfig", "Batch", "NoConfig", "Status", "Written", "write_each"]
 
@@ -65,9 +65,9 @@ class Backend:
     """
 
     name: ClassVar[str]
-    accepts: ClassVar[Collection[type[Record]]] = KINDS
+    accepts: ClassVar[Collection[type[Record]]] = tuple(kind for kind in KINDS if kind is not Definition)
     """Kinds of record that the vendor can store; others are counted as filtered. A mapping also has the location of
-    each kind at the vendor, in a few words, for `tracelet doctor`."""
+    each kind at the vendor, in a few words, for `tracelet doctor`. The default is every kind of value."""
     Config: ClassVar[type[Any]] = NoConfig
     """The keys of `config` for this backend, with their types: a `BackendConfig`."""
 

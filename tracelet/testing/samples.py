@@ -155,9 +155,9 @@ def sample_records(tmp_path: Path) -> list[Record]:
         RawSummary("sample/raw", stored(tmp_path, b"\n\x0asample/raw", "r.pb"), "some_plugin", 3, WALL_TIME),
         Table("sample/table", stored(tmp_path, json.dumps(table).encode(), "t.json"), 3, WALL_TIME),
         Params({"lr": 0.001, "model.layers": [1, 2], "name": "net", "debug": False, "seed": None}, WALL_TIME),
+        Definition("sample/*", "sample/scalar", False, ("min", "last"), WALL_TIME),
         *artifacts(tmp_path),
         Summary({"best_accuracy": 0.93, "val.steps": 20_000, "stopped": "early", "ok": True, "gap": None}, WALL_TIME),
         Tags(("sample", "two words"), WALL_TIME),
         Alert("sample alert", "something, «ünïcode» and a\nnew line", "warning", WALL_TIME),
-        Definition("sample/*", "sample/scalar", False, ("min", "last"), WALL_TIME),
     ]
