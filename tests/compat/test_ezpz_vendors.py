@@ -1,6 +1,7 @@
 """`tracelet.compat.ezpz`: Weights & Biases offline, and MLflow with a database and with a server."""
 
 import os
+import sys
 import warnings
 
 import mlflow
@@ -288,7 +289,7 @@ def test_env_files(monkeypatch, tmp_path):
 
 def test_env_files_without_dotenv(monkeypatch, tmp_path, caplog):
     (tmp_path / ".env").write_text("MLFLOW_B=project\n")
-    monkeypatch.setitem(__import__("sys").modules, "dotenv", None)
+    monkeypatch.setitem(sys.modules, "dotenv", None)
     environment.load_env_files()
     assert "MLFLOW_B" not in os.environ
     assert "Install python-dotenv" in caplog.text

@@ -19,18 +19,18 @@ _TRUE = ("true", "1", "yes")
 def backend_names(backends: str | list[str] | tuple[str, ...] | None) -> list[str]:
     """Return the names of the backends: the argument, else two variables, else wandb. `none` means no backend."""
     if backends is None:
-        backends = _first("EZPZ_TRACKER_BACKENDS", "EZPZ_TRACKERS") or "wandb"
+        backends = variable("EZPZ_TRACKER_BACKENDS", "EZPZ_TRACKERS") or "wandb"
     listed = backends.split(",") if isinstance(backends, str) else list(backends)
     names = [str(name).strip().lower() for name in listed]
     return [name for name in dict.fromkeys(names) if name not in ("", "none")]
 
 
 def wandb_project(project_name: str | None) -> str:
-    return project_name or _first(*_PROJECTS) or _of_script()
+    return project_name or variable(*_PROJECTS) or _of_script()
 
 
 def mlflow_experiment(project_name: str | None) -> str:
-    name = _first("MLFLOW_EXPERIMENT_NAME") or project_name or _first(*_PROJECTS) or _of_script()
+    name = variable("MLFLOW_EXPERIMENT_NAME") or project_name or variable(*_PROJECTS) or _of_script()
     return name.replace(".", "-")
 
 
@@ -72,11 +72,6 @@ def silence_insecure_tls() -> None:
         warnings.filterwarnings("ignore", message="Unverified HTTPS request")
 
 
-def variable(*names: str) -> str | None:
-    """Return the first variable that is set."""
-    return _first(*names)
-
-
 def _has_env_file() -> bool:
     with contextlib.suppress(OSError, RuntimeError):
         return _project_file() is not None or Path("~/.amsc.env").expanduser().is_file()
@@ -90,7 +85,8 @@ def _project_file() -> Path | None:
     return None
 
 
-def _first(*names: str) -> str | None:
+def variable(*names: str) -> str | None:
+    """Return the first variable that is set."""
     return next((value for name in names if (value := os.environ.get(name))), None)
 
 
