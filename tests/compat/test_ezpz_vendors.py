@@ -13,11 +13,16 @@ import tracelet
 from tracelet.compat.ezpz import MLflowBackend, Tracker, WandbBackend, environment, setup_tracker
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch):
+    """A new store of MLflow takes seconds."""
+    monkeypatch.setenv("TRACELET_CONNECT_TIMEOUT", "60")
+
+
 @pytest.fixture
-def tracked(monkeypatch):
+def tracked():
     """`tracked(...)`: `setup_tracker`, whose tracker is finished at the end of the test."""
     made = []
-    monkeypatch.setenv("TRACELET_CONNECT_TIMEOUT", "60")
 
     def setup(*args, **kwargs):
         made.append(setup_tracker(*args, **kwargs))
@@ -167,6 +172,22 @@ def test_mlflow_alone(tmp_path):
     run = mlflow_store.only(tmp_path / "mlflow.db")
     assert [(0, 0.5), (7, 0.25), (8, 0.125)] == [point[:2] for point in run.series("loss")]
     assert ("night", "b", "0.1") == (run.name, run.tags["a"], run.params["config.lr"])
+
+
+def test_an_existing_run_of_mlflow(tmp_path):
+    """By its id. An experiment is also found by its id."""
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    experiment = client.create_experiment("earlier")
+    run = client.create_run(experiment)
+    client.set_terminated(run.info.run_id)
+    for arguments in ({"run_id": run.info.run_id}, {"experiment_id": experiment}):
+        backend = MLflowBackend("p", None, None, 0, **arguments)
+        backend.log({"loss": 0.5}, step=1)
+        backend.finish()
+    runs = mlflow_store.runs(tmp_path / "mlflow.db")
+    assert ["earlier"] * 2 == [run.experiment for run in runs]
+    assert ["FINISHED"] * 2 == [run.status for run in runs]
+    assert [[(1, 0.5)]] * 2 == [[point[:2] for point in run.series("loss")] for run in runs]
 
 
 def test_other_ranks_have_no_run(tmp_path):

@@ -36,6 +36,8 @@ class MlflowConfig(BackendConfig, frozen=True, kw_only=True, forbid_unknown_fiel
     backend_url: str | None = None
     tracking_uri: str | None = None
     experiment_name: str | None = None
+    experiment_id: str | None = None
+    run_id: str | None = None
     run_name: str | None = None
     tags: dict[str, str] | list[str] | None = None
     description: str | None = None

@@ -111,11 +111,11 @@ def resolve(config: MlflowConfig) -> Store:
     configured = config.backend_url or config.tracking_uri
     uri = absolute(configured) if configured else current
     if uri != current:  # the program's run and experiment are in another store
-        return Store(uri=uri)
+        return Store(uri=uri, run_id=config.run_id)
     return Store(
         uri=uri,
-        run_id=active.info.run_id if active else os.environ.get("MLFLOW_RUN_ID"),
-        active=active is not None,
+        run_id=config.run_id or (active.info.run_id if active else os.environ.get("MLFLOW_RUN_ID")),
+        active=active is not None and config.run_id in (None, active.info.run_id),
         experiment_id=experiment or environment.original("MLFLOW_EXPERIMENT_ID"),
         experiment_name=None if experiment else os.environ.get("MLFLOW_EXPERIMENT_NAME"),
     )

@@ -112,6 +112,8 @@ def _milliseconds(seconds: float | None) -> int | None:
 def _experiment(client: Any, store: Store, info: RunInfo, config: MlflowConfig) -> str:
     from mlflow.exceptions import MlflowException
 
+    if config.experiment_id is not None:
+        return config.experiment_id
     name = config.experiment_name or info.project or store.experiment_name
     if name is None:
         return store.experiment_id or "0"

@@ -16,7 +16,7 @@ from tracelet.compat.ezpz.run import Run
 from tracelet.distributed.launchers import find_process
 from tracelet.guard import logger
 
-_MLFLOW_KEYS = ("run_name", "nested", "parent_run_id", "tags", "description")
+_MLFLOW_KEYS = ("run_id", "experiment_id", "run_name", "nested", "parent_run_id", "tags", "description")
 _RUN_KEYS = {"id": "run_id", "name": "exp_name", "run_name": "exp_name", "notes": "notes", "group": "group"}
 _MLFLOW_FILTER = {"exclude_kinds": ["text", "histogram"]}
 """ezpz skips texts in MLflow, and watches models in wandb only."""
@@ -116,7 +116,7 @@ class MLflowBackend(VendorBackend):
 
     @classmethod
     def knows(cls, argument: str) -> bool:
-        return argument in _MLFLOW_KEYS
+        return argument in (*_MLFLOW_KEYS, "log_system_metrics")
 
     @property
     def run_url(self) -> str | None:
@@ -134,7 +134,8 @@ BUILT_IN: dict[str, type[CSVBackend] | type[VendorBackend]] = {
 
 def run_arguments(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of the run itself: a vendor without its own value uses them."""
-    return {ours: kwargs[name] for name, ours in _RUN_KEYS.items() if kwargs.get(name) is not None}
+    arguments = {ours: kwargs[name] for name, ours in _RUN_KEYS.items() if kwargs.get(name) is not None}
+    return arguments | ({"collect": "system"} if kwargs.get("log_system_metrics") else {})
 
 
 def warn_of_unknown(kwargs: Mapping[str, Any], backends: list[Any]) -> None:
