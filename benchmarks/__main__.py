@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks import loops, pairs, ranks, run_start, scale, start, training, turns, vendors
+from benchmarks import loops, pairs, ranks, run_start, scale, start, training, turns, vendors, wandb_calls
 
 HERE = Path(__file__).parent
 FIGURES = "figures.json"
 """Every figure of the two reports; `python -m benchmarks.plots` draws them."""
 REPORTS: dict[str, Any] = {
     "calls": pairs,
+    "wandb": wandb_calls,
     "loops": loops,
     "start": start,
     "run": run_start,
@@ -24,7 +25,7 @@ REPORTS: dict[str, Any] = {
     "vendors": vendors,
 }
 FILES = {
-    "RESULTS.md": ("Benchmark results", ("calls", "loops", "start", "run", "training", "ranks", "scale")),
+    "RESULTS.md": ("Benchmark results", ("calls", "wandb", "loops", "start", "run", "training", "ranks", "scale")),
     "VENDORS.md": (vendors.NAME, ("vendors",)),
 }
 
