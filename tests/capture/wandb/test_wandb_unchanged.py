@@ -337,6 +337,61 @@ def test_an_error_of_ours_is_not_the_programs(wandb, captured, memory, swallowed
     swallowed.clear()
 
 
+def test_an_error_before_wandbs_call(wandb, captured, memory, swallowed, monkeypatch):
+    """What our lines raise before it keeps neither wandb nor the records from the row."""
+    from tracelet.capture.wandb import rows
+
+    with wandb.init() as run:
+        monkeypatch.setattr(rows, "_is_on_device", lambda value: 1 / 0)
+        run.log({"part": {"x": np.float32(2)}, "loss": 1.0})
+    captured.stop()
+    assert [("part/x", 2.0), ("loss", 1.0)] == [(one.tag, one.value) for one in memory.of(Scalar)]
+    assert [ZeroDivisionError] == [type(error) for error in swallowed]
+    swallowed.clear()
+
+
+CHILD = """
+import multiprocessing, sys
+import tracelet
+
+experiment = tracelet.start_logging(backend="csv", capture=["wandb"], children=sys.argv[1])
+import wandb
+
+def work(run):
+    run.log({"child": 1.0})
+    run.log({"child": 2.0})
+    with open("f.txt", "w") as file:
+        file.write("saved")
+    run.save("f.txt")
+
+run = wandb.init(config={"lr": 1})
+run.log({"loss": 1.0})
+process = multiprocessing.get_context("fork").Process(target=work, args=(run,))
+process.start()
+process.join()
+run.log({"loss": 2.0})
+run.finish()
+experiment.stop()
+sys.exit(process.exitcode)
+"""
+
+
+@pytest.mark.parametrize(("children", "expected"), [("silent", []), ("join", [("child-1/child", 1.0, 2.0)])])
+def test_a_forked_child_that_logs_to_its_parents_run(tmp_path, children, expected):
+    """Silent, or with each of its rows and files once; the parent's rows stay the parent's."""
+    command = [sys.executable, "-W", "ignore", "-c", CHILD, children]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    assert 0 == done.returncode, done.stderr
+    series = {}
+    for path in tmp_path.glob("runs/**/scalars.csv"):
+        for line in path.read_text().splitlines()[1:]:
+            tag, _, _, value = line.split(",")
+            series.setdefault(tag, []).append(float(value))
+    assert [1.0, 2.0] == series.pop("loss")
+    assert expected == [(tag, *values) for tag, values in series.items()]
+    assert len(expected) == len([*tmp_path.glob("runs/**/artifacts/child-1/f.txt")])
+
+
 def test_the_wandb_backend_cannot_be_captured():
     """Both would send everything to wandb twice: an error says which of the two to remove."""
     for backend in ("wandb", ["csv", "wandb"]):
