@@ -15,6 +15,8 @@ def wandb(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_SILENT", "true")
     module = importlib.import_module("wandb")
     module.teardown()
+    # wandb numbers watched models in a process, and puts the number into their names.
+    monkeypatch.setattr(importlib.import_module("wandb.sdk.wandb_watch"), "_global_watch_idx", 0)
     yield module
     module.teardown()
     importlib.import_module("wandb.sdk.lib.module").unset_globals()

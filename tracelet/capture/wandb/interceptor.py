@@ -144,7 +144,7 @@ class WandbInterceptor:
 
     def _wrap(self, owner: type | ModuleType, name: str, tee: Callable[[Any], Any]) -> None:
         if not self._patches.wrap(owner, name, tee):
-            self._recorder.leave_out(f"a call of {name}", f"this release of wandb has no {owner.__name__}.{name}")
+            self._recorder.leave_out(f"a call of {name}", f"this wandb has no {owner.__name__}.{name}")
 
     # The wrappers. Each calls the original first, lets its exception pass, and runs our own lines in the guard.
 

@@ -206,7 +206,8 @@ def _table(name: str, value: Any, step: int | None, wall_time: float) -> Iterato
     columns = [str(column) for column in value.columns]
     rows, cells = [], []
     for number, row in enumerate(value.data):
-        names = [f"{name}/{column}/{number}" if media_reader(cell) else "" for column, cell in zip(columns, row)]  # noqa: B905
+        named = zip(columns, row, strict=True)
+        names = [f"{name}/{column}/{number}" if media_reader(cell) else "" for column, cell in named]
         cells += [(tag, cell) for tag, cell in zip(names, row, strict=True) if tag]
         rows.append([tag or cell for tag, cell in zip(names, row, strict=True)])
     yield Table(name, media.table(columns, rows), step, wall_time)
