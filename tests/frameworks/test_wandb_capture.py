@@ -165,9 +165,9 @@ def test_accelerate(series, stored, memory, tmp_path):
         importlib.import_module("accelerate.state").AcceleratorState._reset_state(True)
 
     found, store = series(), stored()
-    assert {"loss", "parts/a", "parts/b"} == set(found)
+    assert {"loss", "parts.a", "parts.b"} == set(found)
     assert in_events(tmp_path / "logs" / "line")["loss"] == found["loss"] == store["loss"]
-    assert [(step, repr(float(np.float32(0.1 * step)))) for step in range(4)] == found["parts/a"]
+    assert [(step, repr(float(np.float32(0.1 * step)))) for step in range(4)] == found["parts.a"]
     assert {"lr": 0.1, "name": "line", "bias": True}.items() <= params(memory).items()
     assert ["seen/0"] == [record.tag for record in memory.records if type(record).__name__ == "Image"]
 

@@ -59,11 +59,7 @@ def test_lightning(trained):
     found = _series(content)
     events.pop("hp_metric")  # an invention of the TensorBoardLogger
     assert {"train/loss_step", "train/loss_epoch", "val/loss", "epoch"} == set(events)
-    # WandbLogger gives no step: its rows have the training's step as a number of their own.
-    steps = dict(found["trainer/global_step"])
-    for tag, points in events.items():
-        assert [text for _, text in points] == [text for _, text in found[tag]], tag
-        assert [step for step, _ in points] == [int(float(steps[row])) for row, _ in found[tag]], tag
+    assert events == {tag: points for tag, points in found.items() if tag != "trainer/global_step"}
     assert {"lr": 0.1, "layers": 1}.items() <= content.params.items()
     assert {"gradients/layer.weight", "gradients/layer.bias"} == {tag for tag, *_ in content.histograms}
     assert any(name.endswith("model.ckpt") for name in content.artifacts)
@@ -77,11 +73,7 @@ def test_transformers(trained):
     assert sums <= set(content.summary)
     expected = {tag: points for tag, points in events.items() if tag.removeprefix("train/") not in sums}
     assert expected
-    steps = dict(found["train/global_step"])
-    for tag, points in expected.items():
-        assert [text for _, text in points] == [text for _, text in found[tag]], tag
-        assert [step for step, _ in points] == [int(float(steps[row])) for row, _ in found[tag]], tag
-    assert set(expected) == set(found) - {"train/global_step"}
+    assert expected == {tag: points for tag, points in found.items() if tag != "train/global_step"}
     assert (8, 2) == (content.params["hidden_size"], content.params["num_train_epochs"])
     assert any(name.endswith("model.safetensors") for name in content.artifacts)
 

@@ -77,7 +77,10 @@ def stable_baselines3(folder: Path) -> None:
     from frameworks.test_stable_baselines3 import ppo
 
     wandb = importlib.import_module("wandb")
-    framework, callbacks = importlib.import_module("stable_baselines3"), importlib.import_module("wandb.integration.sb3")
+    framework, callbacks = (
+        importlib.import_module("stable_baselines3"),
+        importlib.import_module("wandb.integration.sb3"),
+    )
     wandb.init(project="walk", sync_tensorboard=True, config={"policy": "MlpPolicy"})
     model = ppo(framework, folder / "logs")
     model.learn(32, callback=callbacks.WandbCallback(model_save_path=str(folder / "models"), verbose=2))

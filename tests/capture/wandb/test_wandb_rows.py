@@ -51,15 +51,15 @@ def test_a_step_that_goes_back_is_recorded(wandb, points, tmp_path):
 
 
 def test_names_of_nested_dicts(wandb, points):
-    """`outer/inner`, as in Experiment.log. A key with that name is another series."""
+    """`outer.inner`, as on wandb's charts. A key with that name is another series."""
     with wandb.init() as run:
-        row = {"val": {"loss": 1.0, "deep": {"acc": 2}}, "val/loss": 3.0, "empty": {}}
+        row = {"val": {"loss": 1.0, "deep": {"acc": 2}}, "val.loss": 3.0, "empty": {}}
         run.log(row)
         run.log(row)
 
-    first = [("val/loss", 1.0, 0), ("val/deep/acc", 2.0, 0), ("wandb/val/loss", 3.0, 0), ("empty", "{}", 0)]
+    first = [("val.loss", 1.0, 0), ("val.deep.acc", 2.0, 0), ("wandb/val.loss", 3.0, 0), ("empty", "{}", 0)]
     assert first + [(tag, value, 1) for tag, value, _ in first] == points()
-    assert {"val": {"loss": 1.0, "deep": {"acc": 2}}, "val/loss": 3.0, "empty": {}} == row
+    assert {"val": {"loss": 1.0, "deep": {"acc": 2}}, "val.loss": 3.0, "empty": {}} == row
 
 
 def test_plain_values(wandb, points, memory):
@@ -126,7 +126,7 @@ def test_a_call_that_raises_records_nothing(wandb, points):
 
 
 def test_axes_of_define_metric_are_the_steps(wandb, points):
-    """The last whole value of `step_metric` is the step, as on wandb's charts; a fraction leaves the row's."""
+    """The last whole value of `step_metric` is the step, also its own, as on wandb's charts; a fraction leaves the row's."""
     with wandb.init() as run:
         run.define_metric("own")
         run.define_metric("*", step_metric="global", step_sync=True)
@@ -138,13 +138,13 @@ def test_axes_of_define_metric_are_the_steps(wandb, points):
 
     assert [
         ("loss", 1.0, 100),
-        ("global", 100.0, 0),
+        ("global", 100.0, 100),
         ("loss", 2.0, 100),
         ("own", 2.0, 1),
         ("late", 3.0, 4),
-        ("epoch", 4.0, 2),
-        ("global", 200.0, 2),
-        ("part/x", 5.0, 200),
+        ("epoch", 4.0, 4),
+        ("global", 200.0, 200),
+        ("part.x", 5.0, 200),
         ("late", 4.0, 3),
         ("epoch", 4.5, 3),
     ] == points()
@@ -174,7 +174,7 @@ def test_a_value_on_a_device_is_read_once(wandb, points, monkeypatch):
     with wandb.init() as run:
         run.log({"loss": Tensor(), "nested": {"loss": Tensor()}, "cpu": 1.0})
 
-    assert [("loss", 0.5, 0), ("nested/loss", 0.5, 0), ("cpu", 1.0, 0)] == points()
+    assert [("loss", 0.5, 0), ("nested.loss", 0.5, 0), ("cpu", 1.0, 0)] == points()
     assert 2 == Tensor.reads
 
 

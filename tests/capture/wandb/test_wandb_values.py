@@ -168,7 +168,7 @@ def test_other_values():
     assert "2026-01-02" == one(datetime.date(2026, 1, 2)).text
     assert '["a", "b"]' == one(np.array(["a", "b"])).text
     assert "words" == one(b"words").text
-    assert Scalar("key/a/b", 1.0, 3, 5.0) == of({"a": {"b": 1}})[0]
+    assert Scalar("key.a.b", 1.0, 3, 5.0) == of({"a": {"b": 1}})[0]
     assert [Text] == [type(record) for record in of(1 + 2j)]
 
 

@@ -103,14 +103,14 @@ def test_an_exact_name_comes_before_a_pattern(run):
     assert ({"max": 3.0}, {"min": 1.0}, {"mean": 2.0}) == (found["val/accuracy"], found["val/loss"], found["other"])
 
 
-def test_the_axis_is_added_to_a_row_without_it(run, points):
+def test_the_axis_is_added_to_a_row_without_it_and_gives_the_steps(run, points):
     epoch = run.define_metric("epoch")
     run.define_metric("val/*", step_metric=epoch)
     run.define_metric("free", step_metric="epoch", step_sync=False)
     run.log({"epoch": 4})
     run.log({"val/loss": 1.0})
     run.log({"free": 1.0})
-    assert [("epoch", 0, 4.0), ("val/loss", 1, 1.0), ("epoch", 1, 4.0), ("free", 2, 1.0)] == points(run)
+    assert [("epoch", 4, 4.0), ("val/loss", 4, 1.0), ("epoch", 4, 4.0), ("free", 4, 1.0)] == points(run)
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ class RunCalls:
         plain = {}
         for path, value in values.items():
             if media_reader(value) or getattr(value, "nbytes", 0) > 8 * _MAX_ITEMS:
-                name = state.names.claim("/".join(path), f"\0summary {path}")
+                name = state.names.claim(".".join(path), f"\0summary {path}")
                 self._recorder.submit_value(state, name, value, None, time.time())
             else:
                 plain[state.prefix + ".".join(path)] = value

@@ -62,7 +62,7 @@ class WandbRun:
         self._tags: set[str] = set()
 
     def members(self, data: Mapping[str, Any], outer: tuple[str, ...] = ()) -> Iterator[tuple[str, str, Any]]:
-        """Yield wandb's key, the series name and the value of each item. A key in a nested dict is `outer/inner`."""
+        """Yield wandb's key, the series name and the value of each item. A key in a nested dict is `outer.inner`."""
         for key, value in data.items():
             path = (*outer, str(key))
             if isinstance(value, Mapping) and value:
@@ -71,9 +71,9 @@ class WandbRun:
                 if name := self.names[key]:
                     yield key, name, value
             else:
-                # Another series than that of a key "outer/inner", although it has the same name.
+                # Another series than that of a key "outer.inner", although it has the same name.
                 dotted = ".".join(path)
-                yield dotted, self.names.claim("/".join(path), f"\0{dotted}"), value
+                yield dotted, self.names.claim(dotted, f"\0{dotted}"), value
 
     def new_params(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the parameters that are new or changed, flattened and with the run's prefix."""

@@ -37,8 +37,8 @@ class Rows:
 class Axes:
     """The metrics that the program defined with `step_metric`: they have the value of that metric as their step.
 
-    As in wandb, the last value of that metric counts if a row lacks it. Only whole numbers are steps: a metric whose
-    axis has other values, such as fractions of an epoch, has the step of its row.
+    So has that metric itself. As in wandb, its last value counts if a row lacks it. Only whole numbers are steps: a
+    metric whose axis has other values, such as fractions of an epoch, has the step of its row.
     """
 
     def __init__(self) -> None:
@@ -75,11 +75,12 @@ class Axes:
         return row if last is None else last
 
     def _find(self, name: str) -> str | None:
+        if name in self._last:
+            return name
         if name in self._exact:
             return self._exact[name]
         matching = [prefix for prefix in self._globs if name.startswith(prefix)]
-        axis = self._globs[max(matching, key=len)] if matching else None
-        return None if axis == name else axis
+        return self._globs[max(matching, key=len)] if matching else None
 
 
 def _whole(value: Any) -> int | None:

@@ -58,7 +58,7 @@ def records_of(name: str, value: Any, step: int | None, wall_time: float) -> Ite
             yield Text(name, str(to_plain(value)), step, wall_time)
         case Mapping() if value:
             for key, item in value.items():
-                yield from records_of(f"{name}/{key}", item, step, wall_time)
+                yield from records_of(f"{name}.{key}", item, step, wall_time)
         case list() | tuple() | range() if value and all(media_reader(item) for item in value):
             for index, item in enumerate(value):
                 yield from records_of(f"{name}/{index}", item, step, wall_time)

@@ -9,6 +9,7 @@ from typing import Any
 
 from tracelet import forks
 from tracelet.capture import values as snapshot
+from tracelet.capture.wandb.steps import Axes
 from tracelet.compat.wandb.base import FileValue, Value
 from tracelet.compat.wandb.converting import of_value
 from tracelet.compat.wandb.metric import AGGREGATES, Metric
@@ -42,6 +43,7 @@ class Rows:
         self._row: dict[str, Any] = {}
         self._experiment, self._on_row, self._axes = experiment, on_row, axes
         self._names: dict[str, str] = {}
+        self._axes_of_series = Axes()
         self._is_logging = experiment._orchestrator is not None
         self._lock = forks.new_lock()
 
@@ -85,7 +87,8 @@ class Rows:
                 self.step += 1
 
     def define(self, metric: Metric) -> None:
-        """Hand over a definition."""
+        """Hand over a definition. From now on, a series with a `step_metric` has the steps of that metric."""
+        self._axes_of_series.define(metric.name, metric.step_metric)
         if self._is_logging:
             summary = tuple(word for word in metric.summary if word in AGGREGATES)
             record = Definition(metric.name, metric.step_metric, bool(metric.hidden), summary, time.time())
@@ -105,8 +108,10 @@ class Rows:
         now, step, submit, names = time.time(), self._current, self._experiment._submit, self._names
         if axes := self._axes(row):
             row = {**row, **axes}
+        if self._axes_of_series:
+            self._axes_of_series.note(leaf for name, value in row.items() for leaf in leaves(name, value))
         for name, value in row.items() if self._is_logging else ():
-            if type(value) is float:
+            if type(value) is float and not self._axes_of_series:
                 tag = names.get(name) or self._tag(name)
                 submit(Scalar(tag, value, step, now))
             else:
@@ -117,9 +122,10 @@ class Rows:
         tag = self._names[name] = self._experiment._name(name)
         return tag
 
-    def _submit_other(self, name: str, value: Any, step: int, now: float) -> None:
+    def _submit_other(self, name: str, value: Any, row_step: int, now: float) -> None:
         submit = self._experiment._submit
         for key, member in leaves(name, value):
+            step = self._axes_of_series.step_of(key, row_step)
             number = attempted(partial(snapshot.number, member), lambda: None) if is_number(member) else None
             tag = self._names.get(key) or self._tag(key)
             if number is not None:
