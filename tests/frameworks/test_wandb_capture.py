@@ -6,7 +6,7 @@ from collections import defaultdict
 import numpy as np
 import pytest
 from backends import wandb_store
-from frameworks import tiny_bert
+from frameworks import wandb_trainings
 from frameworks.event_compare import in_files
 
 import tracelet
@@ -81,38 +81,7 @@ def params(memory):
 
 def test_lightning(series, memory, tmp_path):
     """WandbLogger beside TensorBoardLogger: same names, steps and values; parameters, and a watched model."""
-    import torch
-
-    lightning = importlib.import_module("lightning.pytorch")
-
-    class Line(lightning.LightningModule):
-        def __init__(self, lr=0.1, layers=1):
-            super().__init__()
-            self.save_hyperparameters()
-            self.layer = torch.nn.Linear(2, 1)
-
-        def training_step(self, batch, index):
-            loss = self.layer(batch).square().mean()
-            self.log("train/loss", loss, on_step=True, on_epoch=True)
-            return loss
-
-        def validation_step(self, batch, index):
-            self.log("val/loss", self.layer(batch).square().mean())
-
-        def configure_optimizers(self):
-            return torch.optim.SGD(self.parameters(), lr=self.hparams.lr)
-
-    loggers = [
-        lightning.loggers.TensorBoardLogger(str(tmp_path / "logs"), name="", version=""),
-        lightning.loggers.WandbLogger(project="line", save_dir=str(tmp_path), log_model=True),
-    ]
-    trainer = lightning.Trainer(
-        max_epochs=2, logger=loggers, log_every_n_steps=1, enable_progress_bar=False, accelerator="cpu", devices=1
-    )
-    model = Line()
-    loggers[1].watch(model, log_freq=2, log_graph=False)
-    data = torch.utils.data.DataLoader([torch.full((2,), float(number)) for number in range(4)], batch_size=2)
-    trainer.fit(model, data, data)
+    wandb_trainings.lightning(tmp_path)
 
     found = series()
     expected = in_events(tmp_path / "logs")
@@ -128,7 +97,7 @@ def test_transformers(series, stored, memory, tmp_path, monkeypatch):
     """report_to="wandb" beside "tensorboard": the global step is the step; sums of the training are in the summary."""
     monkeypatch.setenv("WANDB_LOG_MODEL", "end")
     monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "logs"))
-    tiny_bert.trainer(tmp_path, report_to=["wandb", "tensorboard"]).train()
+    wandb_trainings.transformers(tmp_path)
 
     found, store = series(), stored()
     expected = in_events(tmp_path / "logs")
@@ -149,20 +118,7 @@ def test_transformers(series, stored, memory, tmp_path, monkeypatch):
 
 def test_accelerate(series, stored, memory, tmp_path):
     """log_with="wandb" beside "tensorboard": explicit steps, nested dicts, and the configuration."""
-    import torch
-
-    accelerate = importlib.import_module("accelerate")
-    try:
-        accelerator = accelerate.Accelerator(
-            cpu=True, log_with=["tensorboard", "wandb"], project_dir=str(tmp_path / "logs")
-        )
-        accelerator.init_trackers("line", config={"lr": 0.1, "name": "line", "bias": True})
-        for step in range(4):
-            accelerator.log({"loss": 0.3 * step, "phase": "early", "parts": {"a": 0.1 * step, "b": 1.0}}, step=step)
-        accelerator.get_tracker("wandb").log_images({"seen": [torch.rand(4, 4, 3).numpy()]}, step=4)
-        accelerator.end_training()
-    finally:
-        importlib.import_module("accelerate.state").AcceleratorState._reset_state(True)
+    wandb_trainings.accelerate(tmp_path)
 
     found, store = series(), stored()
     assert {"loss", "parts.a", "parts.b"} == set(found)
@@ -174,15 +130,9 @@ def test_accelerate(series, stored, memory, tmp_path):
 
 def test_stable_baselines3(wandb, memory, tmp_path):
     """sync_tensorboard=True and WandbCallback, with both captured: each series once, parameters, the saved model."""
-    from frameworks.test_stable_baselines3 import ppo
-
-    sb3, callbacks = importlib.import_module("stable_baselines3"), importlib.import_module("wandb.integration.sb3")
     experiment = tracelet.start_logging(backend=memory, capture=["tensorboard", "wandb"])
     try:
-        wandb.init(project="walk", sync_tensorboard=True, config={"policy": "MlpPolicy"})
-        model = ppo(sb3, tmp_path / "logs")
-        model.learn(32, callback=callbacks.WandbCallback(model_save_path=str(tmp_path / "models"), verbose=2))
-        wandb.finish()
+        wandb_trainings.stable_baselines3(tmp_path)
     finally:
         wandb.tensorboard.unpatch()
     experiment.stop()
@@ -195,21 +145,9 @@ def test_stable_baselines3(wandb, memory, tmp_path):
     assert ["model.zip"] == [record.name.split("/")[-1] for record in memory.of(Artifact)]
 
 
-def test_skorch(wandb, series, stored, memory):
+def test_skorch(series, stored, memory, tmp_path):
     """WandbLogger: each epoch is a row; the gradients of the watched model."""
-    import torch
-
-    skorch = importlib.import_module("skorch")
-    callbacks = importlib.import_module("skorch.callbacks")
-    net = skorch.NeuralNetRegressor(
-        torch.nn.Sequential(torch.nn.Linear(2, 1)),
-        max_epochs=3,
-        lr=0.01,
-        callbacks=[callbacks.WandbLogger(wandb.init())],
-        verbose=0,
-    )
-    rows = np.linspace(0, 1, 20, dtype=np.float32)
-    net.fit(np.stack([rows, -rows], axis=1), rows[:, None])
+    wandb_trainings.skorch(tmp_path)
 
     found = series()
     assert {"dur", "train_loss", "valid_loss"} == set(found)
@@ -218,31 +156,9 @@ def test_skorch(wandb, series, stored, memory):
     assert params(memory)["wandb.id"]
 
 
-def test_ignite(series, stored, memory):
+def test_ignite(series, stored, memory, tmp_path):
     """WandBLogger: outputs at each iteration, metrics at each epoch, and the optimizer, with explicit steps."""
-    import torch
-
-    for name in ("engine", "metrics", "handlers.wandb_logger"):
-        importlib.import_module(f"ignite.{name}")
-    ignite = importlib.import_module("ignite")
-    events, model = ignite.engine.Events, torch.nn.Linear(2, 1)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-
-    def step(engine, batch):
-        optimizer.zero_grad()
-        loss = model(batch).square().mean()
-        loss.backward()
-        optimizer.step()
-        return loss.item()
-
-    engine = ignite.engine.Engine(step)
-    logger = ignite.handlers.wandb_logger.WandBLogger(project="line", config={"lr": 0.1})
-    logger.attach_output_handler(
-        engine, events.ITERATION_COMPLETED, tag="training", output_transform=lambda loss: {"loss": loss}
-    )
-    logger.attach_opt_params_handler(engine, events.ITERATION_STARTED, optimizer=optimizer, param_name="lr")
-    engine.run([torch.full((3, 2), float(number)) for number in range(4)], max_epochs=2)
-    logger.close()
+    wandb_trainings.ignite(tmp_path)
 
     found = series()
     assert list(range(1, 9)) == [step for step, _ in found["training/loss"]]

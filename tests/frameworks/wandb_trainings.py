@@ -42,7 +42,7 @@ def lightning(folder: Path) -> None:
     )
     model = Line()
     loggers[1].watch(model, log_freq=2, log_graph=False)
-    data: Any = torch.utils.data.DataLoader([torch.full((2,), float(number)) for number in range(4)], batch_size=2)  # type: ignore[arg-type]
+    data: Any = torch.utils.data.DataLoader([torch.full((2,), float(number)) for number in range(4)], batch_size=2)
     trainer.fit(model, data, data)
 
 
@@ -74,8 +74,7 @@ def accelerate(folder: Path) -> None:
 
 def stable_baselines3(folder: Path) -> None:
     """wandb's own callback, with sync_tensorboard=True."""
-    from frameworks.test_stable_baselines3 import ppo
-
+    ppo: Any = importlib.import_module("frameworks.test_stable_baselines3").ppo
     wandb = importlib.import_module("wandb")
     framework, callbacks = (
         importlib.import_module("stable_baselines3"),

@@ -126,7 +126,7 @@ def test_a_call_that_raises_records_nothing(wandb, points):
 
 
 def test_axes_of_define_metric_are_the_steps(wandb, points):
-    """The last whole value of `step_metric` is the step, also its own, as on wandb's charts; a fraction leaves the row's."""
+    """The last whole value of `step_metric` is the step, also its own; a fraction leaves the row's."""
     with wandb.init() as run:
         run.define_metric("own")
         run.define_metric("*", step_metric="global", step_sync=True)
