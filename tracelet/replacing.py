@@ -29,6 +29,8 @@ def install(name: str) -> None:
     """
     if name in _finders:
         return
+    if importlib.util.find_spec(f"tracelet.compat.{name}") is None:
+        raise ModuleNotFoundError(f"tracelet has no module in place of {name!r}", name=name)
     finder = Finder(name)
     _finders[name] = finder
     sys.meta_path.insert(0, finder)

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+_contexts: list[Any] = []
+"""Holds the context of the program until its end."""
+
+
 def arrange() -> None:
     """Restore the program's environment, and start the run at its first line. Replace what `--replace` says."""
     plan = os.environ.pop(PLAN, None)
@@ -99,8 +103,9 @@ def begin(plan: str) -> None:
         logging.getLogger("tracelet").setLevel(logging.WARNING)
     try:
         if options["replace"]:  # the program starts its runs itself
-            if arguments:
-                context(**arguments).__enter__()
+            opened = context(**arguments)
+            opened.__enter__()
+            _contexts.append(opened)
             return
         start_logging(**arguments)
     except TraceletError as error:
