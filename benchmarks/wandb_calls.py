@@ -1,4 +1,4 @@
-"""What a `wandb.log` costs more under capture, journal only.
+"""What a `wandb.log` costs more under capture, and with the facade in wandb's place, journal only.
 
 `python -m benchmarks.wandb_calls FOLDER` prints the figures as JSON. wandb writes one offline run, whose service takes
 a core and makes calls wait: loops with and without capture differ by more than capture costs. So the same call is also
@@ -20,8 +20,9 @@ from typing import Any
 import tracelet
 from benchmarks import turns
 from benchmarks.readback import held
+from tracelet.compat import wandb as facade
 
-NAME, REPEATS = "wandb calls under capture", 1
+NAME, REPEATS = "wandb calls under capture, and of the facade", 1
 PAIRS, ROWS = 25, 1_000
 HEADINGS = (
     "call",
@@ -30,6 +31,7 @@ HEADINGS = (
     "ratio",
     "our part",
     "call to call without it",
+    "facade, mean",
     "submitted",
     "journal",
 )
@@ -37,7 +39,7 @@ EXPLANATION = """\
 {} pairs of {:,} `wandb.log` of three floats in one offline run, alone and with `capture=["wandb"]`, journal only, in
 turns in one process: the median call of each loop; of these the median, and the quartiles in brackets. wandb's service
 makes calls wait, more or less. *Our part*: of the captured calls, the time outside of wandb's own code; and the ratio
-of the same calls with and without this time."""
+of the same calls with and without this time. *Facade*: `tracelet.compat.wandb`, the mean of all calls of a loop."""
 
 
 def take(repeats: int, *, long: bool) -> dict[str, Any]:
@@ -53,6 +55,7 @@ def render(found: dict[str, Any]) -> list[str]:
         cells = [f"{turns.within(found[key])} us" for key in ("plain", "captured")]
         cells += [turns.within(found["ratio"]), f"{turns.within(found['own'])} us"]
         cells += [" to ".join(f"{ratio:.3f}" for ratio in (found["own_ratio"][0], found["own_ratio"][2]))]
+        cells.append(f"{turns.within(found['facade'])} us")
         cells += [f"{found[key]:,}" for key in ("submitted", "read_back")]
         lines.append("| `wandb.log` | " + " | ".join(cells) + " |")
     return lines
@@ -60,6 +63,7 @@ def render(found: dict[str, Any]) -> list[str]:
 
 def main(folder: Path) -> None:
     os.environ |= {"WANDB_DIR": str(folder), "WANDB_MODE": "offline", "WANDB_SILENT": "true"}
+    os.environ |= {"TRACELET_DIR": str(folder / "runs"), "TRACELET_COLLECT": "none"}
     logging.getLogger("tracelet").setLevel(logging.WARNING)
     import wandb
 
@@ -68,10 +72,10 @@ def main(folder: Path) -> None:
     original = wandb.Run._log
     wandb.Run._log = inner.around(original)
     _loop(wandb.log)
-    plain, captured, own, own_ratio = [], [], [], []
+    plain, captured, own, own_ratio, of_facade = [], [], [], [], []
     for _ in range(PAIRS):
         plain.append(statistics.median(_loop(wandb.log)))
-        with tracelet.start_logging(dir=folder / "runs", capture=["wandb"], collect=False):
+        with tracelet.start_logging(capture=["wandb"]):
             ours = wandb.Run._log
             wandb.Run._log = outer.around(ours)
             inner.seconds.clear()
@@ -81,6 +85,8 @@ def main(folder: Path) -> None:
         added = [whole - part for whole, part in zip(outer.seconds, inner.seconds, strict=True)]
         captured.append(statistics.median(calls))
         own.append(statistics.median(added))
+        with facade.init(project="bench") as own_run:
+            of_facade.append(statistics.mean(_loop(own_run.log)))
         own_ratio.append(statistics.median(call / (call - part) for call, part in zip(calls, added, strict=True)))
     wandb.Run._log = original
     run.finish()
@@ -90,7 +96,8 @@ def main(folder: Path) -> None:
         "ratio": turns.quartiles([ours / alone for ours, alone in zip(captured, plain, strict=True)]),
         "own": turns.quartiles([seconds * 1e6 for seconds in own]),
         "own_ratio": turns.quartiles(own_ratio),
-        "submitted": 3 * ROWS * PAIRS,
+        "facade": turns.quartiles([seconds * 1e6 for seconds in of_facade]),
+        "submitted": 2 * 3 * ROWS * PAIRS,
         "read_back": held("journal", folder)["scalar"],
     }
     print(json.dumps(figures))
