@@ -39,6 +39,7 @@ from tracelet.journal.store import JournalReader
 from tracelet.records import (
     Artifact,
     Audio,
+    Definition,
     Embedding,
     File,
     Graph,
@@ -258,6 +259,41 @@ def test_another_kind_ends_the_row(backend: WandbBackend, folder: Path) -> None:
     )
 
     assert [["a"], ["t"], ["b"], ["c"]] == [[key for key in row if key in "abct"] for row in run.rows]
+
+
+def test_a_programs_definitions(backend: WandbBackend, folder: Path) -> None:
+    """The axis and the summary that it defined, also after the first row. Media and the machine's figures keep ours."""
+    definitions = [
+        Definition("val/*", "epoch", False, ("min", "max"), WALL),
+        Definition("val/hidden", None, True, ("none",), WALL),
+        Definition("*", "epoch", False, (), WALL),
+    ]
+    early = scalar("val/early", 1.0, 0)
+    rows = [
+        scalar(tag, value, step)
+        for step, value in enumerate((3.0, 1.0, 2.0), 1)
+        for tag in ("epoch", "val/loss", "val/hidden", "val/early", "plain")
+    ]
+    system = Scalar("system/cpu", 50.0, 2, WALL, "system")
+    run = written(backend, folder, early, *definitions, *rows, system, Text("val/note", "x", 1, WALL))
+
+    assert ("epoch", False) == run.metrics["val/loss"] == run.metrics["val/early"] == run.metrics["plain"]
+    assert ("global_step", True) == run.metrics["val/hidden"]
+    assert ("global_step", False) == run.metrics["epoch"] == run.metrics["system/cpu"] == run.metrics["val/note"]
+    assert {"min": 1.0, "max": 3.0} == run.summary["val/loss"]
+    assert "val/hidden" not in run.summary
+    assert 2.0 == run.summary["plain"]
+
+
+def test_definitions_hold_after_an_outage(backend: WandbBackend, folder: Path) -> None:
+    """A run that is opened again defines its series as the program did."""
+    give(backend, Definition("loss", "epoch", False, ("min",), WALL), scalar("loss", 2.0, 1))
+    backend.flush()
+    backend.native.finish()
+    give(backend, scalar("loss", 1.0, 2))
+    close(backend)
+
+    assert ["epoch", "epoch"] == [run.metrics["loss"][0] for run in store.runs(folder)]
 
 
 def test_every_key_has_one_exact_definition(backend: WandbBackend, folder: Path) -> None:
