@@ -232,6 +232,16 @@ def test_resume_continues_steps_config_and_summary(points):
     assert [("loss", 0, 0.5), ("loss", 1, 0.25), ("loss", 2, 0.1)] == points(run)
 
 
+def test_rows_go_on_after_those_of_the_earlier_process(points):
+    """Not after the values of an axis, which are the steps of its series."""
+    with wandb.init(id="again") as run:
+        run.define_metric("val/*", step_metric="iteration")
+        run.log({"plain": 1.0})
+        run.log({"val/loss": 1.0, "iteration": 500})
+    run = wandb.init(id="again", resume="allow")
+    assert 1 == run.step
+
+
 def test_resume_must_and_never():
     with pytest.raises(wandb.UsageError, match=r"must.*no run"):
         wandb.init(id="absent", resume="must")

@@ -112,8 +112,9 @@ def _begin(found: dict[str, Any], settings: Settings, captures_tensorboard: bool
         raise
     _used.add(experiment)
     earlier = state_of(experiment.folder) if experiment and experiment._info.resumed else None
-    if found["job_type"] and experiment._orchestrator is not None:
-        experiment._orchestrator.annotate("job_type", found["job_type"])
+    for fact in ("entity", "job_type"):
+        if found[fact] and experiment._orchestrator is not None:
+            experiment._orchestrator.annotate(fact, found[fact])
     return Run(experiment, settings, owned=True, earlier=earlier, on_finish=_forget)
 
 

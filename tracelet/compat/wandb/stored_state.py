@@ -6,20 +6,26 @@ from pathlib import Path
 from typing import Any
 
 from tracelet.journal.store import JournalReader
-from tracelet.records import Params, Scalar, Summary
+from tracelet.records import Definition, Params, Scalar, Summary
 
 
 def state_of(folder: Path) -> dict[str, Any]:
-    """Return the config and the summary of a run, nested again, and the step after its last one."""
+    """Return the config and the summary of a run, nested again, and the step after its last row.
+
+    The steps of series with an axis of their own are not those of rows.
+    """
     config: dict[str, Any] = {}
     summary: dict[str, Any] = {}
-    step = 0
+    step, with_axis = 0, list[Definition]()
     with JournalReader(folder) as reader:
         for record in reader.records():
             match record:
                 case Scalar(tag=tag, value=value):
-                    step = max(step, (record.step or 0) + 1)
                     summary[tag] = value
+                    if not any(one.matches(tag) or one.step_metric == tag for one in with_axis):
+                        step = max(step, (record.step or 0) + 1)
+                case Definition(step_metric=str()):
+                    with_axis.append(record)
                 case Params(values=values):
                     config |= values
                 case Summary(values=values):
