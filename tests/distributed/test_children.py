@@ -4,10 +4,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from backends import csv_store, mlflow_store, wandb_store
 
+from tracelet.distributed.children import imports_main_again, is_worker
 from tracelet.journal.store import JournalReader
 from tracelet.records import Scalar
 from tracelet.runs.folders import all_runs, rank_folders
@@ -214,3 +216,10 @@ def test_a_child_that_joins_keeps_the_backend_that_it_passes():
     (child,) = rank_folders(folder)
     with JournalReader(child) as reader:
         assert [("child-1/loss", 2.0)] == [(record.tag, record.value) for record in reader.records()]
+
+
+def test_a_module_of_multiprocessing_that_another_thread_imports_now(monkeypatch):
+    """It has no functions yet: this is not a process that multiprocessing started."""
+    monkeypatch.delitem(sys.modules, "__mp_main__", raising=False)
+    monkeypatch.setitem(sys.modules, "multiprocessing.process", ModuleType("multiprocessing.process"))
+    assert (False, False) == (is_worker(), imports_main_again())

@@ -40,8 +40,9 @@ def is_worker() -> bool:
     """Return True in a process that multiprocessing started."""
     if "__mp_main__" in sys.modules:  # the main module's name in a spawned one
         return True
-    module = sys.modules.get("multiprocessing.process")  # always imported in a forked one
-    return module is not None and module.parent_process() is not None
+    # Always imported in a forked one. In another process, a thread may be importing it now.
+    parent_process = getattr(sys.modules.get("multiprocessing.process"), "parent_process", None)
+    return parent_process is not None and parent_process() is not None
 
 
 def imports_main_again() -> bool:
@@ -49,5 +50,6 @@ def imports_main_again() -> bool:
 
     Code above `if __name__ == "__main__"` runs there too. multiprocessing marks the time in `_inheriting`.
     """
-    module = sys.modules.get("multiprocessing.process")  # always imported in such a process
-    return module is not None and bool(getattr(module.current_process(), "_inheriting", False))
+    # Always imported in such a process. In another one, a thread may be importing it now.
+    current_process = getattr(sys.modules.get("multiprocessing.process"), "current_process", None)
+    return current_process is not None and bool(getattr(current_process(), "_inheriting", False))

@@ -1,5 +1,6 @@
 """`init`, the run object and the functions of the module."""
 
+import importlib
 import os
 
 import pytest
@@ -409,3 +410,24 @@ def test_invalid_data_is_refused():
 def test_no_run_is_kept_alive():
     wandb.init().finish()
     assert [] == opening.open_runs()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_every_name_and_argument_of_the_real_one():
+    """Those of the installed release: a program may use each, if only to get a clear error."""
+    import inspect
+
+    real = importlib.import_module("wandb")
+    assert [name for name in real.__all__ if not hasattr(wandb, name)] == ["ArtifactTTL"]
+    methods = [name for name in dir(real.Run) if not name.startswith("_")]
+    assert [] == [name for name in methods if not hasattr(wandb.Run, name)]
+    for owner, own, names in (
+        (real.Run, wandb.Run, methods),
+        (real, wandb, ["init", "log", "finish", "watch", "define_metric", "save", "alert", "login"]),
+        (real.Config, wandb.Config, ["update", "setdefaults", "update_locked"]),
+    ):
+        for name in names:
+            if callable(getattr(owner, name)) and not inspect.isclass(getattr(owner, name)):
+                expected = set(inspect.signature(getattr(owner, name)).parameters)
+                found = inspect.signature(getattr(own, name)).parameters
+                assert "kwargs" in found or expected - {"self"} <= set(found), name

@@ -19,6 +19,7 @@ from tracelet.compat.wandb.config_object import Config
 from tracelet.compat.wandb.data_types import (
     Audio,
     Classes,
+    EvalTable,
     Graph,
     Histogram,
     Html,
@@ -29,6 +30,7 @@ from tracelet.compat.wandb.data_types import (
     Plotly,
     Table,
     Video,
+    box3d,
 )
 from tracelet.compat.wandb.errors import CommError, Error, NotInitialised, UnsupportedError, UsageError
 from tracelet.compat.wandb.metric import Metric
@@ -207,7 +209,7 @@ def define_metric(
 
 def save(glob_str: Any = None, base_path: Any = None, policy: str = "live", glob: bool = True) -> list[str] | bool:
     """See `Run.save`."""
-    return _current("save").save(glob_str, base_path, policy)
+    return _current("save").save(glob_str, base_path, policy, glob)
 
 
 def restore(name: str, run_path: str | None = None, replace: bool = False, root: str | None = None) -> Any:
@@ -292,6 +294,7 @@ __all__ = [
     "CommError",
     "Config",
     "Error",
+    "EvalTable",
     "Graph",
     "Histogram",
     "Html",
@@ -310,6 +313,7 @@ __all__ = [
     "agent",
     "alert",
     "apis",
+    "box3d",
     "config",
     "controller",
     "data_types",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from glob import escape
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -48,16 +49,29 @@ class RunFiles:
         raise NotImplementedError
 
     @property
+    def sync_dir(self) -> str:
+        """The run's folder."""
+        return str(self._experiment.folder)
+
+    @property
     def dir(self) -> str:
         """A folder for files of the program. They are logged when the run ends."""
         return str(self._files.folder)
 
     @while_open
     def save(
-        self, glob_str: str | Path | None = None, base_path: str | Path | None = None, policy: str = "live"
+        self,
+        glob_str: str | Path | None = None,
+        base_path: str | Path | None = None,
+        policy: str = "live",
+        glob: bool = True,
     ) -> list[str] | bool:
-        """Log files now. With the policies `live` and `end`, log them again at the end if they changed."""
-        return self._files.save(glob_str, base_path, policy)
+        """Log files now. With the policies `live` and `end`, log them again at the end if they changed.
+
+        Without `glob`, `glob_str` is the path of one file.
+        """
+        pattern = escape(str(glob_str)) if glob_str is not None and not glob else glob_str
+        return self._files.save(pattern, base_path, policy)
 
     def restore(self, name: str, run_path: str | None = None, replace: bool = False, root: str | None = None) -> Any:
         """Return a saved file of this run, or of another local run, open for reading."""
@@ -79,10 +93,18 @@ class RunFiles:
         self._logged.append(artifact)
         return artifact
 
-    upsert_artifact = log_artifact
+    def upsert_artifact(
+        self,
+        artifact_or_path: Any,
+        name: str | None = None,
+        type: str | None = None,
+        aliases: Sequence[str] | None = None,
+        distributed_id: str | None = None,
+    ) -> artifacts.Artifact:
+        """Log an artifact, as one of several processes: each logs a version of its own."""
+        return self.log_artifact(artifact_or_path, name, type, aliases)
 
-    def finish_artifact(self, artifact_or_path: Any, *args: Any, **kwargs: Any) -> artifacts.Artifact:
-        return self.log_artifact(artifact_or_path, *args, **kwargs)
+    finish_artifact = upsert_artifact
 
     @while_open
     def use_artifact(
@@ -105,7 +127,8 @@ class RunFiles:
     def link_artifact(self, artifact: Any, target_path: str, aliases: Any = None) -> Any:
         raise UnsupportedError("link_artifact: there is no registry. Use log_artifact with aliases, and use_artifact")
 
-    link_model = link_artifact
+    def link_model(self, path: Any, registered_model_name: str, name: str | None = None, aliases: Any = None) -> Any:
+        raise UnsupportedError("link_model: there is no registry. Use log_model with aliases, and use_model")
 
     @while_open
     def log_code(
