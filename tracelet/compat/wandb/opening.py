@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
@@ -21,6 +21,7 @@ from tracelet.experiment import Experiment
 from tracelet.experiment.silent import SilentExperiment
 from tracelet.guard import logger, shown
 from tracelet.runs.folders import all_runs
+from tracelet.runs.summary import summarise
 
 _REINIT = {
     None: "return_previous",
@@ -37,8 +38,6 @@ _used: WeakSet[Experiment] = WeakSet()
 """The experiments of `start_logging` that a run has used."""
 _open: list[Run] = []
 """The runs that are not finished, in order of their begin."""
-
-
 on_finish: list[Callable[[Run], None]] = []
 """Called when a run has finished."""
 
@@ -137,16 +136,22 @@ def _arguments(found: Mapping[str, Any]) -> dict[str, Any]:
         "dir": base,
     }
     if "wandb" in names:
-        own = {"entity": found["entity"], "job_type": found["job_type"]}
-        own |= {"mode": found["mode"]} if found["mode"] != "online" else {}
-        arguments["config"] = {"wandb": {key: value for key, value in own.items() if value is not None}}
+        arguments["config"] = _config(found, names, tracelet_settings.config_in_context() or {})
     return {key: value for key, value in arguments.items() if value is not None}
+
+
+def _config(found: Mapping[str, Any], names: Sequence[str], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the `config` of backends with what `init` says to wandb itself. `given` is that of the context."""
+    own = {name: found[name] for name in ("entity", "job_type") if found[name] is not None}
+    if found["mode"] != "online":
+        own["mode"] = found["mode"]
+    if len(names) == 1 and "wandb" not in given:  # flat
+        return {**given, **own}
+    return {**given, "wandb": {**given.get("wandb", {}), **own}}
 
 
 def _last_unfinished(base: str | os.PathLike[str]) -> str | None:
     """Return the id of the newest run in the folder if it did not finish."""
-    from tracelet.runs.summary import summarise
-
     folders = all_runs(Path(base))
     if not folders:
         return None
