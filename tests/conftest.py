@@ -94,7 +94,17 @@ _HEAVY = (
     *("journal/test_power_cut.py", "journal/test_store_model.py", "runs/test_page_browser.py"),
     *(
         f"test_{name}.py"
-        for name in ("adversity", "docs", "end_to_end", "examples", "forks", "kill", "resume", "sync_everywhere")
+        for name in (
+            "adversity",
+            "any_to_any",
+            "docs",
+            "end_to_end",
+            "examples",
+            "forks",
+            "kill",
+            "resume",
+            "sync_everywhere",
+        )
     ),
 )
 # Files whose tests share a server, a browser or a finished program: each is run by one worker.
@@ -103,6 +113,7 @@ _SHARING = (
     *("backends/test_mlflow_server.py", "compat/test_ezpz_vendors.py", "compat/wandb/test_five_programs.py"),
     *("delivery/test_process_everywhere.py", "distributed/test_torchrun.py"),
     *("distributed/test_torchrun_shared.py", "runs/test_page_browser.py", "test_resume.py", "test_sync_everywhere.py"),
+    *("long/test_any_to_any_all.py", "test_any_to_any.py"),
 )
 
 
@@ -123,14 +134,14 @@ def pytest_collection_modifyitems(items):
 
 
 def _group(nodeid):
-    """Return the same text for tests that share something: their file, and in some files the server as well."""
+    """Return the same text for tests that share something: their file, in some the server or program too."""
     path, _, case = nodeid.removeprefix("tests/").partition("::")
     if path not in _SHARING:
         return nodeid
     place = case.partition("[")[2]
     if path == "backends/test_every_backend.py":
         return f"{path} {'server' in place}"
-    if path == "backends/test_faults.py":
+    if path == "backends/test_faults.py" or "test_any_to_any" in path:
         return f"{path} {place.partition('-')[0]}"
     return path
 
