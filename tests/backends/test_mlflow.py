@@ -455,7 +455,12 @@ def test_an_artifacts_words_are_kept(backend: MlflowBackend) -> None:
 
     ((_, facts),) = run.facts("artifact")
     assert ("resnet", "model", {"f1": 0.5}) == (facts["name"], facts["type"], facts["metadata"])
-    assert {"m.pth": b"weights"} == run.own_artifacts()
+    assert {"resnet/m.pth": b"weights"} == run.own_artifacts()
+
+
+def test_files_of_two_artifacts_do_not_replace_each_other(backend: MlflowBackend) -> None:
+    records = [Artifact(name, (spooled("a.json", name.encode()),), WALL, "dataset") for name in ("train", "val")]
+    assert {"train/a.json": b"train", "val/a.json": b"val"} == written(backend, *records).own_artifacts()
 
 
 @pytest.mark.parametrize("path", ["..", ".", "a/../b", "a//b", "/lead", "\ud800/x", "x" * 900 + ".png", "tracelet"])

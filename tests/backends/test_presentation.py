@@ -1,4 +1,4 @@
-"""Histograms as they are drawn: ascending, finite, with every value."""
+"""Histograms as they are drawn: ascending, finite, with every value; and the paths of artifacts."""
 
 import itertools
 import math
@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracelet.backends.presentation import histogram_bars, histogram_png
-from tracelet.records import Histogram
+from tracelet.backends.presentation import files_of_run, histogram_bars, histogram_png
+from tracelet.records import Artifact, File, Histogram
 
 MOST = sys.float_info.max
 NUMBERS = st.floats(allow_nan=True, allow_infinity=True) | st.sampled_from([MOST, -MOST, 0.0])
@@ -56,3 +56,16 @@ def test_edges_ascend_and_are_finite(buckets, minimum, maximum, most):
     assert all(math.isfinite(edge) for edge in edges)
     assert all(left <= right for left, right in itertools.pairwise(edges))
     assert most is None or len(counts) <= most
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "path"),
+    [
+        ("models/best.pth", "file", "models/best.pth"),
+        ("models/", "directory", "models/m.pth"),
+        ("resnet", "model", "resnet/m.pth"),
+        ("models/", "model", "models/m.pth"),
+    ],
+)
+def test_the_path_of_a_file_in_a_store_without_names_of_artifacts(name, kind, path):
+    assert [path] == list(files_of_run(Artifact(name, (File("m.pth", "", 0),), 1.0, kind)))

@@ -146,6 +146,16 @@ def artifact_files(artifact: Artifact) -> dict[str, Payload]:
     return {f.name: f for f in artifact.files}
 
 
+def files_of_run(artifact: Artifact) -> dict[str, Payload]:
+    """Return the files by their paths in a store without names of artifacts: a name is the folder of its files.
+
+    Otherwise `config.json` of one artifact would replace that of another.
+    """
+    is_named = artifact.type != "file" and not artifact.name.endswith("/")
+    prefix = f"{artifact.name.lstrip('/')}/" if is_named else ""
+    return {prefix + path: file for path, file in artifact_files(artifact).items()}
+
+
 def record_files(record: Any) -> tuple[dict[str, Payload], dict[str, Any]]:
     """Return the payloads of any record by file name, and its other fields."""
     facts = {name: getattr(record, name) for name in record.__struct_fields__ if name not in ("data", "parts")}

@@ -13,7 +13,7 @@ from tracelet import records as r
 from tracelet.backends.aim.series import Query
 from tracelet.backends.aim.values import earlier_name, file_stem, safe_path, to_plain
 from tracelet.backends.paths import Paths
-from tracelet.backends.presentation import artifact_files, record_files
+from tracelet.backends.presentation import files_of_run, record_files
 
 _CHUNK = 4 * 1024 * 1024
 """Bytes in one message to a server. Its limit is 16 MiB if it was not started by `aim server`."""
@@ -40,7 +40,7 @@ class FileStore:
     def put_artifact(self, artifact: r.Artifact) -> None:
         """Store the files of an artifact."""
         description = {"type": artifact.type, "metadata": to_plain(dict(artifact.metadata)), "artifact": artifact.name}
-        for name, payload in artifact_files(artifact).items():
+        for name, payload in files_of_run(artifact).items():
             path = self._paths.assign(name, safe_path(name))
             renamed = {} if path == name else {"file": to_plain(name)}
             self._put(path, payload, description | renamed | {"wall_time": artifact.wall_time})

@@ -20,7 +20,7 @@ from tracelet.backends.clearml.offline import EVENTS, Note, SessionFile, save_de
 from tracelet.backends.clearml.run import OpenTask
 from tracelet.backends.clearml.values import Event
 from tracelet.backends.patches import wrapped
-from tracelet.backends.presentation import alert_page, artifact_files, read_payload, record_files
+from tracelet.backends.presentation import alert_page, files_of_run, read_payload, record_files
 from tracelet.backends.ranks import own_run
 from tracelet.errors import BackendError, BackendUnavailable, RecordRejected
 
@@ -205,7 +205,7 @@ def _events(task: OpenTask, record: r.Record) -> list[Event]:
             return _events(task, r.Text(f"alerts/{record.title}", alert_page(record), None, record.wall_time))
         case r.Artifact():
             metadata = dict(record.metadata) | ({} if record.type == "file" else {"type": record.type})
-            for path, data in artifact_files(record).items():
+            for path, data in files_of_run(record).items():
                 task.upload_artifact(path, data, metadata)
         case r.Image() | r.Audio() | r.Video():
             return [_medium(task, record, record.data, values.suffix(record.format))]

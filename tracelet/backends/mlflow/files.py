@@ -122,7 +122,7 @@ class Stage:
 
     def _artifact(self, artifact: r.Artifact) -> None:
         stored = {}
-        for name, data in presentation.artifact_files(artifact).items():
+        for name, data in presentation.files_of_run(artifact).items():
             path = self._paths.assign(name, artifact_path(name))
             self._put(path, data)
             stored[path] = name
