@@ -4,6 +4,8 @@ import csv
 import inspect
 import json
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -173,6 +175,40 @@ def test_the_file_of_an_earlier_run_is_kept(tmp_path):
         backend.finish()
     names = ("metrics.1.csv", "metrics.2.csv", "metrics.csv")
     assert ["1", "2", "3"] == [rows(tmp_path / name)[0]["a"] for name in names]
+
+
+def test_two_trackers_of_one_folder_have_a_file_each(tracked, tmp_path):
+    """Neither writes to the columns of the other."""
+    first, second = (tracked("p", backends="csv", outdir=tmp_path) for _ in range(2))
+    first.log({"x": 1}, step=0)
+    second.log({"y": 2}, step=0)
+    first.log({"x": 3}, step=1)
+    assert [{"x": "1", "step": "0"}, {"x": "3", "step": "1"}] == rows(tmp_path / "metrics.1.csv")
+    assert [{"y": "2", "step": "0"}] == rows(tmp_path / "metrics.csv")
+
+
+def test_a_table_named_metrics_does_not_replace_the_metrics(tmp_path):
+    backend = CSVBackend(tmp_path)
+    backend.log({"x": 1}, step=0)
+    backend.log_table("metrics", ["a"], [[1]])
+    backend.log({"x": 2}, step=1)
+    assert [{"x": "1", "step": "0"}, {"x": "2", "step": "1"}] == rows(tmp_path / "metrics.csv")
+    assert [{"a": "1"}] == rows(tmp_path / "table-metrics.csv")
+
+
+def test_a_program_that_never_finishes_has_all_rows(tmp_path):
+    """Also those that wait for a rewrite, and for the end of their step."""
+    code = """
+from tracelet.compat.ezpz import CSVBackend
+
+backend = CSVBackend(".")
+for step in range(1500):
+    backend.log({"x": step, f"column_{step // 50}": 1}, step=step)
+backend.log({"last": 1}, step=1500, commit=False)
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=60)
+    written = rows(tmp_path / "metrics.csv")
+    assert (1501, "1", "1") == (len(written), written[1499]["column_29"], written[1500]["last"])
 
 
 def test_other_ranks_write_nothing(tmp_path):

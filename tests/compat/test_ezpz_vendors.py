@@ -69,6 +69,7 @@ def story(tmp_path_factory):
             "vision.small", "wandb,csv,mlflow", config, folder, mode="offline", tags=["one"], job_type="train"
         )
         assert (True, True) == (tracker.wandb_run is not None, tracker.mlflow_run is not None)
+        assert 0.1 == tracker.wandb_run.config["lr"]  # at once, as ezpz sets it
         tracker.log({"loss": 0.5, "loss/mean": 0.25, "acc": True, "note": "words", "none": None, "d": {"x": 1}}, step=3)
         tracker.log({"loss": 0.5})
         tracker.log({"late": "1.5"}, commit=False)

@@ -1,5 +1,6 @@
 """Artifacts of the facade: the rules of real wandb's class before logging, and versions in local journals after it."""
 
+import inspect
 import json
 import subprocess
 import sys
@@ -472,3 +473,8 @@ def test_a_journal_cannot_write_elsewhere(base, folder):
     with pytest.raises(ValueError, match="outside"):
         artifacts.use("out", None, base, "p")
     assert not (folder / "evil").exists()
+
+
+def test_the_arguments_of_an_artifact_can_be_read():
+    """Editors show them, and programs that pass on their own arguments compare them."""
+    assert list(inspect.signature(wandb.Artifact).parameters) == list(inspect.signature(Artifact).parameters)

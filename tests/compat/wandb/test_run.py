@@ -77,6 +77,16 @@ def test_after_finish_a_call_of_the_run_says_so():
     for call in (lambda: run.log({"a": 1}), lambda: run.define_metric("a"), lambda: run.alert("a")):
         with pytest.raises(wandb.UsageError, match=rf"{run.id}.* is finished"):
             call()
+    for change in (
+        lambda: run.config.update({"late": 1}),
+        lambda: run.summary.update({"late": 1}),
+        lambda: setattr(run, "tags", ("late",)),
+        lambda: setattr(run, "name", "late"),
+        lambda: setattr(run, "notes", "late"),
+        run.mark_preempting,
+    ):
+        with pytest.raises(wandb.UsageError, match="finished"):
+            change()
     assert 0 == run.step
 
 
@@ -129,7 +139,7 @@ def test_tags(journal, tags):
 
 
 def test_an_unknown_mode_or_reinit_is_refused():
-    for arguments in ({"mode": "onlin"}, {"reinit": "perhaps"}, {"resume": "maybe"}, {"settings": 3}):
+    for arguments in ({"id": "a/b"}, {"mode": "onlin"}, {"reinit": "perhaps"}, {"resume": "maybe"}, {"settings": 3}):
         with pytest.raises(wandb.UsageError, match="must be"):
             wandb.init(**arguments)
     with pytest.raises(wandb.UnsupportedError, match="resume"):
@@ -314,6 +324,8 @@ def test_alerts(journal):
     wandb.alert("low", "at once", "ERROR", wait_duration=0)
     with pytest.raises(ValueError, match="level"):
         run.alert("a", level="LOUD")
+    with pytest.raises(wandb.Error, match="title"):
+        run.alert(" ")
     found = [(one.title, one.text, one.level) for one in journal(run, Alert)]
     assert [("low", "accuracy", "warning"), ("low", "at once", "error")] == found
 
@@ -431,3 +443,12 @@ def test_every_name_and_argument_of_the_real_one():
                 expected = set(inspect.signature(getattr(owner, name)).parameters)
                 found = inspect.signature(getattr(own, name)).parameters
                 assert "kwargs" in found or expected - {"self"} <= set(found), name
+
+
+def test_other_names_of_the_module():
+    with pytest.raises(wandb.Error, match=r"wandb\.init\(\) before"):
+        wandb.pin_config_keys(["lr"])
+    with wandb.init(config={"lr": 1}):
+        wandb.pin_config_keys(["lr"])
+    assert wandb.box3d is wandb.data_types.box3d
+    assert wandb.EvalTable is wandb.data_types.EvalTable

@@ -132,3 +132,20 @@ def test_what_define_metric_refuses(run, arguments):
 def test_what_define_metric_returns(run):
     metric = run.define_metric("val/loss", step_metric="epoch", summary="min", goal="minimize", overwrite=True)
     assert ("val/loss", "epoch", ("min",), "minimize") == (metric.name, metric.step_metric, metric.summary, metric.goal)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("v.a", {"a": {"min": 1.0, "max": 3.0}, "b": {"c": 0}}),
+        ("v.*", {"a": {"min": 1.0, "max": 3.0}, "b": {"c": {"min": 0.0, "max": 1.0}}}),
+        ("v", {"a": 1, "b": {"c": 0}}),
+    ],
+)
+def test_a_definition_of_nested_keys(name, expected):
+    """Their names are those of wandb's charts."""
+    with wandb.init() as run:
+        run.define_metric(name, summary="min,max")
+        run.log({"v": {"a": 3, "b": {"c": 1}}})
+        run.log({"v": {"a": 1, "b": {"c": 0}}})
+        assert expected == run.summary["v"]

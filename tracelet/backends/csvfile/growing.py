@@ -26,7 +26,7 @@ class GrowingTable:
     """
 
     def __init__(self, path: Path, *, continued: bool = False) -> None:
-        self._path = path
+        self.path = path
         self._columns: dict[str, None] = {}
         """Those of all rows. The first `_width` of them are in the file."""
         self._width = self._rows = 0
@@ -53,7 +53,7 @@ class GrowingTable:
         """
         if not self._waiting:
             return
-        if not self._is_ours or self._width < len(self._columns) or not self._path.exists():
+        if not self._is_ours or self._width < len(self._columns) or not self.path.exists():
             is_small = (self._rows + len(self._waiting)) * len(self._columns) <= _SMALL_CELLS
             if not (is_small or time.monotonic() >= self._next_rewrite):
                 return
@@ -74,11 +74,11 @@ class GrowingTable:
         csv.writer(text).writerows([[row.get(column, "") for column in self._columns] for row in self._waiting])
         data = text.getvalue().encode("utf-8", "backslashreplace")
         # The file is not kept open: a program may never finish its run.
-        with open(self._path, "ab", buffering=0, opener=no_follow) as file:
+        with open(self.path, "ab", buffering=0, opener=no_follow) as file:
             size = file.tell()
             try:
                 if file.write(data) < len(data):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
             except OSError:
                 file.truncate(size)  # none of the rows is in the file
                 raise
@@ -88,12 +88,12 @@ class GrowingTable:
     def _rewrite(self) -> None:
         """Replace the file by one with all columns."""
         started = time.monotonic()
-        with replacing(self._path, "w", **_TEXT) as file:
+        with replacing(self.path, "w", **_TEXT) as file:
             out = csv.writer(file)
             out.writerow(self._columns)
-            if self._rows and self._path.exists():
+            if self._rows and self.path.exists():
                 missing = [""] * (len(self._columns) - self._width)
-                with open(self._path, encoding="utf-8", newline="") as earlier:
+                with open(self.path, encoding="utf-8", newline="") as earlier:
                     rows = csv.reader(earlier)
                     next(rows, None)
                     out.writerows(row + missing for row in rows)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import csv
 import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 from tracelet.backends.csvfile.growing import GrowingTable
 from tracelet.backends.file_names import safe_path
@@ -17,6 +19,8 @@ from tracelet.forks import new_lock
 from tracelet.guard import attempted, logger
 
 _METRICS, _CONFIG = "metrics.csv", "config.json"
+
+_in_use: WeakSet[CsvFiles] = WeakSet()
 
 
 class CsvFiles:
@@ -30,6 +34,8 @@ class CsvFiles:
         self._config: dict[str, Any] = {}
         self._open_row: dict[str, Any] = {}
         self._metrics: GrowingTable | None = None
+        self._pid, self._ends_at_exit = os.getpid(), False
+        _in_use.add(self)
 
     def call(self, method: str, *args: Any, **kwargs: Any) -> None:
         """Call a method of this class, if it has one: other kinds of data have no place in these files."""
@@ -39,6 +45,9 @@ class CsvFiles:
                 self._caller.call(self.name, method, lambda: function(*args, **kwargs))
 
     def _log(self, metrics: Mapping[str, Any], step: int | None = None, commit: bool = True) -> None:
+        if not self._ends_at_exit:
+            self._ends_at_exit = True
+            atexit.register(self._end_at_exit)
         row = {key: _plain(value) for key, value in metrics.items()}
         row.setdefault("step", step)
         earlier = self._open_row
@@ -62,14 +71,22 @@ class CsvFiles:
             json.dump(self._config, file, indent=2, default=str)
 
     def _log_table(self, key: str, columns: Sequence[str], data: Sequence[Sequence[Any]]) -> None:
-        path = self._folder / f"{safe_path(key)}.csv"
+        name = f"{safe_path(key)}.csv"
+        path = self._folder / (name if name.lower() != _METRICS else f"table-{name}")
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
             out = csv.writer(file)
             out.writerow(columns)
             out.writerows(data)
 
+    def _end_at_exit(self) -> None:
+        """Write the rows that wait, if the program ends without `finish`. A forked child has none of its own."""
+        if os.getpid() == self._pid:
+            self.call("finish")
+
     def _finish(self) -> None:
+        atexit.unregister(self._end_at_exit)
+        self._ends_at_exit = False
         if self._open_row:
             self._commit()
         if self._metrics is not None:
@@ -84,11 +101,14 @@ class CsvFiles:
         return self._metrics
 
     def _set_aside(self, path: Path) -> None:
-        """Rename the file of an earlier run."""
+        """Rename the file of an earlier run, or of another tracker in the same folder, which goes on in it."""
         number = 1
         while (target := path.with_name(f"{path.stem}.{number}{path.suffix}")).exists():
             number += 1
         os.replace(path, target)
+        for other in list(_in_use):
+            if other._metrics is not None and other._metrics.path == path:
+                other._metrics.path = target
         logger.info("tracelet: csv: %s of an earlier run is now %s", path, target.name)
 
 

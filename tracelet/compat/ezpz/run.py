@@ -18,6 +18,7 @@ from tracelet.experiment import Experiment
 from tracelet.guard import attempted
 from tracelet.records import Params
 
+_CONFIG_TIMEOUT = 5.0
 _WATCH = ("log", "log_freq")
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 
@@ -44,6 +45,7 @@ class Run:
         if config:
             self.call("log_config", config)
         self.call("log_facts")
+        self.call("wait")
 
     def _start(self, arguments: Mapping[str, Any]) -> None:
         self.experiment = start_separate(arguments, self.backends)
@@ -91,6 +93,10 @@ class Run:
 
     def _log_config(self, experiment: Experiment, config: Any) -> None:
         experiment.log_params(config)
+
+    def _wait(self, experiment: Experiment) -> None:
+        """Wait for connected vendors: a program reads its parameters back from their run objects."""
+        experiment.flush(_CONFIG_TIMEOUT)
 
     def _log_facts(self, experiment: Experiment) -> None:
         experiment._submit(Params(facts.run_facts(), time.time(), FACTS))

@@ -264,6 +264,11 @@ def mark_preempting() -> None:
     _current("mark_preempting").mark_preempting()
 
 
+def pin_config_keys(keys: Sequence[str] = ()) -> None:
+    """See `Run.pin_config_keys`."""
+    _current("pin_config_keys").pin_config_keys(keys)
+
+
 def sweep(*args: Any, **kwargs: Any) -> str:
     """Raise UnsupportedError: a sweep needs wandb's server."""
     raise UnsupportedError(
@@ -331,6 +336,7 @@ __all__ = [
     "log_model",
     "login",
     "mark_preempting",
+    "pin_config_keys",
     "plot",
     "plot_table",
     "require",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,8 +37,18 @@ class Artifact(Draft):
         TypeError: the metadata is not a dict of JSON values.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        name: str,
+        type: str,
+        description: str | None = None,
+        metadata: Mapping[str, Any] | str | None = None,
+        incremental: bool = False,
+        use_as: str | None = None,
+        storage_region: str | None = None,
+        digest_algorithm: str = "MD5",
+    ) -> None:
+        super().__init__(name, type, description, metadata, incremental, use_as, storage_region, digest_algorithm)
         self._aliases: list[str] = []
         self._tags: list[str] = []
         self._base: Path | None = None

@@ -60,7 +60,7 @@ class Config:
             if isinstance(value, Value):
                 raise TypeError(f"config: {key!r} cannot be a media object, got {shown(value)}")
             clean[key] = to_plain(value)
-            if not may_change and key in self._items and self._items[key] != clean[key]:
+            if not may_change and key in self._items and _differ(self._items[key], clean[key]):
                 raise ConfigError(
                     f"config: {key!r} is {shown(self._items[key])}, and would become {shown(clean[key])}. To change "
                     "it, use config.update(..., allow_val_change=True)"
@@ -129,6 +129,20 @@ class Config:
 
     def __repr__(self) -> str:
         return repr(self._items)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _copied, (self._items,)
+
+
+def _copied(values: Mapping[str, Any]) -> Config:
+    """Return a config without a run, for `copy` and `pickle`."""
+    config = Config()
+    config._load(values)
+    return config
+
+
+def _differ(value: Any, other: Any) -> bool:
+    return bool(value != other) and repr(value) != repr(other)  # NaN differs from itself
 
 
 class StaticConfig:

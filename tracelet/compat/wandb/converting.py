@@ -17,6 +17,7 @@ from tracelet.compat.wandb.media import Audio, Html, Image, is_matplotlib
 from tracelet.compat.wandb.objects import Molecule, Object3D, Plotly
 from tracelet.compat.wandb.tables import Table
 from tracelet.compat.wandb.video import Video
+from tracelet.guard import attempted
 
 _PLAIN = frozenset({float, int, str, bool, type(None), bytes, list, tuple, dict})
 _MAX_LISTED = 32
@@ -61,8 +62,8 @@ def _of_array(value: Any) -> Histogram | None:
         return None
     import numpy as np  # a library whose array this is depends on numpy
 
-    array = to_array(value)
-    if array.size <= _MAX_LISTED or array.dtype.kind not in "biuf":
+    array = attempted(lambda: to_array(value), lambda: None)  # a sparse tensor, or one without data
+    if array is None or array.size <= _MAX_LISTED or array.dtype.kind not in "biuf":
         return None
     finite = array[np.isfinite(array)]
     return Histogram(finite.astype(np.uint8) if finite.dtype.kind == "b" else finite, num_bins=32)

@@ -32,7 +32,9 @@ class ProgramFiles:
         make_private(folder)
         return folder
 
-    def save(self, pattern: str | Path | None, base_path: str | Path | None, policy: str) -> list[str]:
+    def save(
+        self, pattern: str | Path | None, base_path: str | Path | None, policy: str, is_pattern: bool = True
+    ) -> list[str]:
         """Log the files that match, and return their paths in `run.dir`.
 
         Raises:
@@ -54,7 +56,7 @@ class ProgramFiles:
         if not path.is_relative_to(base):
             raise ValueError(f"save: {text!r} must be below the base_path {str(base)!r}")
         targets = []
-        for found in sorted(glob.glob(str(path))):
+        for found in sorted(glob.glob(str(path))) if is_pattern else [str(path)]:
             if os.path.isfile(found):
                 name = Path(found).relative_to(base).as_posix()
                 self._log(Path(found), name, again=policy != "now")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import copyreg
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,8 +21,8 @@ from tracelet.compat.wandb.stored_state import state_of
 from tracelet.errors import ConfigurationError, RunNotFound
 from tracelet.experiment import Experiment
 from tracelet.experiment.silent import SilentExperiment
-from tracelet.guard import logger, shown
-from tracelet.runs.folders import all_runs
+from tracelet.guard import logger, shown, translated
+from tracelet.runs.folders import all_runs, check_run_id
 from tracelet.runs.summary import summarise
 
 _REINIT = {
@@ -60,6 +62,8 @@ def begin(arguments: Mapping[str, Any]) -> Run:
             raise UnsupportedError(
                 f"{name}: a run cannot begin at a step of another. Resume it as a whole: resume='allow'"
             )
+    if found["id"] is not None:
+        translated(lambda: check_run_id(str(found["id"])), lambda error: UsageError(f"init: {error}"))
     reinit = _REINIT[found["reinit"]]
     enabled = [run for run in _open if not run.disabled]
     if enabled and reinit == "return_previous":
@@ -77,8 +81,11 @@ def begin(arguments: Mapping[str, Any]) -> Run:
     )
     _open.append(run)
     may_change = bool(arguments.get("allow_val_change")) or run.resumed
-    run.config.setdefaults(configuration.defaults())
-    run.config.update(values, allow_val_change=may_change)
+    with contextlib.ExitStack() as on_error:
+        on_error.callback(run.finish, 1)  # nobody else would have this run to finish it
+        run.config.setdefaults(configuration.defaults())
+        run.config.update(values, allow_val_change=may_change)
+        on_error.pop_all()
     return run
 
 
@@ -179,6 +186,18 @@ def _forget(run: Run) -> None:
         _open.remove(run)
     for call in on_finish:
         call(run)
+
+
+def _of_id(run_id: str) -> Run:
+    """Return an open run, for `copy` and `pickle`; one that logs nothing where there is no such run."""
+    known = next((run for run in _open if run.id == run_id), None)
+    if known is not None:
+        return known
+    logger.warning("tracelet: wandb: run %s is not open in this process. Its calls here are ignored", run_id)
+    return Run(SilentExperiment(tracelet_settings.load({})), Settings(id=run_id, mode="disabled"), owned=False)
+
+
+copyreg.pickle(Run, lambda run: (_of_id, (run.id,)))
 
 
 def restore(name: str, run_path: str, replace: bool, root: str | None) -> Any:

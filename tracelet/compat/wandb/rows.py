@@ -10,13 +10,14 @@ from typing import Any
 from tracelet import forks
 from tracelet.capture import values as snapshot
 from tracelet.capture.wandb.steps import Axes
-from tracelet.compat.wandb.base import FileValue, Value
+from tracelet.compat.wandb.base import FileValue, Value, warn_once
 from tracelet.compat.wandb.converting import of_value
 from tracelet.compat.wandb.metric import AGGREGATES, Metric
 from tracelet.experiment import Experiment
 from tracelet.guard import attempted, logger, shown
 from tracelet.records import Definition, Record, Scalar, Text
 
+_SIMPLE = frozenset((float, int, str, bool, type(None)))
 _OLD_STEP = (
     "tracelet: wandb: step %d is lower than the current step %d. Like wandb, the run ignores these values: %s. "
     "To log in any order, use define_metric with a step_metric"
@@ -56,14 +57,26 @@ class Rows:
 
         Raises:
             TypeError: `values` is not a dict, or a key is not a str.
+            ValueError: the step is not a number, or exceeds 64 bits.
+            RecursionError: a value contains itself.
         """
         if not isinstance(values, Mapping):
             raise TypeError(f"log: the values must be a dict, got {shown(values)}")
-        for name in values:
+        is_simple = True
+        for name, value in values.items():
             if not isinstance(name, str):
                 raise TypeError(f"log: a key must be a str, got {shown(name)}")
+            if type(value) not in _SIMPLE:
+                is_simple = False
+        if "" in values:
+            warn_once("wandb: log ignores the value of an empty key")
+            values = {name: value for name, value in values.items() if name}
+        if not is_simple:
+            values = taken(values)
         if step is not None:
             step = int(step)
+            if not -(2**63) <= step < 2**63:
+                raise ValueError(f"log: the step must fit into 64 bits, got {shown(step)}")
         with self._lock:
             if step is not None:
                 if step < self._current:
@@ -147,6 +160,37 @@ def merge(target: dict[str, Any], values: Mapping[str, Any]) -> None:
             merge(inner, value)
         else:
             target[name] = value
+
+
+def taken(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values as they are now: numbers, texts, data types, and lists and dicts of these.
+
+    What the program does to an array or a figure after the call has no effect, and no tensor is kept with its graph.
+
+    Raises:
+        RecursionError: a dict contains itself.
+    """
+    try:
+        return {str(name): _taken(value) for name, value in values.items()}
+    except RecursionError:
+        raise RecursionError("a dict is nested too deeply, or contains itself") from None
+
+
+def _taken(value: Any) -> Any:
+    if type(value) in _SIMPLE or isinstance(value, Value):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _taken(member) for key, member in value.items()}
+    if is_number(value):
+        item = getattr(value, "item", None)
+        number = attempted(item, lambda: value) if callable(item) else value
+        return number if type(number) in _SIMPLE else snapshot.to_plain(number)
+    media = of_value(value)
+    if media is not None:
+        return media
+    if _is_sequence(value) and any(isinstance(member, Value) for member in value):
+        return [member if isinstance(member, Value) else snapshot.to_plain(member) for member in value]
+    return snapshot.to_plain(value)
 
 
 def leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:

@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
-from glob import escape
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from tracelet.compat.wandb import artifacts
-from tracelet.compat.wandb.errors import UnsupportedError, UsageError
+from tracelet.compat.wandb.errors import UnsupportedError
 from tracelet.compat.wandb.files import ProgramFiles
+from tracelet.compat.wandb.state import while_open
 from tracelet.experiment import Experiment
 from tracelet.runs.folders import runs_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-def while_open(method: Callable[P, T]) -> Callable[P, T]:
-    """Raise UsageError if the run is finished."""
-
-    @functools.wraps(method)
-    def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        run: Any = args[0]
-        if run._is_finished:
-            raise UsageError(f"Run ({run.id}) is finished. {method.__name__} needs a run that is not finished")
-        return method(*args, **kwargs)
-
-    return call
 
 
 class RunFiles:
@@ -70,8 +56,7 @@ class RunFiles:
 
         Without `glob`, `glob_str` is the path of one file.
         """
-        pattern = escape(str(glob_str)) if glob_str is not None and not glob else glob_str
-        return self._files.save(pattern, base_path, policy)
+        return self._files.save(glob_str, base_path, policy, glob)
 
     def restore(self, name: str, run_path: str | None = None, replace: bool = False, root: str | None = None) -> Any:
         """Return a saved file of this run, or of another local run, open for reading."""

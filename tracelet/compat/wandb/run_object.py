@@ -7,21 +7,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 from tracelet.capture.values import params
+from tracelet.compat.wandb.alerts import Alerts
 from tracelet.compat.wandb.config_object import Config, StaticConfig
 from tracelet.compat.wandb.metric import Metric
 from tracelet.compat.wandb.rows import Rows
-from tracelet.compat.wandb.run_files import RunFiles, while_open
+from tracelet.compat.wandb.run_files import RunFiles
 from tracelet.compat.wandb.settings import Settings
+from tracelet.compat.wandb.state import while_open
 from tracelet.compat.wandb.summary_object import Summary
 from tracelet.experiment import Experiment
 from tracelet.guard import logger, shown
-
-P = ParamSpec("P")
-T = TypeVar("T")
-_LEVELS = {"INFO": "info", "WARN": "warning", "ERROR": "error"}
 
 
 class Run(RunFiles):
@@ -43,26 +41,27 @@ class Run(RunFiles):
         self._tags = tuple(settings.tags or ())
         self._name: str | None = settings.name
         self._notes: str | None = settings.notes
-        self._sent_alerts: dict[str, float] = {}
+        self._alerts = Alerts(experiment)
         self._summary = Summary(self._log_summary)
         self._config = Config(self._log_config)
         self._rows = Rows(experiment, self._on_row, self._summary.axes)
         super().__init__(experiment)
-        self._first_step = 0
+        self._first_step = 0 if earlier is None else earlier["step"]
         if earlier is not None:
             self._config._load(earlier["config"])
             self._summary._load(earlier["summary"])
-            self._first_step = earlier["step"]
             self._rows.start_at(self._first_step)
         experiment._before_end.append(self._finalise)
 
     def _on_row(self, row: Mapping[str, Any], step: int, wall_time: float) -> None:
         self._summary.add_row(row, step, wall_time, wall_time - self._start_time)
 
+    @while_open
     def _log_config(self, values: Mapping[str, Any]) -> None:
-        if flat := params(values):
+        if flat := {name: value for name, value in params(values).items() if name}:
             self._experiment.log_params(flat)
 
+    @while_open
     def _log_summary(self, values: Mapping[str, Any]) -> None:
         self._experiment.summary.update(values)
 
@@ -123,14 +122,7 @@ class Run(RunFiles):
         self, title: str, text: str = "", level: Any = None, wait_duration: int | float | timedelta | None = None
     ) -> None:
         """Send an alert; within `wait_duration` seconds (default 60), the next one with the same title is ignored."""
-        word = str(getattr(level, "value", level) or "INFO").upper()
-        if word not in _LEVELS:
-            raise ValueError(f"alert: level must be one of {', '.join(_LEVELS)}, got {shown(level)}")
-        seconds = wait_duration.total_seconds() if isinstance(wait_duration, timedelta) else wait_duration
-        now = time.monotonic()
-        if now - self._sent_alerts.get(title, -float("inf")) >= (60 if seconds is None else seconds):
-            self._sent_alerts[title] = now
-            self._experiment.alert(title, text, _LEVELS[word])  # type: ignore[arg-type]
+        self._alerts.send(title, text, level, wait_duration)
 
     # The end.
 
@@ -138,16 +130,18 @@ class Run(RunFiles):
         """End the run. If `start_logging` began it, only wait until its records are delivered."""
         if self._is_finished:
             return
-        self._finalise()
-        self._is_finished = True
-        self._on_finish(self)
-        with contextlib.suppress(ValueError):
-            self._experiment._before_end.remove(self._finalise)
-        if self._owned:
-            code = int(exit_code or 0)
-            self._experiment.stop(status="failed" if code else "finished", exit_code=code)
-        else:
-            self._experiment.flush()
+        try:
+            self._finalise()
+        finally:
+            self._is_finished = True
+            self._on_finish(self)
+            with contextlib.suppress(ValueError):
+                self._experiment._before_end.remove(self._finalise)
+            if self._owned:
+                code = int(exit_code or 0)
+                self._experiment.stop(status="failed" if code else "finished", exit_code=code)
+            else:
+                self._experiment.flush()
 
     join = finish
 
@@ -169,6 +163,7 @@ class Run(RunFiles):
         self.finish(0 if error is None else 1)
         return error is None
 
+    @while_open
     def mark_preempting(self) -> None:
         """Log that the machine is about to be taken away."""
         self._experiment.log_params({"preempting": True})
@@ -189,6 +184,7 @@ class Run(RunFiles):
         return self._name or self._experiment.name or self.id
 
     @name.setter
+    @while_open
     def name(self, name: str) -> None:
         self._name = name
         self._experiment.log_params({"run_name": name})
@@ -198,6 +194,7 @@ class Run(RunFiles):
         return self._notes
 
     @notes.setter
+    @while_open
     def notes(self, notes: str) -> None:
         self._notes = notes
         self._experiment.log_params({"run_notes": notes})
@@ -207,6 +204,7 @@ class Run(RunFiles):
         return self._tags
 
     @tags.setter
+    @while_open
     def tags(self, tags: Sequence[str]) -> None:
         new = tuple(dict.fromkeys([tags] if isinstance(tags, str) else tags))
         if removed := [tag for tag in self._tags if tag not in new]:
@@ -301,6 +299,9 @@ class Run(RunFiles):
 
     def pin_config_keys(self, keys: Sequence[str] = ()) -> None:
         """Ignore the order of keys on wandb's page."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Run:
+        return self  # as in wandb: copies of a model keep its run
 
     def __repr__(self) -> str:
         return f"<wandb run {self.path}, as {self._experiment!r}>"

@@ -1,14 +1,32 @@
-"""What stands for `wandb.config` and `wandb.summary` while there is no run."""
+"""What a program sees before a run begins, and after it has ended."""
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+import functools
+from collections.abc import Callable
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
-from tracelet.compat.wandb.errors import NotInitialised
+from tracelet.compat.wandb.errors import NotInitialised, UsageError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def while_open(method: Callable[P, T]) -> Callable[P, T]:
+    """Raise UsageError if the run is finished."""
+
+    @functools.wraps(method)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        run: Any = args[0]
+        if run._is_finished:
+            raise UsageError(f"Run ({run.id}) is finished. {method.__name__} needs a run that is not finished")
+        return method(*args, **kwargs)
+
+    return call
 
 
 class BeforeInit:
-    """Raise NotInitialised at each use."""
+    """Stand for `wandb.config` and `wandb.summary` while there is no run: raise NotInitialised at each use."""
 
     def __init__(self, name: str) -> None:
         self.__dict__["_name"] = name

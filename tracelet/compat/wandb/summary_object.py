@@ -9,7 +9,7 @@ from typing import Any
 from tracelet.compat.wandb.base import Value
 from tracelet.compat.wandb.converting import of_value
 from tracelet.compat.wandb.metric import Metric
-from tracelet.compat.wandb.rows import is_number, merge
+from tracelet.compat.wandb.rows import is_number, merge, taken
 from tracelet.guard import attempted
 
 
@@ -116,21 +116,25 @@ class Summary(MutableMapping[str, Any]):
         values["_step"], values["_timestamp"], values["_runtime"] = step, wall_time, runtime
 
     def _add(self, key: str, value: Any) -> None:
+        shown = self._aggregated(key, value)
+        if shown is None and value is not None:
+            self._values.pop(key, None)
+        else:
+            self._keep(key, shown)
+
+    def _aggregated(self, key: str, value: Any) -> Any:
+        """Return what the summary shows of a value; None if nothing. Nested keys are `outer.inner`, as in wandb."""
+        if isinstance(value, Mapping):
+            members = {name: self._aggregated(f"{key}.{name}", member) for name, member in value.items()}
+            return {name: member for name, member in members.items() if member is not None}
         if key not in self._known:
             metric = self.metric_of(key)
             self._known[key] = metric if metric is not None and metric.summary else None
         metric = self._known[key]
         if metric is None or not is_number(value):
-            self._keep(key, value)
-            return
-        aggregate = self._aggregates.setdefault(key, _Aggregate(metric))
-        found = aggregate.add(float(value))
-        if found is None:
-            self._values.pop(key, None)
-        elif "copy" in metric.summary:
-            self._values[key] = value
-        else:
-            self._values[key] = found
+            return value
+        found = self._aggregates.setdefault(key, _Aggregate(metric)).add(float(value))
+        return value if found is not None and "copy" in metric.summary else found
 
     def _keep(self, key: str, value: Any) -> None:
         """Set the last value of a key, as wandb does: not None, and a dict is merged."""
@@ -168,10 +172,9 @@ class Summary(MutableMapping[str, Any]):
 
     def update(self, values: Any = (), /, **more: Any) -> None:
         """Set several values."""
-        new = dict(values, **more)
-        for key, value in new.items():
-            self._values[str(key)] = value
-        self._on_set({str(key): plain(value) for key, value in new.items()})
+        new = {key: plain(value) for key, value in taken(dict(values, **more)).items()}
+        self._values.update(new)
+        self._on_set(new)
 
     def __iter__(self) -> Iterator[str]:
         return iter([key for key in self._values if key != "_wandb"])
@@ -191,10 +194,23 @@ class Summary(MutableMapping[str, Any]):
         self[name] = value
 
     def __delattr__(self, name: str) -> None:
-        del self[name]
+        try:
+            del self[name]
+        except KeyError:
+            raise AttributeError(f"the summary has no {name!r}") from None
 
     def __repr__(self) -> str:
         return repr(self.plain())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _copied, (self.plain(),)
+
+
+def _copied(values: Mapping[str, Any]) -> Summary:
+    """Return a summary without a run, for `copy` and `pickle`."""
+    summary = Summary()
+    summary._load(values)
+    return summary
 
 
 class _Nested(dict[str, Any]):
@@ -222,6 +238,9 @@ class _Nested(dict[str, Any]):
             inner = inner.setdefault(part, {})
         inner[key] = value
         self._summary.update({self._path[0]: outer[self._path[0]]})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, (dict(self),)
 
 
 def plain(value: Any) -> Any:
