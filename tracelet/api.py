@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -52,8 +51,6 @@ _CHILD_WARNING = (
 )
 _runs_in_job: Counter[str] = Counter()
 """The runs that this process has started, by the id of its job. A worker of Ray Tune may run several trials."""
-_given: WeakKeyDictionary[Experiment, dict[str, Any]] = WeakKeyDictionary()
-"""The arguments with which `start_logging` started a run."""
 _OF_ONE_RUN = ("exp_name", "name", "tags", "notes", "run_id", "resume")
 
 
@@ -212,7 +209,7 @@ def start_logging(
             _runs_in_job[_job_of(launched)] += settings.run_id is None
             if rejoin is not None:
                 offer_run(experiment.folder)
-        _given[experiment] = given
+        experiment._given = given
         if info.resumed:
             experiment.add_tags(*(tag for tag in settings.tags if tag.strip() and tag not in info.tags))
         return experiment
@@ -253,7 +250,7 @@ def start_like(other: Experiment | None, **arguments: Any) -> Experiment:
 
     Backends whose vendor has one run per process get a process of their own if another run is in use.
     """
-    given = {} if other is None else _given.get(other, {})
+    given = {} if other is None else other._given
     inherited = {name: value for name, value in given.items() if name not in _OF_ONE_RUN}
     if not isinstance(inherited.get("backend", ""), str):
         listed = inherited["backend"] if isinstance(inherited["backend"], Iterable) else [inherited["backend"]]

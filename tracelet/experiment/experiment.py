@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -60,6 +60,8 @@ class Experiment(LogMethods, NativeRuns):
         super().__init__(self._guard)
         self._backends: dict[str, Backend] = {backend.name: backend for backend in backends}
         self._attached: list[NativeRun] = []
+        self._given: Mapping[str, Any] = {}
+        """The arguments of the `start_logging` that started it."""
         self._before_end: list[Callable[[], None]] = []
         """Called once when the run ends, to log what is left."""
         self._stopping = threading.Lock()

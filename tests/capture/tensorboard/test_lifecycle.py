@@ -245,13 +245,21 @@ def counting(calls, original):
     return theirs
 
 
+def restore_later(monkeypatch, methods):
+    """Let the methods be after the test what they are now, whoever wraps them in between."""
+    for owner, name in methods:
+        monkeypatch.setattr(owner, name, getattr(owner, name))
+
+
 @pytest.mark.parametrize("first", ["they", "we"])
 def test_others_wrap_the_same_methods(first, lib, tmp_path, memory, monkeypatch):
     """Both get each call once. Who came after us stays when we stop; ours then passes on, also at the next start."""
     calls, theirs, second = [], [], MemoryBackend()
+    methods = ((lib.SummaryWriter, "add_scalar"), (lib.FileWriter, "add_event"))
+    restore_later(monkeypatch, methods)
 
     def they_wrap():
-        for owner, name in ((lib.SummaryWriter, "add_scalar"), (lib.FileWriter, "add_event")):
+        for owner, name in methods:
             theirs.append(counting(calls, getattr(owner, name)))
             monkeypatch.setattr(owner, name, theirs[-1])
 
@@ -278,6 +286,7 @@ def test_others_wrap_the_same_methods(first, lib, tmp_path, memory, monkeypatch)
 def test_somebody_puts_back_what_was_there_before_us(theirs, lib, tmp_path, memory, monkeypatch):
     """As MLflow's autolog does whenever it is set: from the next public call on, everything is carried again."""
     events, hparams = lib.FileWriter.add_event, lib.SummaryWriter.add_hparams
+    restore_later(monkeypatch, ((lib.FileWriter, "add_event"), (lib.SummaryWriter, "add_hparams")))
     with lib.SummaryWriter(str(tmp_path / "logs")) as writer, tracelet.start_logging(backend=memory):
         writer.add_scalar("loss", 0.1, 1)
         monkeypatch.setattr(lib.SummaryWriter, "add_hparams", hparams)
