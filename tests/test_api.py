@@ -1,9 +1,11 @@
 """start_logging and stop_logging: what they promise, and every sentence that tells a user what to do."""
 
+import atexit
 import gc
 import math
 import os
 import re
+import signal
 import sys
 import threading
 import weakref
@@ -16,6 +18,7 @@ from programs import csv_values, run_program
 from support import our_threads
 
 import tracelet
+from tracelet import api
 from tracelet.backends import _registered
 from tracelet.backends.base import Backend
 from tracelet.backends.memory import MemoryBackend
@@ -544,6 +547,23 @@ def test_cycles_leave_nothing_behind(is_worker, monkeypatch):
     gc.collect()
     assert [] == our_threads()
     assert len(alive) <= 1
+
+
+def test_runs_that_overlap_leave_nothing_behind():
+    """The first to begin ends first, as often as one likes: no hook of an ended run stays in the process."""
+    before = (atexit.register, sys.exit, signal.getsignal(signal.SIGTERM))
+    alive = weakref.WeakSet()
+    for _ in range(3):
+        first = tracelet.start_logging(mode="offline")
+        with api.beside_active_run():
+            second = tracelet.start_logging(mode="offline")
+        alive.update((first, second))
+        first.stop()
+        second.stop()
+    assert before == (atexit.register, sys.exit, signal.getsignal(signal.SIGTERM))
+    del first, second
+    gc.collect()
+    assert 0 == len(alive)
 
 
 def test_stop_without_a_run_is_harmless():

@@ -1,6 +1,7 @@
 """The caption of a medium, in the place that each backend has for it."""
 
 import csv
+import importlib
 import json
 
 import numpy as np
@@ -26,6 +27,7 @@ def folder(tmp_path_factory):
         patch.setenv("WANDB_MODE", "offline")
         patch.setenv("WANDB_DIR", str(folder))
         patch.setenv("TRACKIO_DIR", str(folder / "trackio"))
+        importlib.import_module("wandb").teardown()  # an earlier test's session has a folder of its own
         experiment = tracelet.start_logging(
             backend="csv,tensorboard,trackio,wandb,mlflow", project="captions", dir=folder / "runs", connect_timeout=60
         )

@@ -77,7 +77,12 @@ class ExitHandler:
         if self._at_end_of_worker is not None:
             self._at_end_of_worker.cancel()
         if sys.exit is self._exit_wrapper:
-            sys.exit = self._original_exit
+            original = self._original_exit
+            while (owner := getattr(original, "_owner", None)) is not None:
+                if owner._on_end is not None or owner._exit_wrapper is not original:
+                    break
+                original = owner._original_exit  # that was of a run that has ended meanwhile
+            sys.exit = original
         self._sigterm.uninstall()
 
     def outcome(self) -> tuple[Status, int]:
@@ -127,6 +132,7 @@ class ExitHandler:
                 self._exit_code = exit_code_of(status)
             original(status)
 
+        exit._owner = self  # type: ignore[attr-defined]
         sys.exit = self._exit_wrapper = exit
 
 

@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from tracelet.backends import vendor_packages
 from tracelet.guard import attempted
@@ -47,29 +47,54 @@ class _Visitor:
         return len(self.functions) - 1 in self._remove
 
 
+class _Register:
+    """Stands for `atexit.register` while somebody watches. Runs that overlap share it, so that none wraps another's."""
+
+    _original: ClassVar[Any] = None
+    _wrapper: ClassVar[Any] = None
+
+    @classmethod
+    def install(cls) -> None:
+        original: Any = atexit.register
+
+        @functools.wraps(original)
+        def register(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+            if _watching:
+                is_vendors = threading.current_thread().name.startswith("tracelet-")
+                callback = _Callback(func, args, kwargs, is_vendors)
+                for watcher in list(_watching):
+                    watcher._recorded.append(callback)
+            return original(func, *args, **kwargs)
+
+        cls._original, cls._wrapper = original, register
+        atexit.register = register
+
+    @classmethod
+    def uninstall(cls) -> None:
+        if atexit.register is cls._wrapper:
+            atexit.register = cls._original
+
+
+_watching: list[ExitCallbacks] = []
+
+
 class ExitCallbacks:
     """From `watch` to `unwatch`, record the callbacks that are registered, with their threads."""
 
     def __init__(self) -> None:
         self._recorded: list[_Callback] = []
-        self._original: Any = None
-        self._wrapper: Any = None
 
     def watch(self) -> None:
-        original: Any = atexit.register
-        self._original = original
-
-        @functools.wraps(original)
-        def register(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-            is_vendors = threading.current_thread().name.startswith("tracelet-")
-            self._recorded.append(_Callback(func, args, kwargs, is_vendors))
-            return original(func, *args, **kwargs)
-
-        atexit.register = self._wrapper = register
+        if not _watching:
+            _Register.install()
+        _watching.append(self)
 
     def unwatch(self) -> None:
-        if atexit.register is self._wrapper:
-            atexit.register = self._original
+        self._recorded.clear()
+        if self in _watching:
+            _watching.remove(self)
+            if not _watching:
+                _Register.uninstall()
 
     def of_program(self, ours: Callable[[], None]) -> bool:
         """Return True if the program has exit callbacks that run after `ours`, and `run_before` can run them."""

@@ -34,6 +34,7 @@ class TermHandler:
         self._end, self._timeout = end, timeout
         self._pid = os.getpid()
         self._previous: Any = None
+        self._is_installed = False
         self.exit_code: int | None = None
         """The exit code of the program if SIGTERM ends it."""
         self._is_ending = self._is_waiting = False
@@ -48,16 +49,22 @@ class TermHandler:
             # None: C code installed the handler, and Python cannot restore it. SIG_IGN: the program ignores SIGTERM.
             if previous is not None and previous != signal.SIG_IGN:
                 self._previous = previous
+                self._is_installed = True
                 signal.signal(signal.SIGTERM, self._on_signal)
 
     def uninstall(self) -> None:
+        """Restore the handler from before, but none of a run that has ended meanwhile."""
+        self._is_installed = False
         if (
             self._previous is not None
             and not (self._is_ending and os.getpid() == self._pid)  # the process dies next
             and threading.current_thread() is threading.main_thread()
             and signal.getsignal(signal.SIGTERM) == self._on_signal
         ):
-            signal.signal(signal.SIGTERM, self._previous)
+            previous = self._previous
+            while isinstance(owner := getattr(previous, "__self__", None), TermHandler) and not owner._is_installed:
+                previous = owner._previous
+            signal.signal(signal.SIGTERM, previous)
 
     def die_if_received(self) -> None:
         """Let a received signal kill the process, unless the program has a handler of its own."""
