@@ -11,7 +11,7 @@ bytes in the spool and replaces them by their digest.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 import msgspec
@@ -260,9 +260,14 @@ class Definition(_Record, frozen=True, tag="definition"):
     summary: tuple[str, ...]
     wall_time: float
 
-    def matches(self, tag: str) -> bool:
-        """Return True if it is about the series `tag`."""
-        return tag.startswith(self.tag[:-1]) if self.tag.endswith("*") else tag == self.tag
+
+def defined_name(tag: str, names: Iterable[str]) -> str | None:
+    """Return which of the names of definitions is about the series `tag`; None if no one is.
+
+    As in wandb, its own name comes first, then the longest that ends in `*`.
+    """
+    found = [name for name in names if name == tag or (name.endswith("*") and tag.startswith(name[:-1]))]
+    return max(found, key=lambda name: (name == tag, len(name)), default=None)
 
 
 Record: TypeAlias = (

@@ -267,7 +267,7 @@ def test_a_programs_definitions(backend: WandbBackend, folder: Path) -> None:
         Definition("val/*", "epoch", False, ("min", "max"), WALL),
         Definition("val/hidden", None, True, ("none",), WALL),
         Definition("*", "epoch", False, (), WALL),
-    ]
+    ][::-1]  # the order makes no difference
     early = scalar("val/early", 1.0, 0)
     rows = [
         scalar(tag, value, step)

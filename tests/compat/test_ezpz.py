@@ -32,20 +32,6 @@ def _registry(monkeypatch):
     monkeypatch.setattr(tracker_module, "_registered", {})
 
 
-@pytest.fixture
-def tracked():
-    """`tracked(...)`: `setup_tracker`, whose tracker is finished at the end of the test."""
-    made = []
-
-    def setup(*args, **kwargs):
-        made.append(setup_tracker(*args, **kwargs))
-        return made[-1]
-
-    yield setup
-    for tracker in made:
-        tracker.finish()
-
-
 class Recorder(TrackerBackend):
     """A custom backend that keeps its calls."""
 
@@ -256,7 +242,7 @@ def test_the_environment_selects_backends(monkeypatch):
 
 
 def test_the_environment_names_the_project(monkeypatch):
-    monkeypatch.setattr("sys.argv", ["/work/examples/train.py"])
+    monkeypatch.setattr("sys.argv", ["/home/me/examples/train.py"])
     assert "examples.train" == environment.wandb_project(None)
     assert "examples-train" == environment.mlflow_experiment(None)
     for variable in ("WB_PROJECT_NAME", "WANDB_PROJECT", "WB_PROJECT"):

@@ -19,20 +19,6 @@ def _patient(monkeypatch):
     monkeypatch.setenv("TRACELET_CONNECT_TIMEOUT", "60")
 
 
-@pytest.fixture
-def tracked():
-    """`tracked(...)`: `setup_tracker`, whose tracker is finished at the end of the test."""
-    made = []
-
-    def setup(*args, **kwargs):
-        made.append(setup_tracker(*args, **kwargs))
-        return made[-1]
-
-    yield setup
-    for tracker in made:
-        tracker.finish()
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     """A real server on loopback. It is killed by its own pid at the end."""

@@ -29,10 +29,14 @@ def new_run_id() -> str:
 
     It uses the operating system's randomness, so that generators of a seeded program do not change.
     """
-    stamp = time.strftime("%Y%m%d-%H%M%S")
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{random_letters(6)}"
+
+
+def random_letters(count: int) -> str:
+    """Return random lower-case letters and digits. They do not depend on the program's seeds."""
     # 7 * 36 == 252: larger bytes would favor the first letters.
-    letters = [_ALPHABET[byte % 36] for byte in os.urandom(32) if byte < 252]
-    return f"{stamp}-{''.join(letters[:6])}"
+    letters = [_ALPHABET[byte % 36] for byte in os.urandom(8 * count) if byte < 252]
+    return "".join(letters[:count])
 
 
 def check_run_id(run_id: str) -> str:

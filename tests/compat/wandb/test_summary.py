@@ -113,6 +113,16 @@ def test_the_axis_is_added_to_a_row_without_it_and_gives_the_steps(run, points):
     assert [("epoch", 4, 4.0), ("val/loss", 4, 1.0), ("epoch", 4, 4.0), ("free", 4, 1.0)] == points(run)
 
 
+@pytest.mark.parametrize("names", [("*", "val/*"), ("val/*", "*")])
+def test_the_longest_pattern_comes_first(run, points, names):
+    """In whatever order they were defined, as in wandb: for the summary and for the steps."""
+    for name in names:
+        run.define_metric(name, summary={"*": "mean", "val/*": "min"}[name], step_metric={"*": "g", "val/*": "e"}[name])
+    run.log({"g": 7, "e": 3, "val/loss": 1.0})
+    assert {"min": 1.0} == run.summary.plain()["val/loss"]
+    assert ("val/loss", 3, 1.0) in points(run)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

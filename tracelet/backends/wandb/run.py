@@ -199,11 +199,11 @@ class OpenRun:
     def _define_series(self, key: str) -> None:
         """Define a series of numbers as the program did. Its axis must be in the same row, unlike that of media."""
         tag = self._renamed.get(key, key)
-        of_tag = [one for one in self._definitions.values() if one.matches(tag) and not r.is_system_metric(tag)]
-        if key in self._defined or not of_tag:
+        name = None if r.is_system_metric(tag) else r.defined_name(tag, self._definitions)
+        if key in self._defined or name is None:
             self._define(key)
             return
-        own = next((one for one in of_tag if one.tag == tag), of_tag[0])
+        own = self._definitions[name]
         axis = AXIS if own.step_metric in (None, tag) else self.key(own.step_metric)
         summary = ",".join(own.summary) or None
         self._define_metric(key, step_metric=axis, step_sync=False, hidden=own.hidden or None, summary=summary)
@@ -212,7 +212,8 @@ class OpenRun:
 
     def _redefine(self, definition: r.Definition) -> None:
         self._definitions[definition.tag] = definition
-        self._defined -= {key for key in self._defined if definition.matches(self._renamed.get(key, key))}
+        names = (definition.tag,)
+        self._defined -= {key for key in self._defined if r.defined_name(self._renamed.get(key, key), names)}
         self._defined.add(AXIS)
 
     def _write_names(self) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from tracelet.capture.values import cut_step
+from tracelet.records import defined_name
 
 
 class Rows:
@@ -42,8 +43,7 @@ class Axes:
     """
 
     def __init__(self) -> None:
-        self._exact: dict[str, str | None] = {}
-        self._globs: dict[str, str | None] = {}
+        self._defined: dict[str, str | None] = {}
         self._last: dict[str, int | None] = {}
         self._axis_of: dict[str, str | None] = {}
 
@@ -52,10 +52,8 @@ class Axes:
 
     def define(self, name: str, step_metric: str | None) -> None:
         """Set the axis of one metric, or of all that begin with `name` if it ends in "*"."""
-        if name.endswith("*"):
-            self._globs[name[:-1]] = step_metric
-        elif step_metric is not None or name not in self._exact:
-            self._exact[name] = step_metric
+        if step_metric is not None or name.endswith("*") or name not in self._defined:
+            self._defined[name] = step_metric
         if step_metric is not None:
             self._last.setdefault(step_metric, None)
         self._axis_of.clear()
@@ -77,10 +75,8 @@ class Axes:
     def _find(self, name: str) -> str | None:
         if name in self._last:
             return name
-        if name in self._exact:
-            return self._exact[name]
-        matching = [prefix for prefix in self._globs if name.startswith(prefix)]
-        return self._globs[max(matching, key=len)] if matching else None
+        definition = defined_name(name, self._defined)
+        return None if definition is None else self._defined[definition]
 
 
 def _whole(value: Any) -> int | None:

@@ -49,6 +49,3 @@ class Metric:
         if goal is not None and goal not in _GOALS:
             raise Error(f"define_metric: goal must be one of {', '.join(_GOALS)}, got {shown(goal)}")
         self.goal = goal
-
-    def matches(self, key: str) -> bool:
-        return key.startswith(self.name[:-1]) if self.name.endswith("*") else key == self.name

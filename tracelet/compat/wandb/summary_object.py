@@ -11,6 +11,7 @@ from tracelet.compat.wandb.converting import of_value
 from tracelet.compat.wandb.metric import Metric
 from tracelet.compat.wandb.rows import is_number, merge, taken
 from tracelet.guard import attempted
+from tracelet.records import defined_name
 
 
 class _Aggregate:
@@ -63,7 +64,7 @@ class Summary(MutableMapping[str, Any]):
     def __init__(self, on_set: Callable[[Mapping[str, Any]], None] = lambda values: None) -> None:
         self.__dict__["_on_set"] = on_set
         self.__dict__["_values"] = {}
-        self.__dict__["_metrics"] = []
+        self.__dict__["_metrics"] = {}
         self.__dict__["_aggregates"] = {}
         self.__dict__["_known"] = {}
         self.__dict__["_axes"] = {}
@@ -74,16 +75,15 @@ class Summary(MutableMapping[str, Any]):
         self._values.update(values)
 
     def define(self, metric: Metric) -> None:
-        """Use a definition from now on. An exact name comes before a `*`; among several `*`, the first comes first."""
-        self._metrics[:] = [known for known in self._metrics if known.name != metric.name]
-        self._metrics.append(metric)
+        """Use a definition from now on."""
+        self._metrics[metric.name] = metric
         self._known.clear()
         self._axes.clear()
 
     def metric_of(self, key: str) -> Metric | None:
         """Return the definition of a key."""
-        exact = [metric for metric in self._metrics if metric.name == key]
-        return next((metric for metric in (*exact, *self._metrics) if metric.matches(key)), None)
+        name = defined_name(key, self._metrics)
+        return None if name is None else self._metrics[name]
 
     def axes(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the last values of the step metrics that the row lacks, as wandb adds them."""

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import re
 from types import ModuleType
 from typing import Any
 
 from tracelet.capture.values import to_plain
 from tracelet.compat.wandb.errors import Error
-
-_ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
+from tracelet.runs.folders import random_letters
 
 
 def generate_id(length: int = 8) -> str:
-    """Return random lower-case letters and digits, by the operating system's randomness."""
-    letters = [_ALPHABET[byte % 36] for byte in os.urandom(8 * length) if byte < 252]
-    return "".join(letters[:length])
+    """Return random lower-case letters and digits."""
+    return random_letters(length)
 
 
 def make_artifact_name_safe(name: str) -> str:
