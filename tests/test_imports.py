@@ -21,7 +21,8 @@ FLOORS = (
     "importer orchestrator",
     "experiment sync",
     "api",
-    "auto compat decorators doctor integrations launcher testing",
+    "compat",
+    "auto decorators doctor integrations launcher testing",
     "cli",
     "__init__ __main__",
 )
@@ -139,10 +140,14 @@ def words(module: str) -> Iterator[str]:
 @pytest.mark.parametrize("vendor", VENDORS)
 def test_a_vendor_is_named_in_its_own_files(vendor):
     """In backends/<vendor>/ and capture/<vendor>/, in the registry, in the typed properties of the experiment, and in
-    `compat`: the API of another tracker has the vendors' names. In no other file."""
+    `compat` and `integrations.flyte`: the API of another tracker has the vendors' names. In no other file."""
     pattern = re.compile(rf"(?<![a-z]){vendor}(?![a-z])", re.IGNORECASE)
     named = {module for module in MODULES if any(pattern.search(word) for word in words(module))}
-    own = {module for module in MODULES if re.fullmatch(rf"((backends|capture)\.{vendor}|compat\.)[\w.]*", module)}
+    own = {
+        module
+        for module in MODULES
+        if re.fullmatch(rf"((backends|capture)\.{vendor}|compat\.|integrations\.flyte)[\w.]*", module)
+    }
     assert set() == named - own - MAY_NAME_VENDORS - (MAY_NAME_CAPTURED if vendor in CAPTURED else set())
 
 

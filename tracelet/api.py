@@ -215,21 +215,31 @@ def start_logging(
         return experiment
 
 
-def start_separate(arguments: Mapping[str, Any], backends: Sequence[Backend]) -> Experiment:
+def start_separate(
+    arguments: Mapping[str, Any], backends: Sequence[Backend], role: Role | None = None, *, is_active: bool = False
+) -> Experiment:
     """Start a run beside the active one, which stays. It captures no SummaryWriter: only its own methods log.
 
     Args:
         arguments: Those of `start_logging` that are settings. A process of a distributed job gets a run of its own.
         backends: Its backends.
+        role: The part of this process in a run that several processes write.
+        is_active: True: make it the active run, as `start_logging` does. There must be no other.
 
     Raises:
         ConfigurationError, RunInUse: see `start_logging`.
     """
-    settings = msgspec.structs.replace(settings_module.load(arguments), events="sync", capture=())
+    global _active, _active_pid
+    settings = settings_module.load(arguments)
+    if not is_active:
+        settings = msgspec.structs.replace(settings, events="sync", capture=())
     settings = _with_clean_project(settings, backends)
-    info = run_info(settings, None, None, Role(), 0)
+    info = run_info(settings, None, None, role or Role(), 0)
     _ensure_visible()
-    return Experiment(settings, info, **_experiment_options(settings, backends))
+    experiment = Experiment(settings, info, **_experiment_options(settings, backends))
+    if is_active and settings.mode != "disabled":
+        _active, _active_pid = experiment, os.getpid()
+    return experiment
 
 
 @contextlib.contextmanager

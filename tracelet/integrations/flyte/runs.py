@@ -1,0 +1,193 @@
+"""The run of a task: begun by the task, or that of its parent. Each is found again by its id."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import flyte
+
+from tracelet import forks
+from tracelet.api import get_active_experiment, start_logging, start_separate
+from tracelet.backends.arguments import backends_of
+from tracelet.compat.wandb import Run, Settings
+from tracelet.distributed.launchers import find_process
+from tracelet.distributed.plan import Role
+from tracelet.experiment import Experiment
+from tracelet.experiment.exit import KILLED_BY_INT
+from tracelet.integrations.flyte import identity
+from tracelet.integrations.flyte.context import get_wandb_context, task_context
+from tracelet.integrations.flyte.names import WANDB, backend_names, merged, settings_dict, start_arguments
+from tracelet.settings import environment_of, load
+
+RUN_KEY = "_wandb_run_id"
+"""The key of the run's id in Flyte's custom context, for child tasks."""
+
+_starting = forks.new_lock()
+_current: ContextVar[TaskRun | None] = ContextVar("tracelet_flyte_run", default=None)
+_open: dict[str, TaskRun] = {}
+"""The runs that tasks of this process have begun, by id."""
+
+
+folders: dict[str, Path] = {}
+"""The folders of the runs that this process has begun, by id."""
+
+
+class Entered(NamedTuple):
+    """The run of a task, and whether the task began it."""
+
+    run: TaskRun
+    is_own: bool
+    is_distributed: bool
+    options: Mapping[str, Any]
+    """The arguments of the decorator and of the context."""
+
+
+class SilentRun(Run):
+    """The run of a rank that does not log. It is falsy, and its methods do nothing."""
+
+    def __bool__(self) -> bool:
+        return False
+
+
+class TaskRun:
+    """A run, and what `get_wandb_run` returns for it."""
+
+    def __init__(self, experiment: Experiment, names: tuple[str, ...], options: Mapping[str, Any]) -> None:
+        self.experiment, self._names = experiment, names
+        given = {"entity": options.get("entity"), "project": options.get("project"), "group": options.get("group")}
+        given |= {"mode": options.get("mode"), "id": experiment.run_id or options.get("id")}
+        settings = Settings(run_tags=tuple(options.get("tags") or ()), **given)
+        self._facade = (Run if experiment else SilentRun)(experiment, settings, owned=False)
+
+    @property
+    def id(self) -> str:
+        return self.experiment.run_id
+
+    @property
+    def wandb_run(self) -> Any:
+        """The run of wandb itself if it is the only backend, else one with its methods, which logs to all backends."""
+        native = self.experiment.wandb_run if self.experiment and self._names == (WANDB,) else None
+        return self._facade if native is None else native
+
+    def log_params(self, values: Mapping[str, Any] | None) -> None:
+        """Add parameters, such as the `config` of the decorator, also to those of a run that goes on."""
+        if values:
+            self.wandb_run.config.update(dict(values), allow_val_change=True)
+
+    def end(self, error: BaseException | None) -> None:
+        """End the run with the status that the end of the task means."""
+        if isinstance(error, asyncio.CancelledError):
+            self.experiment.stop(status="killed", exit_code=KILLED_BY_INT)
+        else:
+            self.experiment.__exit__(type(error) if error else None, error, None)
+
+
+def current() -> TaskRun | None:
+    """Return the run of the current task or function, or None."""
+    return _current.get()
+
+
+@contextlib.contextmanager
+def task_run(decorator: Mapping[str, Any], default: str | None, *, is_task: bool) -> Iterator[Entered]:
+    """Begin the run of a task or function, or use that of its parent; end what was begun here.
+
+    Args:
+        decorator: The arguments of the decorator.
+        default: The backend if nobody sets one.
+        is_task: False for a plain function.
+
+    Raises:
+        RuntimeError: the run mode needs a parent's run, and there is none.
+    """
+    task, context, above = flyte.ctx(), get_wandb_context(), current()
+    options = merged(decorator, context.decoded() if context is not None else {})
+    parent = task_context().get(RUN_KEY) if task else above.id if above is not None else None
+    shared = _shared_id(options, parent, bool(task), is_task)
+    if parent and decorator.get("id") is None:
+        options.pop("id", None)  # that of the context belongs to the first run
+    with contextlib.ExitStack() as undo:
+        run = _open.get(shared) if shared is not None else None
+        is_own = run is None
+        if run is None:
+            with _starting:
+                run = _start(options, default, shared)
+            if run.id:
+                _open[run.id], folders[run.id] = run, run.experiment.folder
+                undo.callback(_open.pop, run.id, None)
+            undo.push(_Ending(run))
+        run.log_params(options.get("config"))
+        undo.callback(_current.reset, _current.set(run))
+        if task and run.id:
+            undo.enter_context(flyte.custom_context(**{RUN_KEY: run.id}))
+        yield Entered(run, is_own, find_process() is not None, options)
+
+
+def _shared_id(options: Mapping[str, Any], parent: str | None, has_task: bool, is_task: bool) -> str | None:
+    """Return the id of the parent's run if this task or function uses it; None if it begins one."""
+    if has_task and not is_task:
+        if parent is None:
+            raise RuntimeError(
+                "A plain function within a task uses the run of the task, which has none: the decorator cannot be "
+                "applied to traces. Decorate the task"
+            )
+        return parent
+    mode = options.get("run_mode") or "auto"
+    if find_process() is not None or mode == "new":
+        return None
+    if mode == "shared" and parent is None and has_task:
+        raise RuntimeError("Cannot reuse parent run: no parent run ID found")
+    return parent
+
+
+class _Ending:
+    """End a run with the error of the block, if it has one."""
+
+    def __init__(self, run: TaskRun) -> None:
+        self._run = run
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._run.end(error)
+
+
+def _start(options: dict[str, Any], default: str | None, parent: str | None) -> TaskRun:
+    """Begin a run, or join that of `parent`, which another process has begun."""
+    names, objects = backend_names(options.get("backend"), default)
+    process, task = find_process(), flyte.ctx()
+    action = task.action.name if task else ""
+    run_id = parent or options.get("id") or options.get("run_id")
+    if run_id is None and task:
+        run_id = identity.base_id(task.action.run_name, action, is_distributed=process is not None)
+    is_shared = options.get("run_mode") == "shared" if process is not None else bool(task) and task.mode == "remote"
+    if is_shared and WANDB in names and "mode" not in options and is_online():
+        options = {**options, "mode": "shared"}
+        if process is None:
+            writer = {"x_label": action, "x_primary": parent is None, "x_update_finish_state": parent is None}
+            options["settings"] = {**settings_dict(options.get("settings") or {}), **writer}
+    arguments = {**start_arguments(options, names, objects), "run_id": run_id}
+    if process is not None:
+        arguments["run_mode"] = options.get("run_mode") or "auto"
+        arguments["rank_scope"] = options.get("rank_scope") or "global"
+        return TaskRun(start_logging(**arguments), names, options)
+    config = arguments.pop("config", {})
+    arguments["backend"] = list(names)
+    settings, backends = backends_of(load(arguments), objects, config)
+    fields = {name: getattr(settings, name) for name in ("tags", "notes", "group", "delivery")}
+    role = Role(label=identity.label(action), prefix=f"{identity.label(action)}/") if parent is not None else None
+    arguments = {**arguments, **fields}
+    experiment = start_separate(arguments, backends, role, is_active=get_active_experiment() is None)
+    return TaskRun(experiment, names, options)
+
+
+def is_online() -> bool:
+    return environment_of(["WANDB_MODE"]).get("WANDB_MODE", "online") in ("", "online")
