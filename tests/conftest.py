@@ -90,7 +90,7 @@ _HEAVY = (
     *(f"experiment/test_{name}.py" for name in ("exit", "exit_callbacks", "sigterm", "summary_tags_alert")),
     *("collectors/test_collecting.py", "compat/test_ezpz_vendors.py", "compat/wandb/test_five_programs.py"),
     "importer/test_import_hostile.py",
-    *(f"distributed/test_{name}.py" for name in ("ddp", "sharing", "torchrun", "torchrun_shared")),
+    *(f"distributed/test_{name}.py" for name in ("ddp", "flyte_ranks", "sharing", "torchrun", "torchrun_shared")),
     *("journal/test_power_cut.py", "journal/test_store_model.py", "runs/test_page_browser.py"),
     *(
         f"test_{name}.py"
@@ -112,6 +112,7 @@ _SHARING = (
     *("backends/test_aim.py", "backends/test_every_backend.py", "backends/test_faults.py"),
     *("backends/test_mlflow_server.py", "compat/test_ezpz_vendors.py", "compat/wandb/test_five_programs.py"),
     *("delivery/test_process_everywhere.py", "distributed/test_torchrun.py"),
+    "distributed/test_flyte_ranks.py",
     *("distributed/test_torchrun_shared.py", "runs/test_page_browser.py", "test_resume.py", "test_sync_everywhere.py"),
     *("long/test_any_to_any_all.py", "test_any_to_any.py"),
 )

@@ -91,3 +91,19 @@ def the_run() -> Found:
 def wandb_runs(folder: Path) -> dict[str, wandb_store.StoredRun]:
     """Return the offline runs of wandb by id; of a resumed one, the last recording."""
     return {run.id: run for run in wandb_store.runs(folder)}
+
+
+def record_traces(monkeypatch: Any) -> list[tuple[str, Path]]:
+    """Return a list that gets the name and the directory of each trace, as Flyte's UI shows them."""
+    from flyte._internal.controllers._local_controller import LocalController
+
+    seen: list[tuple[str, Path]] = []
+    original = LocalController.record_trace
+
+    async def recorded(controller: Any, info: Any) -> None:
+        assert info.error is None
+        seen.append((info.name, Path(info.output.path)))
+        await original(controller, info)
+
+    monkeypatch.setattr(LocalController, "record_trace", recorded)
+    return seen

@@ -23,6 +23,7 @@ from tracelet.integrations.flyte.downloads import (
     download_wandb_sweep_logs,
 )
 from tracelet.integrations.flyte.links import RunLink, Wandb, WandbSweep
+from tracelet.integrations.flyte.sweeps import wandb_sweep
 from tracelet.settings import RankScope, RunMode
 
 __all__ = [
@@ -46,5 +47,6 @@ __all__ = [
     "track",
     "wandb_config",
     "wandb_init",
+    "wandb_sweep",
     "wandb_sweep_config",
 ]

@@ -115,22 +115,22 @@ def download_wandb_sweep_dirs(
 
 
 @flyte.trace  # type: ignore[untyped-decorator]
-async def download_wandb_run_logs(run_id: str) -> Dir[Any]:
+async def download_wandb_run_logs(run_id: str) -> Dir:
     """Download a run as `download_wandb_run_dir` does, and return its files as a directory of Flyte, with a trace."""
     return await Dir.from_local(download_wandb_run_dir(run_id))
 
 
 @flyte.trace  # type: ignore[untyped-decorator]
-async def download_wandb_sweep_logs(sweep_id: str) -> Dir[Any]:
+async def download_wandb_sweep_logs(sweep_id: str) -> Dir:
     """Download the runs of a sweep, and return their files as a directory of Flyte, with a trace."""
     return await Dir.from_local(_sweep_folder(sweep_id))
 
 
-def _run_logs(run_id: str) -> Dir[Any]:
+def _run_logs(run_id: str) -> Dir:
     return Dir.from_local_sync(download_wandb_run_dir(run_id))
 
 
-def _sweep_logs(sweep_id: str) -> Dir[Any]:
+def _sweep_logs(sweep_id: str) -> Dir:
     return Dir.from_local_sync(_sweep_folder(sweep_id))
 
 
@@ -239,7 +239,7 @@ def _server_errors(wanted: str) -> _Failing:
     def text(error: Exception) -> str:
         if isinstance(error, errors.AuthenticationError):  # before CommError, its base
             return f"Authentication failed when accessing wandb {wanted}. Check WANDB_API_KEY. Error: {error}"
-        if isinstance(error, errors.CommError):
+        if isinstance(error, errors.CommError | ValueError):
             return (
                 f"Failed to fetch wandb {wanted} from the server: it does not exist, or you may not read it. "
                 f"Error: {error}"
