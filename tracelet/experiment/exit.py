@@ -136,6 +136,22 @@ class ExitHandler:
         sys.exit = self._exit_wrapper = exit
 
 
+def end_runs_of_all_threads() -> None:
+    """Let SIGTERM end the runs of all threads from now on. Only the main thread can watch for it, at any time before.
+
+    A program that handles SIGTERM itself keeps its handler, and decides on its own end.
+    """
+    if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        _of_all_threads.install()
+
+
+def _end_all() -> None:
+    for handler in list(_active_handlers):
+        handler._end("killed", KILLED_BY_TERM, handler._timeout)
+
+
+# Longer than a run's own timeout by default: 30 s and two.
+_of_all_threads = TermHandler(_end_all, 35.0)
 _active_handlers: weakref.WeakSet[ExitHandler] = weakref.WeakSet()
 _sigterm_block = forks.SigtermBlock()
 
@@ -150,6 +166,7 @@ def _after_fork_in_child() -> None:
     # Python handler that runs just before a semaphore wait would leave it waiting for ever (measured).
     for handler in list(_active_handlers):
         handler.unwatch()
+    _of_all_threads.uninstall()
     _sigterm_block.restore()
 
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, overload
 from flyte.extend import AsyncFunctionTaskTemplate
 
 from tracelet.errors import ConfigurationError
+from tracelet.experiment.exit import end_runs_of_all_threads
 from tracelet.guard import logger
 from tracelet.integrations.flyte import downloads
 from tracelet.integrations.flyte.links import links_of
@@ -98,6 +99,7 @@ def _decorated(arguments: Mapping[str, Any], default: str | None, function: Any)
     if size.is_distributed and inspect.iscoroutinefunction(function.func):
         logger.warning("tracelet: task %s: Elastic runs functions that are not asynchronous", function.name)
     function.links = (*function.links, *links_of(arguments, default, size))
+    end_runs_of_all_threads()  # Flyte calls tasks in threads, and aborts them by SIGTERM
     # In place: its environment has the task already, and Flyte loads it by its name.
     function.func = _wrapped(function.func, arguments, default, is_task=True)
     return function
