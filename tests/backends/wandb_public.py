@@ -101,7 +101,8 @@ class PublicServer(WandbServer):
         config = yaml.safe_load(variables["config"])
         name = f"sweep{len(self.sweeps) + 1}"
         names = list(config["parameters"])
-        values = [config["parameters"][parameter]["values"] for parameter in names]
+        found = config["parameters"]
+        values = [found[parameter].get("values", [found[parameter].get("min")]) for parameter in names]
         trials = (dict(zip(names, chosen, strict=True)) for chosen in itertools.product(*values))
         self.sweeps[name] = ServerSweep(name, config, trials, variables)
         project = {"id": "p", "name": variables["projectName"], "entity": {"id": "e", "name": ENTITY}}

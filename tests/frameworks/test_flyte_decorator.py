@@ -6,7 +6,7 @@ import os
 import flyte
 import pytest
 import wandb
-from backends import mlflow_store
+from backends import clearml_store, mlflow_store
 from flyte.errors import RuntimeUserError
 from frameworks.flyte_tasks import in_task, journals, run_task, the_run, wandb_runs
 
@@ -460,6 +460,155 @@ def test_parallel_children_in_wandb_do_not_mix_their_runs(tmp_path):
         run_id: [row["x"] for row in run.rows if "x" in row] for run_id, run in found.items()
     }
     assert wandb.run is None
+
+
+@track(project="p")
+@env.task
+async def parallel_parent_of_any(count: int) -> list[str]:
+    get_run().log({"x": -1.0})
+    children = await asyncio.gather(*(parallel_child_of_any(float(number)) for number in range(count)))
+    get_run().log({"x": -2.0})
+    return [ids(), *children]
+
+
+@track(run_mode="new", project="p")
+@env.task
+async def parallel_child_of_any(number: float) -> str:
+    for part in range(3):
+        get_run().log({"x": number + part / 10})
+        await asyncio.sleep(0.01)
+    return ids()
+
+
+def expected_of_any(own, children):
+    return {own: [-1, -2], **{one: [n + part / 10 for part in range(3)] for n, one in enumerate(children)}}
+
+
+def test_parallel_children_in_mlflow_do_not_mix_their_runs(tmp_path, monkeypatch):
+    """They share a thread, and MLflow has one active run in each."""
+    import mlflow
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/m.db")
+    own, *children = run_task(parallel_parent_of_any, 4, context=run_config(backend="mlflow"))
+    runs = mlflow_store.runs(tmp_path / "m.db", tmp_path / "mlruns")
+    found = {run.tags["tracelet.run_id"]: [point[1] for point in run.series("x")] for run in runs}
+    assert expected_of_any(own, children) == found
+    assert mlflow.active_run() is None
+
+
+def test_parallel_children_in_clearml_do_not_mix_their_runs(tmp_path):
+    """ClearML has one task in each process, so those of the children are in other processes."""
+    own, *children = run_task(parallel_parent_of_any, 2, context=run_config(backend="clearml"))
+    found = []
+    for session in clearml_store.sessions(tmp_path / "home" / "clearml"):
+        events = [event for event in clearml_store.events(session) if event["type"] == "training_stats_scalar"]
+        found.append([event["value"] for event in events if clearml_store.tag(event) == "x"])
+    assert sorted(expected_of_any(own, children).values()) == sorted(found)
+
+
+@wandb_init(delivery="process")
+@env.task
+def with_delivery_process() -> str:
+    log(1.0)
+    return ids()
+
+
+def test_where_wandb_is_in_another_process_the_run_has_its_methods(tmp_path):
+    run_id = run_task(with_delivery_process)
+    assert [1] == [row["x"] for row in wandb_runs(tmp_path / "home")[run_id].rows if "x" in row]
+
+
+@wandb_init
+@env.task
+def with_global_log() -> str:
+    wandb.log({"x": 1.0})
+    wandb.config.update({"lr": 0.1})
+    return ids()
+
+
+def test_the_functions_of_wandb_act_on_the_run_of_the_task(tmp_path):
+    run_id = run_task(with_global_log)
+    run = wandb_runs(tmp_path / "home")[run_id]
+    assert [1] == [row["x"] for row in run.rows if "x" in row]
+    assert 0.1 == run.config["lr"]
+
+
+# Distributed tasks; their runs are tested in tests/distributed.
+
+
+class Elastic:
+    nnodes, nproc_per_node = 2, 2
+
+
+@pytest.fixture
+def rank_1(monkeypatch):
+    for name, value in {"RANK": 1, "WORLD_SIZE": 2, "LOCAL_RANK": 1, "LOCAL_WORLD_SIZE": 2}.items():
+        monkeypatch.setenv(name, str(value))
+
+
+@pytest.mark.usefixtures("rank_1")
+@pytest.mark.parametrize("decorator", [wandb_init, track(backend="csv")])
+def test_a_silent_rank(decorator):
+    """Both `if run:` and a bare `run.log` work, and so does all else that wandb's run has."""
+
+    @decorator
+    @env.task
+    def train() -> int:
+        run = get_wandb_run()
+        if run:
+            raise AssertionError
+        run.log({"x": 1.0}, step=1)
+        run.config.lr = 0.1
+        run.config.update({"layers": 2})
+        run.summary["best"] = 1.0
+        run.define_metric("x")
+        run.log_artifact("nowhere")
+        run.finish()
+        assert 0.1 == run.config.lr
+        assert not get_run()
+        return 1
+
+    assert 1 == in_task(train.func)
+    assert {} == journals()
+    assert get_wandb_run() is None
+
+
+@pytest.mark.usefixtures("rank_1")
+def test_logs_of_distributed_tasks_are_not_downloaded(caplog):
+    @track(backend="csv", run_mode="new", download_logs=True)
+    @env.task
+    def train() -> str:
+        return ids()
+
+    assert "job-a0-rank-1" == in_task(train.func)
+    assert "download_logs is not supported in distributed tasks" in caplog.text
+
+
+@pytest.mark.usefixtures("rank_1")
+@pytest.mark.parametrize(
+    ("arguments", "context"),
+    [({"id": "mine"}, {}), ({}, wandb_config(id="mine")), ({"group": "own"}, wandb_config(id="mine"))],
+)
+def test_an_id_of_the_user_is_the_base_in_a_distributed_task(arguments, context):
+    """Else all ranks would have the same id. The group is that of the user, if there is one."""
+
+    @track(backend="csv", run_mode="new", **arguments)
+    @env.task
+    def train() -> str:
+        return ids()
+
+    assert "mine-rank-1" == in_task(train.func, context=context)
+    assert arguments.get("group", "mine") == the_run().group
+
+
+def test_elastic_runs_no_asynchronous_function(caplog):
+    @env.task
+    async def train() -> int:
+        return 1
+
+    train.plugin_config = Elastic()
+    wandb_init(train)
+    assert "Elastic runs functions that are not asynchronous" in caplog.text
 
 
 # Functions that are no tasks.

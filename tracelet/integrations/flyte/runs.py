@@ -18,6 +18,7 @@ from tracelet.backends.arguments import backends_of
 from tracelet.compat.wandb import Run, Settings
 from tracelet.distributed.launchers import find_process
 from tracelet.distributed.plan import Role
+from tracelet.errors import NativeUnavailable
 from tracelet.experiment import Experiment
 from tracelet.experiment.exit import KILLED_BY_INT
 from tracelet.integrations.flyte import identity
@@ -28,6 +29,8 @@ from tracelet.settings import environment_of, load
 RUN_KEY = "_wandb_run_id"
 """The key of the run's id in Flyte's custom context, for child tasks."""
 
+_ONE_IN_PROCESS = frozenset(("clearml",))
+"""Vendors whose second run in a process would be the first one."""
 _starting = forks.new_lock()
 _current: ContextVar[TaskRun | None] = ContextVar("tracelet_flyte_run", default=None)
 _open: dict[str, TaskRun] = {}
@@ -54,6 +57,14 @@ class SilentRun(Run):
     def __bool__(self) -> bool:
         return False
 
+    def log_artifact(self, artifact_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """Return the artifact. Its files may not exist: often only the first rank writes them."""
+        return artifact_or_path
+
+    def save(self, *args: Any, **kwargs: Any) -> Any:
+        """Return no files, as of a pattern without matches."""
+        return []
+
 
 class TaskRun:
     """A run, and what `get_wandb_run` returns for it."""
@@ -72,7 +83,10 @@ class TaskRun:
     @property
     def wandb_run(self) -> Any:
         """The run of wandb itself if it is the only backend, else one with its methods, which logs to all backends."""
-        native = self.experiment.wandb_run if self.experiment and self._names == (WANDB,) else None
+        native = None
+        if self.experiment and self._names == (WANDB,):
+            with contextlib.suppress(NativeUnavailable):  # another process has it
+                native = self.experiment.wandb_run
         return self._facade if native is None else native
 
     def log_params(self, values: Mapping[str, Any] | None) -> None:
@@ -181,11 +195,14 @@ def _start(options: dict[str, Any], default: str | None, parent: str | None) -> 
         return TaskRun(start_logging(**arguments), names, options)
     config = arguments.pop("config", {})
     arguments["backend"] = list(names)
+    is_only = get_active_experiment() is None
+    if not is_only and not objects and set(names) & _ONE_IN_PROCESS:
+        arguments.setdefault("delivery", "process")
     settings, backends = backends_of(load(arguments), objects, config)
     fields = {name: getattr(settings, name) for name in ("tags", "notes", "group", "delivery")}
     role = Role(label=identity.label(action), prefix=f"{identity.label(action)}/") if parent is not None else None
     arguments = {**arguments, **fields}
-    experiment = start_separate(arguments, backends, role, is_active=get_active_experiment() is None)
+    experiment = start_separate(arguments, backends, role, is_active=is_only)
     return TaskRun(experiment, names, options)
 
 
