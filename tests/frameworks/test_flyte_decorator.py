@@ -27,9 +27,10 @@ pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture(autouse=True)
-def _own_wandb(_isolated):
-    """wandb remembers the folders of the test before."""
+def _own_wandb(_isolated, monkeypatch):
+    """wandb remembers the folders of the test before; a busy machine connects later than by default."""
     wandb.teardown()
+    monkeypatch.setenv("TRACELET_CONNECT_TIMEOUT", "60")
 
 
 def log(value):

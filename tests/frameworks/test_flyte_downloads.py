@@ -30,8 +30,10 @@ ROWS = 700
 
 
 @pytest.fixture(autouse=True)
-def _own_wandb(_isolated):
+def _own_wandb(_isolated, monkeypatch):
+    """wandb remembers the folders of the test before; a busy machine connects later than by default."""
     wandb.teardown()
+    monkeypatch.setenv("TRACELET_CONNECT_TIMEOUT", "60")
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Sweeps of W&B in tasks: the real SDK, its agents, and a stand-in for the server."""
 
 import os
+import re
 import threading
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import wandb
 from backends.wandb_public import PublicServer
 from flyte.errors import RuntimeUserError
 from frameworks.flyte_tasks import in_task, record_traces, run_task
+from support import REPOSITORY
 from wandb.agents.pyagent import Agent
 
 from tracelet.integrations.flyte import (
@@ -40,6 +42,7 @@ def server(_isolated, monkeypatch):
     server = PublicServer().start()
     for name, value in server.environment().items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setenv("TRACELET_CONNECT_TIMEOUT", "60")
     monkeypatch.setattr(Agent, "HEARTBEAT_SLEEP_SECONDS", 0.05)
     yield server
     wandb.teardown()
@@ -219,3 +222,14 @@ def test_a_sweep_that_does_not_exist(tmp_path):
     with pytest.raises(RuntimeError, match="Failed to fetch wandb sweep 'team/p/none'"):
         in_task(download_wandb_sweep_dirs, "none", str(tmp_path), context=CONTEXT)
     assert [] == list(Path(tmp_path).glob("sweep*"))
+
+
+def test_the_program_of_the_page_runs(server):
+    """The block of docs/users/flyte.md that tests/test_docs.py cannot run without a server."""
+    page = (REPOSITORY / "docs" / "users" / "flyte.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (block,) = [block for block in blocks if "wandb.agent" in block]
+    names = {"flyte": flyte, "env": env, "__name__": "page", "get_wandb_run": get_wandb_run, "wandb_init": wandb_init}
+    flyte.init()
+    exec(compile(block, "page", "exec"), names)
+    assert [[0.1**2], [0.2**2]] == [server.runs[name].values("loss") for name in server.sweeps["sweep1"].runs]

@@ -13,10 +13,10 @@ from tracelet.errors import ConfigurationError
 from tracelet.experiment.exit import end_runs_of_all_threads
 from tracelet.guard import logger
 from tracelet.integrations.flyte import downloads
+from tracelet.integrations.flyte.identity import elastic_size
 from tracelet.integrations.flyte.links import links_of
 from tracelet.integrations.flyte.names import WANDB, canonical, check_arguments
 from tracelet.integrations.flyte.runs import Entered, task_run
-from tracelet.integrations.flyte.sizes import elastic_size
 from tracelet.settings import RankScope, RunMode
 
 F = TypeVar("F", bound=Callable[..., Any])

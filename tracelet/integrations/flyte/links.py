@@ -11,10 +11,9 @@ from flyte import Link
 
 from tracelet.integrations.flyte.context import RunConfig, SweepConfig
 from tracelet.integrations.flyte.current import SWEEP_KEY
-from tracelet.integrations.flyte.identity import base_id
+from tracelet.integrations.flyte.identity import Size, base_id
 from tracelet.integrations.flyte.names import WANDB, backend_names
 from tracelet.integrations.flyte.runs import RUN_KEY
-from tracelet.integrations.flyte.sizes import Size
 from tracelet.settings import RankScope, RunMode, environment_of
 
 _HOST = "https://wandb.ai"
