@@ -220,17 +220,17 @@ class Orchestrator:
         last = self._queue.wait_committed(deadline)
         return last is not None and self._deliveries[name].wait_confirmed(last, deadline)
 
-    def stop(self, status: Status, exit_code: int, timeout: float) -> None:
+    def stop(self, status: Status, exit_code: int, timeout: float, *, keeps_end: bool = True) -> None:
         """Commit, deliver and close within `timeout` seconds. Undelivered records stay in the journal.
 
-        A resumed run without new records keeps its previous `status`.
+        A resumed run without new records keeps its previous `status`, unless `keeps_end` is False.
         """
         started, ended = time.monotonic(), time.time()
         deadline = started + timeout
         try:
             # If the journal cannot be written, half of the time remains to deliver its records.
             self._queue.wait_committed(started + timeout / 2)
-            if self._info.resumed and self._writer.last == self._start_seq:
+            if keeps_end and self._info.resumed and self._writer.last == self._start_seq:
                 status, exit_code, ended = self._previous_end(ended)
             self.status = status
             for delivery in self._deliveries.values():

@@ -6,7 +6,7 @@ import os
 import flyte
 import pytest
 import wandb
-from backends import clearml_store, mlflow_store
+from backends import clearml_store, csv_store, mlflow_store, wandb_store
 from flyte.errors import RuntimeUserError
 from frameworks.flyte_tasks import in_task, journals, run_task, the_run, wandb_runs
 
@@ -281,6 +281,40 @@ def test_a_retried_task_resumes_its_run():
     run_id = run_task(flaky)
     assert [run_id, run_id] == attempts
     assert ("finished", {"x": [1, 2]}) == (the_run().status, the_run().series)
+    assert [0, 1] == [step for _, step, _, _ in csv_store.stored(the_run().folder / "csv").scalars]
+
+
+@wandb_init(project="p")
+@env.task(retries=1)
+def flaky_in_wandb() -> str:
+    attempts.append(ids())
+    log(float(len(attempts)))
+    if len(attempts) < 2:
+        raise ValueError("once")
+    return ids()
+
+
+def test_a_retried_task_resumes_its_run_in_wandb(tmp_path):
+    """Offline, wandb has a recording for each attempt, both with the same id."""
+    attempts.clear()
+    run_id = run_task(flaky_in_wandb)
+    found = wandb_store.runs(tmp_path / "home")
+    assert [(run_id, [1], 1), (run_id, [2], 0)] == [
+        (run.id, [row["x"] for row in run.rows if "x" in row], run.exit_code) for run in found
+    ]
+
+
+@track(backend="csv")
+@env.task(retries=1)
+def always_failing() -> str:
+    log(1.0)
+    raise ValueError("mine")
+
+
+def test_a_task_that_fails_at_each_attempt_is_failed():
+    with pytest.raises(RuntimeUserError, match="mine"):
+        run_task(always_failing)
+    assert ("failed", {"x": [1, 1]}) == (the_run().status, the_run().series)
 
 
 # Nested tasks.
@@ -376,6 +410,26 @@ def failing_child() -> str:
 def test_an_error_that_the_parent_catches_does_not_fail_its_run():
     run_task(parent_of_failing)
     assert ("finished", {"x": [1, 5]}) == (the_run().status, the_run().series)
+
+
+@track(backend="csv")
+@env.task
+def parent_with_context() -> list[str]:
+    before = flyte.get_custom_context()
+    new_child(1.0)
+    assert before == flyte.get_custom_context()
+    return [ids(), before["_wandb_run_id"], untracked_child()]
+
+
+@env.task
+def untracked_child() -> str:
+    return flyte.get_custom_context()["_wandb_run_id"]
+
+
+def test_the_context_of_a_task_has_the_id_of_its_run():
+    """So that children in other processes find it; after a child with a run of its own, it is as before."""
+    found = run_task(parent_with_context)
+    assert 1 == len(set(found))
 
 
 @track(backend="csv", id="base")
@@ -708,6 +762,13 @@ def test_the_environment_and_the_run_of_before_are_restored():
     run_task(child, 1.0)
     assert before == dict(os.environ)
     assert tracelet.get_active_experiment() is None
+
+
+def test_outside_of_tasks_the_run_is_that_of_the_program(tmp_path):
+    with wandb.init(mode="offline") as run:
+        assert run is get_wandb_run()
+        assert run.dir == get_wandb_run_dir()
+    assert get_wandb_run() is None
 
 
 def test_an_unknown_argument_is_an_error_at_once():

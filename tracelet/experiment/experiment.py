@@ -64,6 +64,8 @@ class Experiment(LogMethods, NativeRuns):
         """The arguments of the `start_logging` that started it."""
         self._before_end: list[Callable[[], None]] = []
         """Called once when the run ends, to log what is left."""
+        self._keeps_end = True
+        """False: a resumed run gets a new status also without new records."""
         self._stopping = threading.Lock()
         self._stopped = threading.Event()
         self._stopper: threading.Thread | None = None
@@ -375,7 +377,8 @@ class Experiment(LogMethods, NativeRuns):
             for backend in reversed(self._attached):
                 self._guard.call(backend.detach)
             is_prepared = True
-            orchestrator.stop(status, exit_code, max(0.0, deadline - time.monotonic()))
+            remaining = max(0.0, deadline - time.monotonic())
+            orchestrator.stop(status, exit_code, remaining, keeps_end=self._keeps_end)
         finally:  # also when Ctrl-C ends the wait
             if not is_prepared:
                 self._interceptor.uninstall()

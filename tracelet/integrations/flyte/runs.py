@@ -16,6 +16,7 @@ from tracelet import forks
 from tracelet.api import get_active_experiment, start_logging, start_separate
 from tracelet.backends.arguments import backends_of
 from tracelet.compat.wandb import Run, Settings
+from tracelet.compat.wandb.stored_state import state_of
 from tracelet.distributed.launchers import find_process
 from tracelet.distributed.plan import Role
 from tracelet.errors import NativeUnavailable
@@ -71,10 +72,13 @@ class TaskRun:
 
     def __init__(self, experiment: Experiment, names: tuple[str, ...], options: Mapping[str, Any]) -> None:
         self.experiment, self._names = experiment, names
+        experiment._keeps_end = False  # an attempt may have logged to the run of wandb only
         given = {"entity": options.get("entity"), "project": options.get("project"), "group": options.get("group")}
         given |= {"mode": options.get("mode"), "id": experiment.run_id or options.get("id")}
         settings = Settings(run_tags=tuple(options.get("tags") or ()), **given)
-        self._facade = (Run if experiment else SilentRun)(experiment, settings, owned=False)
+        # A later attempt goes on after the steps of the one before.
+        earlier = state_of(experiment.folder) if experiment and experiment._info.resumed else None
+        self._facade = (Run if experiment else SilentRun)(experiment, settings, owned=False, earlier=earlier)
 
     @property
     def id(self) -> str:
