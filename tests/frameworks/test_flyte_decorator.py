@@ -304,6 +304,17 @@ def test_a_retried_task_resumes_its_run_in_wandb(tmp_path):
     ]
 
 
+def test_a_retry_on_another_machine_resumes_the_run_in_the_store(tmp_path, monkeypatch):
+    """It has no journal of the attempt before; the store has the run."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/m.db")
+    for machine in ("first", "second"):
+        monkeypatch.setenv("TRACELET_DIR", str(tmp_path / machine))
+        assert "job-a0" == in_task(with_mlflow.func, mode="remote")
+    (run,) = mlflow_store.runs(tmp_path / "m.db", tmp_path / "mlruns")
+    assert ("job-a0", "FINISHED") == (run.tags["tracelet.run_id"], run.status)
+    assert [1, 1] == [point[1] for point in run.series("x")]
+
+
 @track(backend="csv")
 @env.task(retries=1)
 def always_failing() -> str:
@@ -769,6 +780,12 @@ def test_outside_of_tasks_the_run_is_that_of_the_program(tmp_path):
         assert run is get_wandb_run()
         assert run.dir == get_wandb_run_dir()
     assert get_wandb_run() is None
+
+
+def test_an_unknown_argument_in_the_context_is_an_error_in_the_task():
+    with pytest.raises(RuntimeUserError, match="unknown argument 'projekt'"):
+        run_task(child, 1.0, context=wandb_config(projekt="p"))
+    assert {} == journals()
 
 
 def test_an_unknown_argument_is_an_error_at_once():

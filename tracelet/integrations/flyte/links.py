@@ -177,6 +177,9 @@ class RunLink(Link):  # type: ignore[misc]
 def links_of(arguments: Mapping[str, Any], default: str | None, size: Size) -> tuple[Link, ...]:
     """Return the links of a task: one, or one for each node whose run is its own."""
     given = {name: value for name, value in arguments.items() if value is not None}
+    for name, other in (("run_id", "id"), ("backend_url", "host")):  # the names of `start_logging`
+        if name in given:
+            given.setdefault(other, given[name])
     fields = {
         name: given[name] for name in ("host", "project", "entity", "run_mode", "rank_scope", "id") if name in given
     }
@@ -191,8 +194,7 @@ def links_of(arguments: Mapping[str, Any], default: str | None, size: Size) -> t
     if names and not any(name in _TITLES for name in names):
         return ()
     title = next((_TITLES[name] for name in names if name in _TITLES), RunLink.name)
-    host = given.get("host") or given.get("backend_url")
-    return (RunLink(backend=",".join(names) or None, host=host, name=title, wandb=Wandb(**fields, **own)),)
+    return (RunLink(backend=",".join(names) or None, host=given.get("host"), name=title, wandb=Wandb(**fields, **own)),)
 
 
 def _project_page(host: str, entity: str | None, project: str | None) -> str | None:

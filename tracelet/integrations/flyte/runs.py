@@ -24,7 +24,14 @@ from tracelet.experiment import Experiment
 from tracelet.experiment.exit import KILLED_BY_INT
 from tracelet.integrations.flyte import identity
 from tracelet.integrations.flyte.context import get_wandb_context, task_context
-from tracelet.integrations.flyte.names import WANDB, backend_names, merged, settings_dict, start_arguments
+from tracelet.integrations.flyte.names import (
+    WANDB,
+    backend_names,
+    check_arguments,
+    merged,
+    settings_dict,
+    start_arguments,
+)
 from tracelet.settings import environment_of, load
 
 RUN_KEY = "_wandb_run_id"
@@ -127,8 +134,9 @@ def task_run(decorator: Mapping[str, Any], default: str | None, *, is_task: bool
     options = merged(decorator, context.decoded() if context is not None else {})
     parent = task_context().get(RUN_KEY) if task else above.id if above is not None else None
     shared = _shared_id(options, parent, bool(task), is_task)
-    if parent and decorator.get("id") is None:
-        options.pop("id", None)  # that of the context belongs to the first run
+    for name in ("id", "run_id"):
+        if parent and decorator.get(name) is None:
+            options.pop(name, None)  # that of the context belongs to the first run
     with contextlib.ExitStack() as undo:
         run = _open.get(shared) if shared is not None else None
         is_own = run is None
@@ -180,6 +188,7 @@ class _Ending:
 
 def _start(options: dict[str, Any], default: str | None, parent: str | None) -> TaskRun:
     """Begin a run, or join that of `parent`, which another process has begun."""
+    check_arguments(options)
     names, objects = backend_names(options.get("backend"), default)
     process, task = find_process(), flyte.ctx()
     action = task.action.name if task else ""
