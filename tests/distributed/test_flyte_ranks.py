@@ -28,6 +28,8 @@ PROGRAM = """
     here = str(pathlib.Path.cwd())
     rank = int(os.environ["RANK"])
     backends = os.environ["BACKENDS"].split(",")
+    if "mlflow" in backends:
+        import mlflow  # on a busy machine, two threads that import parts of it at the same time make it fail
 
     def call(mode, scope, error=None, **arguments):
         @track(backend=backends, run_mode=mode, rank_scope=scope, project="p", connect_timeout=60, **arguments)

@@ -640,6 +640,17 @@ def test_a_silent_rank(decorator):
 
 
 @pytest.mark.usefixtures("rank_1")
+def test_a_function_in_a_task_of_a_silent_rank_is_silent_too():
+    @track(backend="csv")
+    @env.task
+    def train() -> str:
+        return plain(1.0)
+
+    assert "" == in_task(train.func)
+    assert {} == journals()
+
+
+@pytest.mark.usefixtures("rank_1")
 def test_logs_of_distributed_tasks_are_not_downloaded(caplog):
     @track(backend="csv", run_mode="new", download_logs=True)
     @env.task

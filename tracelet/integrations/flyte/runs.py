@@ -43,8 +43,6 @@ _starting = forks.new_lock()
 _current: ContextVar[TaskRun | None] = ContextVar("tracelet_flyte_run", default=None)
 _open: dict[str, TaskRun] = {}
 """The runs that tasks of this process have begun, by id."""
-
-
 folders: dict[str, Path] = {}
 """The folders of the runs that this process has begun, by id."""
 
@@ -105,12 +103,14 @@ class TaskRun:
         if values:
             self.wandb_run.config.update(dict(values), allow_val_change=True)
 
-    def end(self, error: BaseException | None) -> None:
+    def on_exit(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """End the run with the status that the end of the task means."""
         if isinstance(error, asyncio.CancelledError):
             self.experiment.stop(status="killed", exit_code=KILLED_BY_INT)
         else:
-            self.experiment.__exit__(type(error) if error else None, error, None)
+            self.experiment.__exit__(kind, error, trace)
 
 
 def current() -> TaskRun | None:
@@ -133,12 +133,13 @@ def task_run(decorator: Mapping[str, Any], default: str | None, *, is_task: bool
     task, context, above = flyte.ctx(), get_wandb_context(), current()
     options = merged(decorator, context.decoded() if context is not None else {})
     parent = task_context().get(RUN_KEY) if task else above.id if above is not None else None
-    shared = _shared_id(options, parent, bool(task), is_task)
+    is_within = bool(task) and not is_task and above is not None  # a function in a task, also of a silent rank
+    shared = None if is_within else _shared_id(options, parent, bool(task), is_task)
     for name in ("id", "run_id"):
         if parent and decorator.get(name) is None:
             options.pop(name, None)  # that of the context belongs to the first run
     with contextlib.ExitStack() as undo:
-        run = _open.get(shared) if shared is not None else None
+        run = above if is_within else _open.get(shared) if shared is not None else None
         is_own = run is None
         if run is None:
             with _starting:
@@ -146,7 +147,7 @@ def task_run(decorator: Mapping[str, Any], default: str | None, *, is_task: bool
             if run.id:
                 _open[run.id], folders[run.id] = run, run.experiment.folder
                 undo.callback(_open.pop, run.id, None)
-            undo.push(_Ending(run))
+            undo.push(run.on_exit)
         run.log_params(options.get("config"))
         undo.callback(_current.reset, _current.set(run))
         if task and run.id:
@@ -171,21 +172,6 @@ def _shared_id(options: Mapping[str, Any], parent: str | None, has_task: bool, i
     return parent
 
 
-class _Ending:
-    """End a run with the error of the block, if it has one."""
-
-    def __init__(self, run: TaskRun) -> None:
-        self._run = run
-
-    def __enter__(self) -> None:
-        return
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._run.end(error)
-
-
 def _start(options: dict[str, Any], default: str | None, parent: str | None) -> TaskRun:
     """Begin a run, or join that of `parent`, which another process has begun."""
     check_arguments(options)
@@ -195,12 +181,8 @@ def _start(options: dict[str, Any], default: str | None, parent: str | None) -> 
     run_id = parent or options.get("id") or options.get("run_id")
     if run_id is None and task:
         run_id = identity.base_id(task.action.run_name, action, is_distributed=process is not None)
-    is_shared = options.get("run_mode") == "shared" if process is not None else bool(task) and task.mode == "remote"
-    if is_shared and WANDB in names and "mode" not in options and is_online():
-        options = {**options, "mode": "shared"}
-        if process is None:
-            writer = {"x_label": action, "x_primary": parent is None, "x_update_finish_state": parent is None}
-            options["settings"] = {**settings_dict(options.get("settings") or {}), **writer}
+    if WANDB in names and "mode" not in options and is_online():
+        options = _with_shared_mode(options, is_distributed=process is not None, is_primary=parent is None)
     arguments = {**start_arguments(options, names, objects), "run_id": run_id}
     if process is not None:
         arguments["run_mode"] = options.get("run_mode") or "auto"
@@ -219,5 +201,17 @@ def _start(options: dict[str, Any], default: str | None, parent: str | None) -> 
     return TaskRun(experiment, names, options)
 
 
+def _with_shared_mode(options: dict[str, Any], *, is_distributed: bool, is_primary: bool) -> dict[str, Any]:
+    """Return the options with wandb's shared mode if several processes may write to one run."""
+    task = flyte.ctx()
+    if is_distributed:  # the ranks label themselves
+        return {**options, "mode": "shared"} if options.get("run_mode") == "shared" else options
+    if not task or task.mode != "remote":
+        return options
+    writer = {"x_label": task.action.name, "x_primary": is_primary, "x_update_finish_state": is_primary}
+    return {**options, "mode": "shared", "settings": {**settings_dict(options.get("settings") or {}), **writer}}
+
+
 def is_online() -> bool:
+    """Return True unless the environment sets wandb to a mode without a server."""
     return environment_of(["WANDB_MODE"]).get("WANDB_MODE", "online") in ("", "online")
