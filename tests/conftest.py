@@ -90,7 +90,10 @@ _HEAVY = (
     *(f"experiment/test_{name}.py" for name in ("exit", "exit_callbacks", "sigterm", "summary_tags_alert")),
     *("collectors/test_collecting.py", "compat/test_ezpz_vendors.py", "compat/wandb/test_five_programs.py"),
     "importer/test_import_hostile.py",
-    *(f"distributed/test_{name}.py" for name in ("ddp", "flyte_ranks", "sharing", "torchrun", "torchrun_shared")),
+    *(
+        f"distributed/test_{name}.py"
+        for name in ("ddp", "flyte_elastic", "flyte_ranks", "sharing", "torchrun", "torchrun_shared")
+    ),
     *("journal/test_power_cut.py", "journal/test_store_model.py", "runs/test_page_browser.py"),
     *(
         f"test_{name}.py"

@@ -39,6 +39,8 @@ RUN_KEY = "_wandb_run_id"
 
 _ONE_IN_PROCESS = frozenset(("clearml",))
 """Vendors whose second run in a process would be the first one."""
+_SWEEP_ID, _TRIAL_ID, _TRIAL_FILE = "WANDB_SWEEP_ID", "WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH"
+"""Variables in which an agent of a sweep gives a trial its id and its parameters; wandb's own run reads them itself."""
 _starting = forks.new_lock()
 _current: ContextVar[TaskRun | None] = ContextVar("tracelet_flyte_run", default=None)
 _open: dict[str, TaskRun] = {}
@@ -103,6 +105,11 @@ class TaskRun:
         if values:
             self.wandb_run.config.update(dict(values), allow_val_change=True)
 
+    def log_trial(self, file: str) -> None:
+        """Add the parameters of a sweep's trial, which an agent has written to `file`."""
+        if self._names != (WANDB,):
+            self.wandb_run.config.update(file)
+
     def on_exit(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -149,6 +156,8 @@ def task_run(decorator: Mapping[str, Any], default: str | None, *, is_task: bool
                 undo.callback(_open.pop, run.id, None)
             undo.push(run.on_exit)
         run.log_params(options.get("config"))
+        if is_own and not task and (file := _trial().get(_TRIAL_FILE)):
+            run.log_trial(file)
         undo.callback(_current.reset, _current.set(run))
         if task and run.id:
             undo.enter_context(flyte.custom_context(**{RUN_KEY: run.id}))
@@ -181,6 +190,8 @@ def _start(options: dict[str, Any], default: str | None, parent: str | None) -> 
     run_id = parent or options.get("id") or options.get("run_id")
     if run_id is None and task:
         run_id = identity.base_id(task.action.run_name, action, is_distributed=process is not None)
+    elif run_id is None:
+        run_id = _trial().get(_TRIAL_ID)
     if WANDB in names and "mode" not in options and is_online():
         options = _with_shared_mode(options, is_distributed=process is not None, is_primary=parent is None)
     arguments = {**start_arguments(options, names, objects), "run_id": run_id}
@@ -199,6 +210,12 @@ def _start(options: dict[str, Any], default: str | None, parent: str | None) -> 
     arguments = {**arguments, **fields}
     experiment = start_separate(arguments, backends, role, is_active=is_only)
     return TaskRun(experiment, names, options)
+
+
+def _trial() -> dict[str, str]:
+    """Return the variables of a trial if an agent of a sweep calls this process's function, else none."""
+    found = environment_of((_SWEEP_ID, _TRIAL_ID, _TRIAL_FILE))
+    return found if _SWEEP_ID in found else {}
 
 
 def _with_shared_mode(options: dict[str, Any], *, is_distributed: bool, is_primary: bool) -> dict[str, Any]:
