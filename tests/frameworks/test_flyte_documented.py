@@ -179,8 +179,9 @@ def test_the_run_modes(backend, tmp_path):
 @wandb_init
 def objective():
     run = get_wandb_run()
+    assert run is wandb.run
     config = run.config
-    run.log({"loss": config.lr * config.batch_size})
+    wandb.log({"loss": config.lr * config.batch_size})
 
 
 @wandb_sweep
@@ -204,6 +205,7 @@ def test_a_sweep(backend, server, tmp_path):
     else:
         found = {run_id: points["loss"] for run_id, (_, points) in stored(backend, tmp_path).items()}
     assert expected == found
+    assert wandb.run is None
     assert dict.fromkeys(trials, "finished") == ended()
     if backend == "csv":
         pairs = [(run.params["batch_size"], run.params["lr"]) for _, run in sorted(journals().items())]

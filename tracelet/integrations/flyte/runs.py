@@ -32,6 +32,7 @@ from tracelet.integrations.flyte.names import (
     settings_dict,
     start_arguments,
 )
+from tracelet.integrations.flyte.trials import trial_id, trial_of
 from tracelet.settings import environment_of, load
 
 RUN_KEY = "_wandb_run_id"
@@ -39,8 +40,6 @@ RUN_KEY = "_wandb_run_id"
 
 _ONE_IN_PROCESS = frozenset(("clearml",))
 """Vendors whose second run in a process would be the first one."""
-_SWEEP_ID, _TRIAL_ID, _TRIAL_FILE = "WANDB_SWEEP_ID", "WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH"
-"""Variables in which an agent of a sweep gives a trial its id and its parameters; wandb's own run reads them itself."""
 _starting = forks.new_lock()
 _current: ContextVar[TaskRun | None] = ContextVar("tracelet_flyte_run", default=None)
 _open: dict[str, TaskRun] = {}
@@ -92,10 +91,15 @@ class TaskRun:
         return self.experiment.run_id
 
     @property
+    def is_of_wandb(self) -> bool:
+        """True if wandb is its only backend."""
+        return self._names == (WANDB,)
+
+    @property
     def wandb_run(self) -> Any:
         """The run of wandb itself if it is the only backend, else one with its methods, which logs to all backends."""
         native = None
-        if self.experiment and self._names == (WANDB,):
+        if self.experiment and self.is_of_wandb:
             with contextlib.suppress(NativeUnavailable):  # another process has it
                 native = self.experiment.wandb_run
         return self._facade if native is None else native
@@ -104,11 +108,6 @@ class TaskRun:
         """Add parameters, such as the `config` of the decorator, also to those of a run that goes on."""
         if values:
             self.wandb_run.config.update(dict(values), allow_val_change=True)
-
-    def log_trial(self, file: str) -> None:
-        """Add the parameters of a sweep's trial, which an agent has written to `file`."""
-        if self._names != (WANDB,):
-            self.wandb_run.config.update(file)
 
     def on_exit(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -156,8 +155,8 @@ def task_run(decorator: Mapping[str, Any], default: str | None, *, is_task: bool
                 undo.callback(_open.pop, run.id, None)
             undo.push(run.on_exit)
         run.log_params(options.get("config"))
-        if is_own and not task and (file := _trial().get(_TRIAL_FILE)):
-            run.log_trial(file)
+        if is_own and not task and not run.is_of_wandb:
+            undo.enter_context(trial_of(run.wandb_run))
         undo.callback(_current.reset, _current.set(run))
         if task and run.id:
             undo.enter_context(flyte.custom_context(**{RUN_KEY: run.id}))
@@ -191,7 +190,7 @@ def _start(options: dict[str, Any], default: str | None, parent: str | None) -> 
     if run_id is None and task:
         run_id = identity.base_id(task.action.run_name, action, is_distributed=process is not None)
     elif run_id is None:
-        run_id = _trial().get(_TRIAL_ID)
+        run_id = trial_id()
     if WANDB in names and "mode" not in options and is_online():
         options = _with_shared_mode(options, is_distributed=process is not None, is_primary=parent is None)
     arguments = {**start_arguments(options, names, objects), "run_id": run_id}
@@ -210,12 +209,6 @@ def _start(options: dict[str, Any], default: str | None, parent: str | None) -> 
     arguments = {**arguments, **fields}
     experiment = start_separate(arguments, backends, role, is_active=is_only)
     return TaskRun(experiment, names, options)
-
-
-def _trial() -> dict[str, str]:
-    """Return the variables of a trial if an agent of a sweep calls this process's function, else none."""
-    found = environment_of((_SWEEP_ID, _TRIAL_ID, _TRIAL_FILE))
-    return found if _SWEEP_ID in found else {}
 
 
 def _with_shared_mode(options: dict[str, Any], *, is_distributed: bool, is_primary: bool) -> dict[str, Any]:
