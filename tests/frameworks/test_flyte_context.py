@@ -64,8 +64,30 @@ def test_an_omitted_argument_is_not_in_the_mapping(make, kind, values):
     made = make()
     assert {} == made
     assert not made
-    expected = dict.fromkeys(values) | {"download_logs": False}
-    assert expected == {name: getattr(made, name) for name in values}
+    defaults = {"download_logs": False, "run_mode": "auto", "rank_scope": "global"}
+    assert {name: defaults.get(name) for name in values} == {name: getattr(made, name) for name in values}
+    assert made.kwargs is None
+
+
+@pytest.mark.parametrize(("make", "kind", "values"), CASES)
+def test_attributes_can_be_set(make, kind, values):
+    made = make(**dict.fromkeys(values, None))
+    for name, value in values.items():
+        setattr(made, name, value)
+    assert make(**values) == made
+    for name in values:
+        setattr(made, name, None)
+    assert {} == made
+
+
+def test_a_context_of_the_plugin_is_read():
+    """It has the arguments without a parameter of their own below one key."""
+    context = {"wandb_run_mode": "auto", "wandb_kwargs": '{"notes": "123", "save_code": false}'}
+    config = RunConfig.from_dict(context)
+    assert {"run_mode": "auto", "notes": "123", "save_code": False} == config.decoded()
+    assert {"notes": "123", "save_code": False} == config.kwargs
+    sweep = SweepConfig.from_dict({"wandb_sweep_kwargs": '{"early_terminate": {"type": "hyperband"}}'})
+    assert {"early_terminate": {"type": "hyperband"}} == sweep.to_sweep_config()
 
 
 @pytest.mark.parametrize("text", TREACHEROUS)
@@ -107,7 +129,7 @@ def test_the_mapping_has_the_methods_of_a_dict():
 
 @pytest.mark.parametrize("value", [object(), {"a": object()}, {1, 2}, float, b"x"])
 def test_a_value_that_json_cannot_hold_is_an_error_at_once(value):
-    with pytest.raises(ValueError, match="config must be plain data"):
+    with pytest.raises(ValueError, match="config must be JSON-serializable"):
         wandb_config(config=value)
 
 
@@ -157,6 +179,46 @@ def test_a_run_and_a_sweep_share_a_context():
     run, sweep = in_task(read, context=context)
     assert {"project": "p", "tags": ["t"]} == run.decoded()
     assert {"project": "q", "method": "grid"} == sweep.decoded()
+
+
+def test_a_context_with_a_sweep_only():
+    """Code like `get_wandb_context().project` finds no value, instead of no object."""
+    run = in_task(get_wandb_context, context=wandb_sweep_config(project="q"))
+    assert ({}, None, "auto") == (run, run.project, run.run_mode)
+    assert in_task(get_wandb_context, context={"x": "wandb_"}) is None
+
+
+@env.task
+def changing() -> list[str]:
+    config = get_wandb_context()
+    config["wandb_name"] = "set"
+    config.update(iter([("wandb_group", "g")]), wandb_notes="n")
+    popped = [config.pop("wandb_project"), config.pop("wandb_project", "none"), str(config.pop("wandb_project"))]
+    del config["wandb_entity"]
+    with pytest.raises(KeyError):
+        del config["wandb_entity"]
+    assert {"name": "set", "group": "g", "notes": "n"} == config.decoded() == get_wandb_context().decoded()
+    return [*popped, name_of_child()]
+
+
+@env.task
+def name_of_child() -> str:
+    return f"{get_wandb_context().name} {get_wandb_context().project}"
+
+
+@pytest.mark.parametrize("kind", [dict, RunConfig.from_dict])
+def test_a_key_that_a_task_changes_is_changed_for_its_children(kind):
+    """Also where the context is a config, as `custom_context=wandb_config(...)` makes it."""
+    context = kind(wandb_config(project="p", entity="team"))
+    assert ["p", "none", "None", "set None"] == in_task(changing.func, context=context)
+
+
+def test_outside_of_tasks_only_the_config_changes():
+    config = wandb_config(project="p", entity="team")
+    config["wandb_name"] = "set"
+    assert "p" == config.pop("wandb_project")
+    del config["wandb_entity"]
+    assert {"wandb_name": "set"} == config
 
 
 def test_the_sweep_config_of_wandb_has_no_key_of_ours():

@@ -44,18 +44,20 @@ _TEXTS = frozenset(
 class _Config(dict[str, str]):
     """A mapping for `custom_context`, and a context manager for tasks that are called in its block.
 
-    Each argument is also an attribute with its own type. `kwargs` has those without a parameter of their own.
+    Each argument is also an attribute with its own type. `kwargs` has those without a parameter of their own, or is
+    None. In a task, a key that is set or removed changes in the context of the task too, as in the plugin.
     """
 
     _prefix: ClassVar[str]
     _not_prefix: ClassVar[str | None] = None
     _fields: ClassVar[tuple[str, ...]]
+    _defaults: ClassVar[Mapping[str, Any]] = {"download_logs": False}
+    """Attributes that were omitted. They are not in the mapping, where they would win over an outer block."""
 
     def __init__(self, values: Mapping[str, Any] | None = None) -> None:
         super().__init__()
         for name, value in (values or {}).items():
-            if value is not None:
-                self[self._prefix + name] = _encoded(name, value)
+            self._put(name, value)
         self._blocks: list[contextlib.ExitStack] = []
 
     @classmethod
@@ -64,7 +66,7 @@ class _Config(dict[str, str]):
         config = cls()
         for key, text in context.items():
             if key.startswith(cls._prefix) and not (cls._not_prefix and key.startswith(cls._not_prefix)):
-                config[key] = text
+                super().__setitem__(config, key, text)
         return config
 
     def to_dict(self) -> dict[str, str]:
@@ -73,19 +75,47 @@ class _Config(dict[str, str]):
     def decoded(self) -> dict[str, Any]:
         """Return all arguments with their own types."""
         names = {key: key.removeprefix(self._prefix) for key in self}
-        return {name: _decoded(name, self[key]) for key, name in names.items()}
+        values = {name: _decoded(name, self[key]) for key, name in names.items()}
+        return {**values.pop("kwargs", {}), **values}  # the plugin has all others below one key
 
     @property
-    def kwargs(self) -> dict[str, Any]:
-        return {name: value for name, value in self.decoded().items() if name not in self._fields}
+    def kwargs(self) -> dict[str, Any] | None:
+        return {name: value for name, value in self.decoded().items() if name not in self._fields} or None
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or not (name in self._fields or self._prefix + name in self):
             raise AttributeError(f"{type(self).__name__} has no argument {name!r}. {suggest(name, self._fields)}")
         text = self.get(self._prefix + name)
-        if text is None:
-            return False if name == "download_logs" else None
-        return _decoded(name, text)
+        return self._defaults.get(name) if text is None else _decoded(name, text)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self._fields:
+            self._put(name, value)
+        else:
+            super().__setattr__(name, value)
+
+    def _put(self, name: str, value: Any) -> None:
+        if value is None:
+            super().pop(self._prefix + name, None)
+        else:
+            super().__setitem__(self._prefix + name, _encoded(name, value))
+
+    def __setitem__(self, key: str, text: str) -> None:
+        self.update({key: text})
+
+    def __delitem__(self, key: str) -> None:
+        if self.pop(key) is None:
+            raise KeyError(key)
+
+    def pop(self, key: str, default: Any = None) -> Any:
+        own = super().pop(key, default)
+        return dict.pop(_changeable_context(), key, own)  # the context may be a config itself
+
+    def update(self, *args: Any, **kwargs: str) -> None:
+        texts = dict(*args, **kwargs)
+        super().update(texts)
+        if context := _changeable_context():
+            dict.update(context, texts)
 
     def __enter__(self: C) -> C:
         """Give the arguments to tasks that are called in this block, beside those of outer blocks."""
@@ -111,6 +141,7 @@ class RunConfig(_Config):
         *("project", "entity", "host", "id", "name", "tags", "config", "mode", "group"),
         *("run_mode", "rank_scope", "download_logs"),
     )
+    _defaults: ClassVar[Mapping[str, Any]] = {"run_mode": "auto", "rank_scope": "global", "download_logs": False}
 
 
 class SweepConfig(_Config):
@@ -207,8 +238,9 @@ def wandb_sweep_config(
 
 
 def get_wandb_context() -> RunConfig | None:
-    """Return the arguments in the context of the current task, or None if there are none."""
-    return RunConfig.from_dict(task_context()) or None
+    """Return the arguments in the context of the current task, or None if it has neither these nor a sweep's."""
+    context = task_context()
+    return RunConfig.from_dict(context) if any(key.startswith(_PREFIX) for key in context) else None
 
 
 def get_wandb_sweep_context() -> SweepConfig | None:
@@ -218,8 +250,12 @@ def get_wandb_sweep_context() -> SweepConfig | None:
 
 def task_context() -> dict[str, str]:
     """Return the custom context of the current task; empty outside of tasks."""
+    return dict(_changeable_context())
+
+
+def _changeable_context() -> dict[str, str]:
     task = flyte.ctx()
-    return dict(task.custom_context or {}) if task else {}
+    return (task.custom_context or {}) if task else {}
 
 
 def _encoded(name: str, value: Any) -> str:
@@ -238,7 +274,7 @@ def _encoded(name: str, value: Any) -> str:
     try:
         return json.dumps(value)
     except (TypeError, ValueError) as error:
-        raise ConfigurationError(f"{name} must be plain data that JSON can represent: {error}") from None
+        raise ConfigurationError(f"{name} must be JSON-serializable: {error}") from None
 
 
 def _decoded(name: str, text: str) -> Any:
