@@ -658,7 +658,7 @@ def test_logs_of_distributed_tasks_are_not_downloaded(caplog):
         return ids()
 
     assert "job-a0-rank-1" == in_task(train.func)
-    assert "download_logs is not supported in distributed tasks" in caplog.text
+    assert "download_logs is not supported for distributed tasks" in caplog.text
 
 
 @pytest.mark.usefixtures("rank_1")
@@ -676,6 +676,16 @@ def test_an_id_of_the_user_is_the_base_in_a_distributed_task(arguments, context)
 
     assert "mine-rank-1" == in_task(train.func, context=context)
     assert arguments.get("group", "mine") == the_run().group
+
+
+def test_logs_of_a_task_with_elastic_are_refused_at_once(caplog):
+    @env.task
+    def train() -> int:
+        return 1
+
+    train.plugin_config = Elastic()
+    wandb_init(download_logs=True)(train)
+    assert "download_logs is not supported for distributed tasks" in caplog.text
 
 
 def test_elastic_runs_no_asynchronous_function(caplog):

@@ -261,7 +261,8 @@ def raising(error):
     [
         (wandb.errors.CommError("gone"), "Failed to fetch wandb run 'r'.*gone"),
         (wandb.errors.AuthenticationError("key"), "Authentication failed when accessing wandb run 'r'.*key"),
-        (KeyError("odd"), "Unexpected error fetching wandb run 'r'.*odd"),
+        (ValueError("Could not find run"), "Failed to fetch wandb run 'r'.*not find"),
+        (ValueError("odd"), "Unexpected error fetching wandb run 'r'.*odd"),
     ],
 )
 def test_an_error_of_the_api(error, text, monkeypatch, tmp_path):

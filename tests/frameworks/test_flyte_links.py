@@ -112,6 +112,10 @@ def test_the_page_of_a_distributed_task(mode, scope, worker, expected, given):
     assert f"{PAGE}/{expected_with_id}" == page(link, context)
 
 
+def test_a_node_counts_in_the_scope_worker_only():
+    assert f"{PAGE}/runs/{BASE}" == page(Wandb(**PLACE, _is_distributed=True, _worker_index=1), {})
+
+
 def test_a_distributed_task_has_no_run_of_its_parent():
     assert f"{PAGE}/runs/{BASE}" == page(Wandb(**PLACE, _is_distributed=True), PARENT)
 
@@ -142,7 +146,8 @@ def test_a_task_has_a_link_for_each_node_of_the_scope_worker(nodes, per_node, sc
     links = decorated(Elastic(nodes, per_node), rank_scope=scope, **PLACE).links
     ends = [f"-worker-{index}" for index in range(count)] if count > 1 else [""]
     assert [f"{PAGE}/runs/{BASE}{end}" for end in ends] == [page(link, {}) for link in links]
-    assert count == len({link.name for link in links})
+    titles = [f"{Wandb.name} Worker {index}" for index in range(count)] if count > 1 else [Wandb.name]
+    assert titles == [link.name for link in links]
 
 
 def test_an_explicit_default_of_the_decorator_wins_over_the_context():

@@ -124,7 +124,7 @@ def bare() -> str:
 
 
 def test_without_a_configuration(server):
-    with pytest.raises(RuntimeUserError, match="No sweep config found"):
+    with pytest.raises(RuntimeUserError, match="No wandb sweep config found"):
         run_task(bare)
     assert {} == server.sweeps
 

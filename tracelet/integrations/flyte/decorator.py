@@ -21,6 +21,8 @@ from tracelet.settings import RankScope, RunMode
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_NO_LOGS = "tracelet: download_logs is not supported for distributed tasks; download the runs later"
+
 
 @overload
 def track(function: F) -> F: ...
@@ -99,6 +101,8 @@ def _decorated(arguments: Mapping[str, Any], default: str | None, function: Any)
     if size.is_distributed and inspect.iscoroutinefunction(function.func):
         logger.warning("tracelet: task %s: Elastic runs functions that are not asynchronous", function.name)
     function.links = (*function.links, *links_of(arguments, default, size))
+    if size.is_distributed and arguments.get("download_logs"):
+        logger.warning(_NO_LOGS)
     end_runs_of_all_threads()  # Flyte calls tasks in threads, and aborts them by SIGTERM
     # In place: its environment has the task already, and Flyte loads it by its name.
     function.func = _wrapped(function.func, arguments, default, is_task=True)
@@ -137,6 +141,6 @@ def _wants_download(entered: Entered) -> bool:
     if not entered.is_own or not entered.options.get("download_logs"):
         return False
     if entered.is_distributed:
-        logger.warning("tracelet: download_logs is not supported in distributed tasks; download the runs later")
+        logger.warning(_NO_LOGS)
         return False
     return bool(entered.run.id)

@@ -101,7 +101,7 @@ def download_wandb_sweep_dirs(
     for run_id in run_ids:
         path = os.path.join(base_path or _base(), run_id)
         try:
-            paths.append(download_wandb_run_dir(run_id, path, include_history))
+            paths.append(download_wandb_run_dir(run_id=run_id, path=path, include_history=include_history))
         except RuntimeError as error:
             failures.append(f"{run_id} ({error})")
     if failures and not paths:
@@ -239,7 +239,7 @@ def _server_errors(wanted: str) -> _Failing:
     def text(error: Exception) -> str:
         if isinstance(error, errors.AuthenticationError):  # before CommError, its base
             return f"Authentication failed when accessing wandb {wanted}. Check WANDB_API_KEY. Error: {error}"
-        if isinstance(error, errors.CommError | ValueError):
+        if isinstance(error, errors.CommError) or str(error).startswith("Could not find"):
             return (
                 f"Failed to fetch wandb {wanted} from the server: it does not exist, or you may not read it. "
                 f"Error: {error}"

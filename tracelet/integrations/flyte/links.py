@@ -90,9 +90,9 @@ class Wandb(Link):  # type: ignore[misc]
 
     def _worker_of(self, scope: str) -> int | None:
         """Return the node to whose run the link leads. If only the context sets the scope, it is the first."""
-        if self._worker_index is not None:
-            return self._worker_index
-        return 0 if scope == "worker" and self._nodes > 1 else None
+        if scope != "worker":
+            return None
+        return 0 if self._worker_index is None and self._nodes > 1 else self._worker_index
 
 
 @dataclass
@@ -188,7 +188,7 @@ def links_of(arguments: Mapping[str, Any], default: str | None, size: Size) -> t
     names, _ = backend_names(backend, None) if backend is not None else ((), [])
     if WANDB in names or (backend is None and default == WANDB):
         if given.get("rank_scope") == "worker" and size.nodes > 1:
-            titles = {index: f"{Wandb.name} (worker {index})" for index in range(size.nodes)}
+            titles = {index: f"{Wandb.name} Worker {index}" for index in range(size.nodes)}
             return tuple(Wandb(**fields, **own, _worker_index=index, name=title) for index, title in titles.items())
         return (Wandb(**fields, **own),)
     if names and not any(name in _TITLES for name in names):

@@ -125,7 +125,7 @@ def _sweep(given: SweepConfig) -> Iterator[str]:
             if place[name]:
                 set_variable(variable, place[name])
         if sweep_id is None:
-            sweep_id = str(wandb.sweep(configuration, prior_runs=_prior_runs(given), **place))
+            sweep_id = str(wandb.sweep(sweep=configuration, prior_runs=_prior_runs(given), **place))
         undo.enter_context(wrapped(wandb, "agent", _limited))
         undo.enter_context(flyte.custom_context(**{SWEEP_KEY: sweep_id, **wandb_sweep_config(**place)}))
         yield sweep_id
@@ -135,7 +135,7 @@ def _configuration(given: SweepConfig) -> Mapping[str, Any]:
     context = get_wandb_sweep_context()
     configuration = {**(context.to_sweep_config() if context is not None else {}), **given.to_sweep_config()}
     if not configuration:
-        raise RuntimeError("No sweep config found. Use wandb_sweep_config() as the custom_context of the run")
+        raise RuntimeError("No wandb sweep config found. Use wandb_sweep_config() as the custom_context of the run")
     if task := flyte.ctx():
         name = base_id(task.action.run_name, task.action.name, is_distributed=False)
         configuration.setdefault("name", name)
@@ -154,7 +154,7 @@ def _place(given: SweepConfig) -> dict[str, Any]:
 
 def _prior_runs(given: SweepConfig) -> Any:
     context = get_wandb_sweep_context()
-    return given.prior_runs or (context.prior_runs if context is not None else None)
+    return given.prior_runs or (context.prior_runs if context is not None else None) or []
 
 
 def _limited(agent: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
