@@ -401,6 +401,36 @@ def test_the_mode_of_the_context_counts():
     assert {} == journals()
 
 
+@env.task
+def asking_for_run() -> bool:
+    return get_run() is None and get_wandb_run() is None and get_wandb_run_dir() is None
+
+
+@flyte.trace
+async def traced_asking() -> bool:
+    return get_run() is None or get_wandb_run() is None
+
+
+@wandb_init(project="p")
+@env.task
+async def parent_of_untracked() -> list[bool]:
+    assert get_wandb_run() is wandb.run
+    found = [await asking_for_run.aio(), await traced_asking()]
+    assert get_wandb_run() is wandb.run
+    return found
+
+
+def test_an_untracked_child_has_no_run(tmp_path):
+    """As in a process of its own. A trace is a part of the task."""
+    assert [True, False] == run_task(parent_of_untracked)
+
+
+def test_the_run_of_a_task_of_the_plugin():
+    run = object()
+    assert run is in_task(get_wandb_run, data={"_wandb_run": run})
+    assert in_task(get_wandb_run, data=None) is None
+
+
 @track(backend="csv")
 @env.task
 def parent_of_failing() -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+import flyte
+
 from tracelet.api import get_active_experiment
 from tracelet.experiment import Experiment
 from tracelet.integrations.flyte import runs
@@ -12,6 +14,8 @@ from tracelet.integrations.flyte.context import task_context
 
 SWEEP_KEY = "_wandb_sweep_id"
 """The key of the sweep's id in Flyte's custom context, for child tasks."""
+_PLUGIN_KEY = "_wandb_run"
+"""The key of the run of Flyte's own plugin in the data of a task."""
 
 
 def get_run() -> Experiment | None:
@@ -20,7 +24,10 @@ def get_run() -> Experiment | None:
     On a rank of a distributed task that does not log, it is falsy, and its methods do nothing.
     """
     run = runs.current()
-    return get_active_experiment() if run is None else run.experiment
+    if run is not None:
+        return run.experiment
+    active = get_active_experiment()
+    return None if active is None or runs.is_of_other_task(active.run_id) else active
 
 
 def get_wandb_run() -> Any:
@@ -32,7 +39,11 @@ def get_wandb_run() -> Any:
     run = runs.current()
     if run is not None:
         return run.wandb_run
-    return getattr(sys.modules.get("wandb"), "run", None)
+    task = flyte.ctx()
+    if of_plugin := (task.data or {}).get(_PLUGIN_KEY) if task else None:
+        return of_plugin
+    of_program = getattr(sys.modules.get("wandb"), "run", None)
+    return None if runs.is_of_other_task(getattr(of_program, "id", None)) else of_program
 
 
 def get_wandb_run_dir() -> str | None:

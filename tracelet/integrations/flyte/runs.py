@@ -41,7 +41,8 @@ RUN_KEY = "_wandb_run_id"
 _ONE_IN_PROCESS = frozenset(("clearml",))
 """Vendors whose second run in a process would be the first one."""
 _starting = forks.new_lock()
-_current: ContextVar[TaskRun | None] = ContextVar("tracelet_flyte_run", default=None)
+_current: ContextVar[tuple[TaskRun, Any] | None] = ContextVar("tracelet_flyte_run", default=None)
+"""A run, and the task that has it. A child in this process gets the variable too."""
 _open: dict[str, TaskRun] = {}
 """The runs that tasks of this process have begun, by id."""
 folders: dict[str, Path] = {}
@@ -120,8 +121,19 @@ class TaskRun:
 
 
 def current() -> TaskRun | None:
-    """Return the run of the current task or function, or None."""
-    return _current.get()
+    """Return the run of the current task or function, or None. A child does not have that of its parent by itself."""
+    run, task = _current.get() or (None, None)
+    return run if task == _task_action() else None
+
+
+def is_of_other_task(run_id: object) -> bool:
+    """Return True if the current task lacks the run with this id, which another task of this process has begun."""
+    return bool(flyte.ctx()) and run_id in _open
+
+
+def _task_action() -> Any:
+    """Return what identifies the current task, also in its traces; None outside of tasks."""
+    return getattr(flyte.ctx(), "task_action", None)
 
 
 @contextlib.contextmanager
@@ -157,7 +169,7 @@ def task_run(decorator: Mapping[str, Any], default: str | None, *, is_task: bool
         run.log_params(options.get("config"))
         if is_own and not task and not run.is_of_wandb:
             undo.enter_context(trial_of(run.wandb_run))
-        undo.callback(_current.reset, _current.set(run))
+        undo.callback(_current.reset, _current.set((run, _task_action())))
         if task and run.id:
             undo.enter_context(flyte.custom_context(**{RUN_KEY: run.id}))
         yield Entered(run, is_own, find_process() is not None, options)
