@@ -839,6 +839,34 @@ def test_an_unknown_argument_in_the_context_is_an_error_in_the_task():
     assert {} == journals()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"allow_val_change": True}, {"lr": 0.1, "layers": 2}),
+        ({"config_include_keys": ["lr"]}, {"lr": 0.1}),
+        ({"config_exclude_keys": ["lr"]}, {"layers": 2}),
+    ],
+)
+@pytest.mark.parametrize("given", ["decorator", "context"])
+def test_the_arguments_of_wandb_about_its_config(arguments, expected, given):
+    arguments = {**arguments, "config": {"lr": 0.1, "layers": 2}}
+
+    @wandb_init(backend="csv", **(arguments if given == "decorator" else {}))
+    @env.task
+    def train() -> None:
+        log(1.0)
+
+    in_task(train.func, context=wandb_config(**arguments) if given == "context" else {})
+    assert expected == {name: the_run().params.get(name) for name in expected}
+    assert not {"lr", "layers"} - expected.keys() & the_run().params.keys()
+
+
+@pytest.mark.parametrize("name", ["fork_from", "resume_from"])
+def test_a_run_that_begins_at_a_step_of_another_is_refused(name):
+    with pytest.raises(ConfigurationError, match=f"{name} is not supported"):
+        wandb_init(**{name: "run?_step=5"})
+
+
 def test_an_unknown_argument_is_an_error_at_once():
     with pytest.raises(ConfigurationError, match=r"unknown argument 'projekt'.*project"):
         wandb_init(projekt="p")

@@ -27,7 +27,10 @@ _IGNORED = frozenset(
     ("start_resume", "reinit", "anonymous", "force", "magic", "monitor_gym", "sync_tensorboard", "tensorboard")
 )
 """Arguments of `wandb.init` about what Flyte and tracelet determine here."""
-_OTHERS = frozenset(("id", "host", "entity", "config", "download_logs", *_NEUTRAL.values()))
+_STEPS = ("fork_from", "resume_from")
+_PARAMS = ("config", "config_include_keys", "config_exclude_keys", "allow_val_change")
+"""Arguments about the run's parameters. Those of a task that goes on with a run may always change."""
+_OTHERS = frozenset(("id", "host", "entity", "download_logs", *_PARAMS, *_STEPS, *_NEUTRAL.values()))
 _KNOWN = _START | _OWN | _IGNORED | _OTHERS
 
 
@@ -46,6 +49,9 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
     """Raise ConfigurationError for an argument that is unknown, or a mode that is."""
     check_choice("run_mode", arguments.get("run_mode"), RUN_MODES)
     check_choice("rank_scope", arguments.get("rank_scope"), RANK_SCOPES)
+    for name in _STEPS:
+        if arguments.get(name) is not None:
+            raise ConfigurationError(f"{name} is not supported: a run cannot begin at a step of another")
     unknown = next((name for name in arguments if name not in _KNOWN), None)
     if unknown is not None:
         hint = suggest(unknown, sorted((_KNOWN - frozenset(_NEUTRAL.values())) | frozenset(_NEUTRAL)))
@@ -84,7 +90,7 @@ def start_arguments(options: Mapping[str, Any], names: Sequence[str], objects: S
     """
     arguments: dict[str, Any] = {"backend": [*names, *objects]}
     own: dict[str, Any] = {}
-    outside = ("backend", "id", "run_id", "run_mode", "rank_scope", "config", "backend_config", "download_logs")
+    outside = ("backend", "id", "run_id", "run_mode", "rank_scope", "backend_config", "download_logs", *_PARAMS)
     for name, value in options.items():
         if value is None or name in outside or name in _IGNORED:
             continue

@@ -16,6 +16,7 @@ from tracelet import forks
 from tracelet.api import get_active_experiment, start_logging, start_separate
 from tracelet.backends.arguments import backends_of
 from tracelet.compat.wandb import Run, Settings
+from tracelet.compat.wandb.config_object import parsed
 from tracelet.compat.wandb.stored_state import state_of
 from tracelet.distributed.launchers import find_process
 from tracelet.distributed.plan import Role
@@ -105,10 +106,11 @@ class TaskRun:
                 native = self.experiment.wandb_run
         return self._facade if native is None else native
 
-    def log_params(self, values: Mapping[str, Any] | None) -> None:
-        """Add parameters, such as the `config` of the decorator, also to those of a run that goes on."""
-        if values:
-            self.wandb_run.config.update(dict(values), allow_val_change=True)
+    def log_params(self, options: Mapping[str, Any]) -> None:
+        """Add the parameters in the `config` of the decorator or context, also to those of a run that goes on."""
+        keys = options.get("config_include_keys"), options.get("config_exclude_keys")
+        if values := parsed(options.get("config"), *keys):
+            self.wandb_run.config.update(values, allow_val_change=True)
 
     def on_exit(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -166,7 +168,7 @@ def task_run(decorator: Mapping[str, Any], default: str | None, *, is_task: bool
                 _open[run.id], folders[run.id] = run, run.experiment.folder
                 undo.callback(_open.pop, run.id, None)
             undo.push(run.on_exit)
-        run.log_params(options.get("config"))
+        run.log_params(options)
         if is_own and not task and not run.is_of_wandb:
             undo.enter_context(trial_of(run.wandb_run))
         undo.callback(_current.reset, _current.set((run, _task_action())))
