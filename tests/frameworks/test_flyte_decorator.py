@@ -653,6 +653,7 @@ def test_a_silent_rank(decorator):
         run = get_wandb_run()
         if run:
             raise AssertionError
+        assert get_wandb_run_dir() is None
         run.log({"x": 1.0}, step=1)
         run.config.lr = 0.1
         run.config.update({"layers": 2})

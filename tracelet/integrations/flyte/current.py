@@ -49,7 +49,7 @@ def get_wandb_run() -> Any:
 def get_wandb_run_dir() -> str | None:
     """Return the local folder of the current task's run, or None if there is none. It needs no network."""
     run = get_wandb_run()
-    return None if run is None else run.dir
+    return run.dir if run else None
 
 
 def get_wandb_sweep_id() -> str | None:
