@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from tracelet import forks
 from tracelet.backends import secrets_of
 from tracelet.backends.base import Backend, Status
+from tracelet.delivery.past import recorded_end
 from tracelet.delivery.status import DeliveryHandle
 from tracelet.delivery.thread import Delivery
 from tracelet.distributed.labels import labeller
-from tracelet.errors import JournalError
 from tracelet.guard import Guard
 from tracelet.journal.queue import RecordQueue
 from tracelet.journal.status import BackendStatus
@@ -231,7 +231,7 @@ class Orchestrator:
             # If the journal cannot be written, half of the time remains to deliver its records.
             self._queue.wait_committed(started + timeout / 2)
             if keeps_end and self._info.resumed and self._writer.last == self._start_seq:
-                status, exit_code, ended = self._previous_end(ended)
+                status, exit_code, ended = recorded_end(self._folder, ended)
             self.status = status
             for delivery in self._deliveries.values():
                 delivery.finish(status, exit_code, deadline - min(_CLOSE_RESERVE, timeout / 4), ended)
@@ -250,21 +250,6 @@ class Orchestrator:
             if self._ended.wait(max(1.0, deadline - time.monotonic())):
                 self._thread.join(_JOIN_TIMEOUT)
             _live.discard(self)
-
-    def _previous_end(self, now: float) -> tuple[Status, int, float]:
-        """Return how a run ended that was resumed only to deliver. A run without an end was killed."""
-        facts: dict[str, Any] = {}
-        ended: float | None = None
-        with contextlib.suppress(JournalError), JournalReader(self._folder) as reader:  # it may have been deleted
-            facts, ended = reader.facts(), reader.ended()
-        ended = now if ended is None else ended
-        match facts.get("status"):
-            case "finished" | "failed" as status:
-                return status, facts.get("exit_code", 0), ended
-            case "killed":
-                return "killed", facts.get("exit_code", 1), ended
-            case _:  # an earlier exit code is that of a process before the killed one
-                return "killed", 1, ended
 
     def stats(self) -> tuple[int, dict[str, BackendStatus], dict[str, int], int]:
         """Return the number of submitted records, the backends, the causes of loss, and the calls that waited."""

@@ -5,14 +5,10 @@ Skip a run that is still active, or that another sync is delivering.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import sys
-import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import msgspec
@@ -31,6 +27,7 @@ from tracelet.backends import (
 )
 from tracelet.backends.base import Backend
 from tracelet.backends.capabilities import OfflineRecording
+from tracelet.delivery.past import OnProgress, named_as, wait
 from tracelet.errors import ConfigurationError, RunInUse, UntrustedServer
 from tracelet.guard import Guard
 from tracelet.journal.status import BackendStatus
@@ -42,8 +39,6 @@ from tracelet.redaction import Secrets
 from tracelet.runs.folders import rank_folders
 from tracelet.runs.summary import check_journal, stored_status
 
-# Seconds between two progress checks.
-_POLL_EVERY = 0.1
 # Bytes and seconds; a sync submits no records, so the queue stays small.
 _QUEUE_BYTES = 2**20
 _QUEUE_TIMEOUT = 30.0
@@ -53,11 +48,6 @@ _STOP_TIMEOUT, _AWAITING_TIMEOUT = 60.0, 2.0
 _CLOSE_TIMEOUT = 300.0
 # Seconds for a vendor to upload its offline recording.
 _UPLOAD_TIMEOUT = 600.0
-# Seconds for a backend to connect: one that fails at first usually keeps failing.
-_CONNECT_TIMEOUT = 12.0
-
-OnProgress = Callable[[str, int, int], None]
-"""Called with a backend's name, its number of processed records, and the total."""
 
 
 class Synced(msgspec.Struct, frozen=True, kw_only=True):
@@ -172,7 +162,7 @@ def _deliver(
     except RunInUse:
         return Synced(folder=folder, skipped="another sync is running")
     orchestrator.register({backend.name: journal_config(backend, secrets) for backend in targets})
-    with _named_as(info.program if stands_in else None):
+    with named_as(info.program if stands_in else None):
         reasons = _upload_offline([one for one in targets if one.name in recorded_offline], info, guard)
         # If an upload failed, deliver too: the vendor's offline mode adds the records to its recording.
         incomplete = [
@@ -193,7 +183,7 @@ def _deliver(
             orchestrator.start(incomplete, lambda: None)
             for delivery in orchestrator.deliveries.values():
                 delivery.request_flush(last)
-            _wait(orchestrator, last, patience, tell)
+            wait(orchestrator.deliveries, last, patience, tell)
         finally:  # also when Ctrl-C ends the wait: store the cursors
             delivered = all(delivery.position >= last for delivery in orchestrator.deliveries.values())
             # They wait for a run that rank 0 has not created.
@@ -220,23 +210,6 @@ def _deliver(
         )
         statuses |= {status.name: status for status in retry.backends}
     return Synced(folder=folder, backends=tuple(statuses.values()), new=new)
-
-
-@contextlib.contextmanager
-def _named_as(program: str | None) -> Iterator[None]:
-    """Set `sys.argv` and `__main__`, from which vendors take the source of a run.
-
-    `__main__` has no `__file__`, as in a delivery process: a process that a vendor starts would run that file.
-    """
-    if not program:
-        yield
-        return
-    argv, main = sys.argv[:], sys.modules["__main__"]
-    sys.argv[:], sys.modules["__main__"] = [program], ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.argv[:], sys.modules["__main__"] = argv, main
 
 
 def _backend(
@@ -275,26 +248,6 @@ def _upload_offline(backends: Sequence[Backend], info: RunInfo, guard: Guard) ->
         if error is not None:
             reasons[backend.name] = guard.hide(getattr(error, "reason", None) or f"{type(error).__name__}: {error}")
     return reasons
-
-
-def _wait(orchestrator: Orchestrator, last: int, patience: float, tell: OnProgress) -> None:
-    """Wait until each backend has all records, or makes no progress for too long."""
-    last_progress = {name: (time.monotonic(), -1) for name in orchestrator.deliveries}
-    remaining = dict(orchestrator.deliveries)
-    pause = threading.Event()
-    while remaining:
-        for name, delivery in list(remaining.items()):
-            tell(name, delivery.position, last)
-            now = time.monotonic()
-            if delivery.written_seq > last_progress[name][1]:
-                last_progress[name] = (now, delivery.written_seq)
-            done = delivery.position >= last or (delivery.is_offline and delivery.written_seq >= last)
-            gave_up = delivery.reason is not None and not delivery.was_open
-            timeout = min(patience, _CONNECT_TIMEOUT) if gave_up else patience
-            if done or now - last_progress[name][0] > timeout:
-                del remaining[name]
-        if remaining:
-            pause.wait(_POLL_EVERY)
 
 
 def _statuses(folder: Path, names: Collection[str], reasons: Mapping[str, str]) -> dict[str, BackendStatus]:

@@ -125,7 +125,7 @@ def test_sync(told, finished_run):
 
 def test_sync_that_leaves_something(told, finished_run, tmp_path, monkeypatch):
     """Exit code 1, and the reason."""
-    monkeypatch.setattr("tracelet.sync._CONNECT_TIMEOUT", 0.5)
+    monkeypatch.setattr("tracelet.delivery.past._CONNECT_TIMEOUT", 0.5)
     (tmp_path / "file").write_bytes(b"no folder")
     finished_run({"loss": [1.0]}, backend=None, run_id="one")
 

@@ -167,7 +167,7 @@ def test_a_live_run_is_left_alone(call, tmp_path):
 
 def test_a_backend_that_refuses_is_told_and_waits(call, finished_run, tmp_path, monkeypatch):
     """Exit code 1, the reason in the line, and nothing of the run is lost."""
-    monkeypatch.setattr("tracelet.sync._CONNECT_TIMEOUT", 0.5)
+    monkeypatch.setattr("tracelet.delivery.past._CONNECT_TIMEOUT", 0.5)
     (tmp_path / "file").write_bytes(b"no folder")
     finished_run({"loss": [1.0]}, backend=None, run_id="one")
     result = call("sync", "one", "--backend", "csv", "--config", f"dir={tmp_path / 'file'}")

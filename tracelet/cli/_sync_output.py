@@ -12,10 +12,11 @@ from rich.console import Console
 from tracelet.cli._console import cell
 from tracelet.cli._json import redirect_output
 from tracelet.cli._progress import bars
+from tracelet.delivery.past import OnProgress
 from tracelet.errors import ConfigurationError
 from tracelet.journal.status import BackendStatus
 from tracelet.settings import Settings
-from tracelet.sync import OnProgress, Synced
+from tracelet.sync import Synced
 
 
 @contextlib.contextmanager
