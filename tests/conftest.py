@@ -77,7 +77,7 @@ hypothesis.settings.load_profile("tracelet")
 _HEAVY = (
     *("capture/wandb/", "frameworks/", "scripts/"),
     *(f"capture/tensorboard/test_{name}.py" for name in ("compiler", "events_async", "events_off", "lifecycle")),
-    *(f"cli/test_{name}.py" for name in ("completion", "doctor", "progress", "run", "sync_command")),
+    *(f"cli/test_{name}.py" for name in ("completion", "doctor", "progress", "run", "sync_command", "view")),
     *(
         f"backends/test_{name}.py"
         for name in ("aim", "clearml", "csvfile", "mlflow", "mlflow_server", "tensorboard", "wandb", "wandb_server")
@@ -117,7 +117,7 @@ _SHARING = (
     *("delivery/test_process_everywhere.py", "distributed/test_torchrun.py"),
     "distributed/test_flyte_ranks.py",
     *("distributed/test_torchrun_shared.py", "runs/test_page_browser.py", "test_resume.py", "test_sync_everywhere.py"),
-    *("long/test_any_to_any_all.py", "test_any_to_any.py"),
+    *("cli/test_view.py", "long/test_any_to_any_all.py", "test_any_to_any.py"),
 )
 
 

@@ -93,7 +93,7 @@ def test_every_command_line_is_understood():
         elif name not in ("--help", "--install-completion"):
             typer.main.get_command(app).commands[name].make_context(name, list(words)).close()
             commands[name] += 1
-    assert min(commands[name] for name in ("compare", "gc", "import", "rm", "runs", "show", "sync")) > 0
+    assert min(commands[name] for name in ("compare", "gc", "import", "rm", "runs", "show", "sync", "view")) > 0
 
 
 def test_every_settings_file_is_understood(tmp_path):

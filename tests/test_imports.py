@@ -19,7 +19,7 @@ FLOORS = (
     "backends capture collectors distributed journal",
     "delivery runs",
     "importer orchestrator",
-    "experiment sync",
+    "experiment sync view",
     "api",
     "compat",
     "auto decorators doctor integrations launcher testing",

@@ -46,6 +46,8 @@ _BUILTIN = {
     "trackio": _Entry("tracelet.backends.trackio:TrackioBackend", "trackio", "0.43"),
     "wandb": _Entry("tracelet.backends.wandb:WandbBackend", "wandb", "0.30"),
 }
+VIEWERS = ("trackio", "tensorboard", "aim", "mlflow")
+"""The backends with a viewer of their own (`viewers`), in the order of preference."""
 _registered: dict[str, type[Backend]] = {}
 
 
@@ -119,7 +121,7 @@ def is_registered(name: str) -> bool:
 
 
 def disable_telemetry(name: str) -> None:
-    """Disable the vendor's telemetry, and detach from the program's own run, in a process that only calls `probe`."""
+    """Disable the vendor's telemetry, and detach from the program's own run, in a process that has no run."""
     if name in _BUILTIN:  # loading another package's class may import its vendor
         cls = backend_class(name)
         os.environ.update(cls.telemetry_off_env if issubclass(cls, Probing) else {})

@@ -82,7 +82,7 @@ class Probing:
     """A check before a run, and credentials beside those of `config`."""
 
     telemetry_off_env: ClassVar[Mapping[str, str]] = {}
-    """Environment variables that disable the vendor's telemetry. They are set in a process that only calls `probe`."""
+    """Environment variables that disable the vendor's telemetry. They are set in a process that has no run."""
 
     @classmethod
     def probe(cls, config: Any = None) -> Probe:
@@ -98,6 +98,33 @@ class Probing:
         Called before and after `open`.
         """
         return ()
+
+
+class ViewerCommand(msgspec.Struct, frozen=True):
+    """A command that starts a vendor's viewer. It serves HTTP until it is ended."""
+
+    arguments: tuple[str, ...]
+    env: Mapping[str, str] = {}
+    """Variables of its environment, beside those of this process."""
+    without: str = "(?!)"
+    """A pattern of the variables of this process that it must not see: they name other stores or servers."""
+
+
+class Viewing:
+    """A vendor with a local store, and a viewer of its own for it."""
+
+    view_package: ClassVar[str]
+    """The package that has the viewer."""
+
+    @classmethod
+    def view_config(cls, store: Path, run: RunInfo) -> dict[str, Any]:
+        """Return the `config` with which a run is delivered to a folder of such stores. Nothing else is recorded."""
+        raise NotImplementedError(f"{cls.__name__}.view_config")
+
+    @classmethod
+    def view_command(cls, store: Path, host: str, port: int) -> ViewerCommand:
+        """Return the vendor's command that shows that folder, without telemetry. It opens no browser."""
+        raise NotImplementedError(f"{cls.__name__}.view_command")
 
 
 class ChildProcesses:

@@ -16,6 +16,7 @@ from tracelet.cli.run import PASS_THROUGH, run
 from tracelet.cli.runs import runs
 from tracelet.cli.show import show
 from tracelet.cli.sync import sync
+from tracelet.cli.view import view
 from tracelet.version import __version__
 
 __all__ = ["app"]
@@ -31,6 +32,7 @@ app.command(context_settings=PASS_THROUGH)(run)
 app.command("import")(import_)
 app.command()(runs)
 app.command()(show)
+app.command()(view)
 app.command()(compare)
 app.command()(sync)
 app.command()(rm)

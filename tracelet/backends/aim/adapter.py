@@ -21,7 +21,15 @@ from tracelet.backends.aim.config import AimConfig, without_user
 from tracelet.backends.aim.errors import translated
 from tracelet.backends.aim.run import OpenRun
 from tracelet.backends.base import Backend, Batch, Status, Written
-from tracelet.backends.capabilities import AdoptedArtifact, Adoption, NativeRun, Probe, Probing
+from tracelet.backends.capabilities import (
+    AdoptedArtifact,
+    Adoption,
+    NativeRun,
+    Probe,
+    Probing,
+    ViewerCommand,
+    Viewing,
+)
 from tracelet.backends.config import absolute
 from tracelet.backends.notes import note_path, read_note, write_note
 from tracelet.backends.ranks import own_run
@@ -59,12 +67,13 @@ class _Note(msgspec.Struct):
     runs: dict[str, str] = {}
 
 
-class AimBackend(Backend, NativeRun, Probing, Adoption):
+class AimBackend(Backend, NativeRun, Probing, Adoption, Viewing):
     """Write records to one run of an Aim repository, on this machine or on an `aim server`."""
 
     name: ClassVar[str] = "aim"
     Config = AimConfig
     accepts = _SHOWN_AS
+    view_package = "aim"
 
     def __init__(self, config: Any = None) -> None:
         super().__init__(config)
@@ -290,6 +299,16 @@ class AimBackend(Backend, NativeRun, Probing, Adoption):
     def url(self) -> str | None:
         """The address of the repository."""
         return None if self._run is None else without_user(self._address)
+
+    @classmethod
+    def view_config(cls, store: Path, run: r.RunInfo) -> dict[str, Any]:
+        return {"repo": str(store), "system_tracking_interval": None, "capture_terminal_logs": False}
+
+    @classmethod
+    def view_command(cls, store: Path, host: str, port: int) -> ViewerCommand:
+        program = "from aim.cli.cli import cli_entry_point; cli_entry_point()"
+        options = ("--repo", str(store), "--yes", "--host", host, "--port", str(port), "--workers", "1")
+        return ViewerCommand((sys.executable, "-c", program, "up", *options), without="(__)?AIM_")
 
     @classmethod
     def probe(cls, config: Any = None) -> Probe:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 from tracelet import records as r
 from tracelet.backends.base import Backend, Batch, Status, Written
-from tracelet.backends.capabilities import NativeRun, Probe, Probing
+from tracelet.backends.capabilities import NativeRun, Probe, Probing, ViewerCommand, Viewing
 from tracelet.backends.mlflow.batch import BatchWriter
 from tracelet.backends.mlflow.config import MlflowConfig, secrets_outside
 from tracelet.backends.mlflow.connection import PROBE_TIMEOUT, Access, check, resolve
@@ -46,12 +47,13 @@ _SHOWN_AS: dict[type[r.Record], str] = {
 }
 
 
-class MlflowBackend(Backend, NativeRun, Probing):
+class MlflowBackend(Backend, NativeRun, Probing, Viewing):
     """Write records to one MLflow run. Records are in the store when `write` returns, so a kill loses none."""
 
     name: ClassVar[str] = "mlflow"
     Config = MlflowConfig
     accepts = _SHOWN_AS
+    view_package = "mlflow"
     telemetry_off_env: ClassVar[Mapping[str, str]] = {"MLFLOW_DISABLE_TELEMETRY": "true"}
 
     def __init__(self, config: Any = None) -> None:
@@ -133,6 +135,16 @@ class MlflowBackend(Backend, NativeRun, Probing):
         return uri + page if self._store.is_http else uri
 
     @classmethod
+    def view_config(cls, store: Path, run: r.RunInfo) -> dict[str, Any]:
+        return {"tracking_uri": _view_uri(store)}
+
+    @classmethod
+    def view_command(cls, store: Path, host: str, port: int) -> ViewerCommand:
+        options = ("--backend-store-uri", _view_uri(store), "--host", host, "--port", str(port), "--workers", "1")
+        env = {**cls.telemetry_off_env, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        return ViewerCommand((sys.executable, "-m", "mlflow", "server", *options), env, without="_?MLFLOW_")
+
+    @classmethod
     def probe(cls, config: Any = None) -> Probe:
         """Request one experiment from a server, with the credentials of a run; check if a file is writable."""
         store = resolve(config := config or MlflowConfig())
@@ -157,3 +169,7 @@ class MlflowBackend(Backend, NativeRun, Probing):
             if not os.access(existing, os.W_OK):
                 return Probe(False, f"{existing} is not writable")
         return Probe(True, shown, reachable=reachable, signed_in=reachable)
+
+
+def _view_uri(store: Path) -> str:
+    return f"sqlite:///{store / 'mlflow.db'}"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
 from tracelet import records as r
+from tracelet.backends.capabilities import ViewerCommand, Viewing
 from tracelet.backends.file_names import copy, safe_path
 from tracelet.backends.folder import FolderBackend, FolderConfig, payload_path
 from tracelet.backends.presentation import record_files
@@ -46,7 +48,7 @@ class TensorBoardConfig(FolderConfig, frozen=True, kw_only=True, forbid_unknown_
     """
 
 
-class TensorBoardBackend(FolderBackend):
+class TensorBoardBackend(FolderBackend, Viewing):
     """Write event files, for code without a SummaryWriter. `tensorboard --logdir` shows them.
 
     A scalar that no float32 can hold is stored as a float64.
@@ -56,6 +58,19 @@ class TensorBoardBackend(FolderBackend):
     Config = TensorBoardConfig
     accepts: ClassVar[Mapping[type[r.Record], str]] = _SHOWN_AS
     merged_files = (_PARAMS,)
+    view_package = "tensorboard"
+
+    @classmethod
+    def view_config(cls, store: Path, run: r.RunInfo) -> dict[str, Any]:
+        """Return a folder named as the run; a second run of that name gets a subfolder."""
+        parts = (run.project or "default", run.name or run.run_id, *([] if run.is_primary else [run.label or ""]))
+        return {"dir": str(store.joinpath(*(safe_path(part.replace("/", "-")) for part in parts)))}
+
+    @classmethod
+    def view_command(cls, store: Path, host: str, port: int) -> ViewerCommand:
+        options = ("--logdir", str(store), "--host", host, "--port", str(port), "--reload_interval", "1")
+        # TensorBoard's fast loader skips scalars that are stored as float64.
+        return ViewerCommand((sys.executable, "-m", "tensorboard.main", *options, "--load_fast", "false"))
 
     def read_folder(self) -> None:
         self._places: dict[str, str] = {}

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 from tracelet import records as r
 from tracelet.backends.base import Backend, BackendConfig, Batch, Status
-from tracelet.backends.capabilities import Probe, Probing
+from tracelet.backends.capabilities import Probe, Probing, ViewerCommand, Viewing
 from tracelet.backends.config import absolute
 from tracelet.backends.trackio import values as v
 from tracelet.backends.trackio.store import Row, Store, translated
@@ -53,7 +54,7 @@ class TrackioConfig(BackendConfig, frozen=True, kw_only=True, forbid_unknown_fie
         return super().persistent() | {"dir": absolute(self.dir or os.environ.get("TRACKIO_DIR"))}
 
 
-class TrackioBackend(Backend, Probing):
+class TrackioBackend(Backend, Probing, Viewing):
     """Write records to one run of a Trackio project on this machine. Written records survive a kill of the process.
 
     The database holds each batch once or not at all. The run's configuration has the last sequence number of each
@@ -63,6 +64,7 @@ class TrackioBackend(Backend, Probing):
     name: ClassVar[str] = "trackio"
     Config = TrackioConfig
     accepts: ClassVar[Mapping[type[r.Record], str]] = _SHOWN_AS
+    view_package = "trackio"
 
     def __init__(self, config: Any = None) -> None:
         super().__init__(config)
@@ -169,6 +171,17 @@ class TrackioBackend(Backend, Probing):
     def url(self) -> str | None:
         """Trackio's folder."""
         return None if self._store is None else str(self._store.folder)
+
+    @classmethod
+    def view_config(cls, store: Path, run: r.RunInfo) -> dict[str, Any]:
+        return {"dir": str(store)}
+
+    @classmethod
+    def view_command(cls, store: Path, host: str, port: int) -> ViewerCommand:
+        # The command `trackio show` has no options for the port and the browser.
+        show = f"import trackio; trackio.show(open_browser=False, share=False, host={host!r}, server_port={port})"
+        env = {"TRACKIO_DIR": str(store), "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+        return ViewerCommand((sys.executable, "-c", show), env, without="TRACKIO_|GRADIO_|SPACE_|SYSTEM$")
 
     @classmethod
     def probe(cls, config: Any = None) -> Probe:
