@@ -84,7 +84,16 @@ _HEAVY = (
     ),
     *(
         f"backends/test_{name}.py"
-        for name in ("every_backend", "faults", "fidelity", "filters_model", "outage", "third_party", "vendors")
+        for name in (
+            "every_backend",
+            "faults",
+            "fidelity",
+            "filters_model",
+            "outage",
+            "third_party",
+            "vendors",
+            "webhook",
+        )
     ),
     *(f"delivery/test_{name}.py" for name in ("process", "process_everywhere", "thread_model")),
     *(f"experiment/test_{name}.py" for name in ("exit", "exit_callbacks", "sigterm", "summary_tags_alert")),

@@ -81,6 +81,7 @@ def start_logging(
     run_mode: RunMode | None = None,
     rank_scope: RankScope | None = None,
     children: Children | None = None,
+    alert_webhook: str | None = None,
     name: str | None = None,
 ) -> Experiment:
     """Start a run. From now on, everything logged to a SummaryWriter also goes to the run's journal and backends.
@@ -127,6 +128,8 @@ def start_logging(
             make a run for each node, and `new` a group.
         children: Processes that the program starts. `silent` (default): they do not log to this run. `join`: they do,
             if they use this experiment or call `start_logging` without `run_id`. Names then begin with `child-N/`.
+        alert_webhook: An address that gets a message for each alert: of a webhook of Slack or Discord, or of any server
+            that accepts JSON. It is a credential, and never stored.
         name: The same as `exp_name`.
 
     Raises:
@@ -166,6 +169,7 @@ def start_logging(
             "run_mode": run_mode,
             "rank_scope": rank_scope,
             "children": children,
+            "alert_webhook": alert_webhook,
         }
     )
     parent = offered_run() if settings.run_id is None and not resume and settings.mode != "disabled" else None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tracelet import forks
 from tracelet.backends import secrets_of
 from tracelet.backends.base import Backend, Status
+from tracelet.delivery.pages import link_pages
 from tracelet.delivery.past import recorded_end
 from tracelet.delivery.status import DeliveryHandle
 from tracelet.delivery.thread import Delivery
@@ -116,6 +117,7 @@ class Orchestrator:
                 backend.name: self._delivery_thread(backend, cursors.get(backend.name, Cursor()), on_open)
                 for backend in backends
             }
+            link_pages(backends, self._deliveries, self._folder, self._secrets)
         self._thread.start()
         for delivery in self._deliveries.values():
             delivery.start()

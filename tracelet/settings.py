@@ -62,7 +62,9 @@ _EXPECTED = {key: f"one of {', '.join(choices)}" for key, choices in _CHOICES.it
     "wait": "true or false",
 }
 # Values that may hold a credential: error messages omit them.
-_SECRET = ("api_key", "backend_url")
+_SECRET = ("api_key", "backend_url", "alert_webhook")
+# Credentials as a whole: no `repr` shows them, and no other process gets them.
+CREDENTIALS = ("api_key", "alert_webhook")
 # `events=False` and `events=True`, also as the environment and a settings file spell them.
 _EVENTS_VALUES = {"false": "off", "0": "off", "no": "off", "true": "sync", "1": "sync", "yes": "sync"}
 _NONE, _ALL = ("none", "off", "false", "0", "no"), ("on", "true", "1", "yes")
@@ -87,6 +89,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Credential, if there is only one backend."""
     backend_url: str | None = None
     """Server, if there is only one backend."""
+    alert_webhook: str | None = None
+    """Address that gets a message for each alert. It is a credential."""
     mode: Mode = "online"
     """`online`, `offline` (journal only, no vendor imported, no socket) or `disabled` (do nothing)."""
     events: Events = "sync"
@@ -132,7 +136,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     def __repr__(self) -> str:
         fields = {name: getattr(self, name) for name in self.__struct_fields__}
-        fields["api_key"] = "***" if self.api_key else None
+        fields |= {key: "***" for key in CREDENTIALS if fields[key]}
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in fields.items())})"
 
 
@@ -162,7 +166,7 @@ def context(**arguments: Any) -> Iterator[None]:
 
     It holds for this thread or asynchronous task, and for functions it calls. An argument of `start_logging` wins over
     it, and it wins over variables and the settings file. Inside another context, both hold, and the inner one wins.
-    Child processes get it without `api_key` and `run_id`; variables that they get besides win over it.
+    Child processes get it without credentials and `run_id`; variables that they get besides win over it.
 
     Args:
         arguments: Those of `start_logging` that are settings, and `config`. All have to be plain values.
@@ -202,7 +206,7 @@ def _document(values: Mapping[str, Any]) -> str:
 
     Credentials stay in this process, and so does the run's id: two processes cannot write one run.
     """
-    passed = {key: value for key, value in values.items() if key not in ("api_key", "run_id")}
+    passed = {key: value for key, value in values.items() if key not in (*CREDENTIALS, "run_id")}
     variables = {key: os.environ[variable] for key, variable in _variables(os.environ).items() if key in passed}
     try:
         return json.dumps({"values": _without_keys(passed), "variables": variables})
@@ -213,7 +217,7 @@ def _document(values: Mapping[str, Any]) -> str:
 def _without_keys(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
-    return {key: _without_keys(item) for key, item in value.items() if key != "api_key"}
+    return {key: _without_keys(item) for key, item in value.items() if key not in CREDENTIALS}
 
 
 def config_in_context() -> Mapping[str, Any] | None:

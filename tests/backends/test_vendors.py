@@ -118,7 +118,7 @@ KEPT = {
     "trackio": ({"dir": "store"}, "dir"),
     "wandb": ({"dir": "store"}, "dir"),
 }
-CREDENTIALS = {"api_key", "access_key", "secret_key", "password", "headers", "settings", "token"}
+CREDENTIALS = {"alert_webhook", "api_key", "access_key", "secret_key", "password", "headers", "settings", "token"}
 
 
 @pytest.mark.parametrize("name", sorted(_BUILTIN))

@@ -93,7 +93,7 @@ def test_the_other_shells_are_told_the_same(shell, finished_run, tmp_path):
 
 def test_nothing_slow_is_imported(tmp_path):
     """A key is pressed: no vendor, no torch, no TensorBoard."""
-    told = {"_TRACELET_COMPLETE": "complete_bash", "COMP_WORDS": "tracelet sync --backend w", "COMP_CWORD": "3"}
+    told = {"_TRACELET_COMPLETE": "complete_bash", "COMP_WORDS": "tracelet sync --backend wa", "COMP_CWORD": "3"}
     done = asked(tmp_path, "-X", "importtime", **told)
 
     assert "wandb" == done.stdout.strip()

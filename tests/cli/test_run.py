@@ -696,10 +696,10 @@ def test_it_is_listed(call):
 
 
 def test_every_setting_has_an_option():
-    """But for the credential, which a command line would show to everybody, and the queue's own bounds. The run's id
+    """But for credentials, which a command line would show to everybody, and the queue's own bounds. The run's id
     is an argument of this process's run alone: a child process must not get it in a variable."""
     options = {setting for _, setting, *_ in command.SETTINGS} | {"wait", "run_id"}
-    assert set(settings.Settings.__struct_fields__) - {"api_key", "queue_bytes", "queue_timeout"} == options
+    assert set(settings.Settings.__struct_fields__) - {*settings.CREDENTIALS, "queue_bytes", "queue_timeout"} == options
     choices = {setting: takes for _, setting, takes, _ in command.SETTINGS if isinstance(takes, tuple)}
     assert settings._CHOICES == choices
 

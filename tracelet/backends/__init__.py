@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 ENTRY_POINTS = "tracelet.backends"
+WEBHOOK = "webhook"
+"""The backend of the setting `alert_webhook`."""
 
 
 class _Entry(NamedTuple):
@@ -45,6 +47,7 @@ _BUILTIN = {
     "tensorboard": _Entry("tracelet.backends.tensorboard:TensorBoardBackend"),
     "trackio": _Entry("tracelet.backends.trackio:TrackioBackend", "trackio", "0.43"),
     "wandb": _Entry("tracelet.backends.wandb:WandbBackend", "wandb", "0.30"),
+    WEBHOOK: _Entry("tracelet.backends.webhook:WebhookBackend"),
 }
 VIEWERS = ("trackio", "tensorboard", "aim", "mlflow")
 """The backends with a viewer of their own (`viewers`), in the order of preference."""

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from tracelet.backends import (
+    WEBHOOK,
     backend_class,
     check_installed,
     configured,
@@ -58,8 +59,13 @@ def backends_of(
     classes = {name: backend_class(name) for name in settings.backend}
     shared, backend_config = _split_config(config, [*classes, *(item.name for item in objects)])
     backend_config = _with_credentials(backend_config, settings, classes)
+    if settings.alert_webhook is not None and all(item.name != WEBHOOK for item in objects):
+        classes.setdefault(WEBHOOK, backend_class(WEBHOOK))
+        backend_config[WEBHOOK] = {"alert_webhook": settings.alert_webhook} | backend_config.get(WEBHOOK, {})
     backends = [configured(cls, backend_config.get(name, {})) for name, cls in classes.items()]
     backends += [with_filter(item, backend_config.get(item.name, {})) for item in objects]
+    if any(item.name == WEBHOOK and getattr(item.config, "alert_webhook", "") is None for item in backends):
+        raise ConfigurationError("the webhook backend needs an address. Set alert_webhook or TRACELET_ALERT_WEBHOOK")
     settings = _with_shared(settings, shared)
     if any(map(is_replaced, classes)):  # the vendor's own package can only be imported elsewhere
         settings = msgspec.structs.replace(settings, delivery="process")

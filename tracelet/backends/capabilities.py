@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -125,6 +125,15 @@ class Viewing:
     def view_command(cls, store: Path, host: str, port: int) -> ViewerCommand:
         """Return the vendor's command that shows that folder, without telemetry. It opens no browser."""
         raise NotImplementedError(f"{cls.__name__}.view_command")
+
+
+class Notifier:
+    """Messages to people instead of a store: old ones are not sent, and they name the run's page elsewhere."""
+
+    max_age: ClassVar[float]
+    """Records older than this many seconds, when the delivery reads them, are counted as filtered."""
+    find_page: Callable[[], str | None] = staticmethod(lambda: None)
+    """Set by tracelet: returns the run's web page at the first other backend that has one."""
 
 
 class ChildProcesses:

@@ -6,6 +6,7 @@ import fnmatch
 import functools
 import math
 import re
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ from tracelet.records import KINDS, Record, RunRecord, kind
 
 NO_PLACE = "accepts"
 """The reason if no filter matched: the backend accepts no record of that kind."""
+TOO_OLD = "age"
+"""The reason if a backend does not send records of that age."""
 
 _KINDS = {kind(record_type): record_type for record_type in KINDS}
 _SERIES = [name for name, record_type in _KINDS.items() if not issubclass(record_type, RunRecord)]
@@ -107,9 +110,11 @@ class FilterState:
     again for undelivered records: it changes nothing before `commit`.
     """
 
-    def __init__(self, accepts: Collection[type[Record]], wanted: Filter) -> None:
+    def __init__(self, accepts: Collection[type[Record]], wanted: Filter, max_age: float | None = None) -> None:
+        """`max_age` is in seconds, for backends without a store: of others, the decisions would change with time."""
         self._accepted = frozenset(record_type for record_type in KINDS if issubclass(record_type, tuple(accepts)))
-        self._is_empty = wanted == Filter()
+        self._is_empty = wanted == Filter() and max_age is None
+        self._max_age = math.inf if max_age is None else max_age
         self._kind_reasons = {
             record_type: wanted.excluding_key(name) if record_type in self._accepted else NO_PLACE
             for name, record_type in _KINDS.items()
@@ -156,6 +161,8 @@ class FilterState:
 
     def _reason(self, seq: int, record: Record, passed: dict[_Series, float]) -> str | None:
         reason = self._kind_reasons[record.__class__]
+        if reason is None and time.time() - record.wall_time > self._max_age:
+            return TOO_OLD
         if reason is not None or isinstance(record, RunRecord):
             return reason
         reason = self._tag_reason(record.tag)

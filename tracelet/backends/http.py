@@ -33,22 +33,30 @@ def request(
     headers: Mapping[str, str] | None = None,
     insecure: bool = False,
     read_body: bool = False,
+    redirects: bool = True,
 ) -> Response:
     """Send a GET request, or a POST if there is `data`, and return the response, whatever its status code.
 
     `timeout` seconds apply to each operation on the socket, and twice as many to the whole request. `insecure` accepts
-    any certificate. The body of an error response is never read.
+    any certificate. The body of an error response is never read. Without `redirects`, a redirect is the response; with
+    them, a POST that is redirected becomes a GET.
 
     Raises:
         OSError: no answer in time; `NotHttp` if the answer is no HTTP.
         ValueError: `url` is no URL.
     """
-    arguments = url, timeout, data, headers or {}, insecure, read_body
+    arguments = url, timeout, data, headers or {}, insecure, read_body, redirects
     return call_within(2 * timeout, "http-request", lambda: _request(*arguments))
 
 
 def _request(
-    url: str, timeout: float, data: bytes | None, headers: Mapping[str, str], insecure: bool, read_body: bool
+    url: str,
+    timeout: float,
+    data: bytes | None,
+    headers: Mapping[str, str],
+    insecure: bool,
+    read_body: bool,
+    redirects: bool,
 ) -> Response:
     import http.client  # here: an HTTP client takes as long to import as a whole backend
     import ssl
@@ -56,9 +64,14 @@ def _request(
     import urllib.request
 
     context = ssl._create_unverified_context() if insecure else None
+    handlers: list[urllib.request.BaseHandler] = [urllib.request.HTTPSHandler(context=context)]
+    if not redirects:
+        unfollowed = urllib.request.HTTPRedirectHandler()
+        unfollowed.redirect_request = lambda *_: None  # type: ignore[method-assign]
+        handlers.append(unfollowed)
     message = urllib.request.Request(url, data, dict(headers))
     try:
-        with urllib.request.urlopen(message, timeout=timeout, context=context) as answer:
+        with urllib.request.build_opener(*handlers).open(message, timeout=timeout) as answer:
             return Response(answer.status, answer.reason, None, answer.read() if read_body else b"")
     except urllib.error.HTTPError as error:
         with error:

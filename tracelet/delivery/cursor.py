@@ -9,6 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from tracelet.backends.base import Backend
+from tracelet.backends.capabilities import Notifier
 from tracelet.backends.filters import FilterState
 from tracelet.journal.overflow import RecordSource
 from tracelet.journal.tables import Cursor, Rejection, StoredBatch
@@ -99,7 +100,8 @@ class Replay:
 
     def filter_state(self, source: RecordSource, position: int) -> FilterState:
         """Return the filter state after the records up to `position`."""
-        filter_state = FilterState(self._backend.accepts, self._backend.filter)
+        max_age = self._backend.max_age if isinstance(self._backend, Notifier) else None
+        filter_state = FilterState(self._backend.accepts, self._backend.filter, max_age)
         if position and filter_state.is_stateful:
             sum_spans(replay(_batches(source, 0), position, filter_state, set()))
         return filter_state

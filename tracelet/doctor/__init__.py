@@ -20,7 +20,7 @@ from typing import Any, Literal
 import msgspec
 
 from tracelet import settings as settings_module
-from tracelet.backends import backend_class, check_installed, is_registered, known_backends, requirement
+from tracelet.backends import WEBHOOK, backend_class, check_installed, is_registered, known_backends, requirement
 from tracelet.capture.tensorboard.checksum import IS_COMPILED
 from tracelet.capture.tensorboard.foreign_patches import OtherPatch, other_patches
 from tracelet.doctor.child import about_backend
@@ -146,7 +146,8 @@ def examine(
     """
     _check(timeout)
     loaded, origins, trouble = _settings()
-    selected = list(dict.fromkeys(backends or loaded.backend))
+    alerts = [] if backends or loaded.alert_webhook is None else [WEBHOOK]
+    selected = list(dict.fromkeys([*(backends or loaded.backend), *alerts]))
     with ThreadPoolExecutor(max(_PARALLEL, os.cpu_count() or 1), thread_name_prefix="tracelet-doctor") as pool:
         writers = [pool.submit(_writer, name, module, timeout) for name, module in _WRITERS.items()]
         names = [*selected, *(name for name in known_backends() if name not in selected)]
@@ -189,7 +190,7 @@ def _settings() -> tuple[Settings, dict[str, str], str | None]:
 
 
 def _fact(name: str, value: Any, origin: str) -> SettingFact:
-    if name == "api_key" and value is not None:
+    if name in settings_module.CREDENTIALS and value is not None:
         value = "***"
     if name == "backend_url" and value is not None:
         value = redacted_url(value)
@@ -263,7 +264,7 @@ def _backend(name: str, selected: Sequence[str], loaded: Settings, timeout: floa
         return msgspec.structs.replace(facts, state=state, detail=str(error))
     if selected and name not in selected:
         return facts
-    shared = {"api_key": loaded.api_key, "backend_url": loaded.backend_url} if [name] == list(selected) else {}
+    shared = {"api_key": loaded.api_key, "backend_url": loaded.backend_url} if {name} == {*selected} - {WEBHOOK} else {}
     config = {key: value for key, value in shared.items() if value is not None}
     question = AboutBackend(name=name, package=package.package, config=config, timeout=timeout)
     answer = about_backend(question) if is_registered(name) else ask(question, BackendAnswer, timeout)

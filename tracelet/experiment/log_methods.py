@@ -126,7 +126,7 @@ class LogMethods:
         self._submit(Tags(tuple(dict.fromkeys(snapshot.to_plain(tag) for tag in tags)), time.time()))
 
     def alert(self, title: str, text: str = "", level: Level = "info") -> None:
-        """Send an alert. A vendor with alerts forwards it as configured there.
+        """Send an alert, to the address of `alert_webhook` too. A vendor with alerts forwards it as configured there.
 
         Raises:
             ConfigurationError: unknown level, or empty title.

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from tracelet.backends import WEBHOOK
 from tracelet.backends.notes import note_path
 from tracelet.errors import JournalError, RunInUse
 from tracelet.journal.lock import lock_run
@@ -76,7 +77,10 @@ def blocking_reason(summary: RunSummary) -> str | None:
 
 
 def _undelivered(summary: RunSummary) -> str | None:
-    backends = [state for state in summary.backends if state.name != _VOLATILE_BACKEND]
+    for state in summary.backends:
+        if state.name == WEBHOOK and state.pending:  # it gets only alerts, and holds no copy
+            return f"{state.name} lacks {state.pending} records (pending)"
+    backends = [state for state in summary.backends if state.name not in (_VOLATILE_BACKEND, WEBHOOK)]
     if not backends:
         return "no backend has it: the journal is the only copy"
     for state in backends:

@@ -21,6 +21,7 @@ import msgspec
 
 from tracelet.backends import configured, secrets_of
 from tracelet.backends.base import Backend, Status
+from tracelet.delivery.pages import link_pages
 from tracelet.delivery.process import messages
 from tracelet.delivery.process.messages import (
     BackendSpec,
@@ -85,6 +86,8 @@ class Process:
         self._secrets.add(begin.secrets)
         self._guard = Guard(self._secrets.hide)
         self._deliveries = {delivery.name: delivery for delivery in map(self._delivery, begin.backends)}
+        backends = [delivery.backend for delivery in self._deliveries.values()]
+        link_pages(backends, self._deliveries, self._folder, self._secrets)
         self._changed = threading.Event()
         self._send_lock = threading.Lock()
         self._rejections: dict[str, list[Rejection]] = {}
