@@ -26,6 +26,7 @@ from tracelet.experiment.exit import KILLED_BY_INT, ExitHandler
 from tracelet.experiment.log_methods import LogMethods
 from tracelet.experiment.native import NativeRuns
 from tracelet.experiment.stats import Stats, log_end
+from tracelet.experiment.view import NotebookView
 from tracelet.guard import Guard, described, logger, shown, translated
 from tracelet.journal.spool import Spool
 from tracelet.orchestrator import Orchestrator
@@ -35,10 +36,10 @@ from tracelet.settings import Settings, finite
 _joining = forks.new_lock()
 
 
-class Experiment(LogMethods, NativeRuns):
+class Experiment(LogMethods, NativeRuns, NotebookView):
     """Log one run. Created by `tracelet.start_logging`; as a context manager, it stops the run when the block ends.
 
-    `LogMethods` holds the logging methods, `NativeRuns` the vendors' run objects.
+    `LogMethods` holds the logging methods, `NativeRuns` the vendors' run objects, `NotebookView` the display.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Experiment(LogMethods, NativeRuns):
         super().__init__(self._guard)
         self._backends: dict[str, Backend] = {backend.name: backend for backend in backends}
         self._attached: list[NativeRun] = []
+        self._live = None  # in a forked child that joins, its thread is the parent's
         self._given: Mapping[str, Any] = {}
         """The arguments of the `start_logging` that started it."""
         self._before_end: list[Callable[[], None]] = []
@@ -203,16 +205,6 @@ class Experiment(LogMethods, NativeRuns):
 
     def __repr__(self) -> str:
         return f"<tracelet run {self.run_id} ({self._state}), backends: {', '.join(self._backends) or 'journal only'}>"
-
-    def _repr_html_(self) -> str | None:
-        """Return the HTML that a notebook shows for this object."""
-        return self._guard.call(self._to_html)
-
-    def _to_html(self) -> str:
-        from tracelet.experiment.notebook import run_html  # imported only in notebooks
-
-        stats = self.stats()
-        return run_html(self._info, self._state, self._urls(), stats.submitted, stats.backends)
 
     # Artifacts.
 
@@ -387,6 +379,7 @@ class Experiment(LogMethods, NativeRuns):
             self._final = self._guard.call(self.stats) or Stats(submitted=0, backends={}, waited=0, causes={})
             self._stopped.set()
             self._stopper = None
+            self._guard.call(self._end_view)
             self._on_stop(self)
             status, urls = orchestrator.status or status, self._urls()
             log_end(self._info, status, self._final, urls, self._logged_url, self._expected)
