@@ -15,7 +15,7 @@ ROOT = Path(tracelet.__file__).parent
 # From the ground up. A module imports from lower floors and from its own package; on the ground floor, also from its
 # neighbours.
 FLOORS = (
-    "errors filesystem forks guard proxy records redaction replacing replacing_metadata settings version",
+    "errors filesystem float64 forks guard proxy records redaction replacing replacing_metadata settings version",
     "backends capture collectors distributed journal",
     "delivery runs",
     "importer orchestrator",

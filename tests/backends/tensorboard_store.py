@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections import Counter
 from collections.abc import Iterator
+from ctypes import c_float
 from pathlib import Path
 from typing import Any
 
 from backends.csv_store import lines
 from backends.store_content import StoreContent
 from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
-from tensorboard.util import tensor_util
+from tensorboard.plugins.scalar.plugin_data_pb2 import ScalarPluginData
 
 _KINDS = {"text": "text", "pr_curves": "pr_curve", "tensor": "tensor", "graphs": "graph", "custom_scalars": "layout"}
 
@@ -29,6 +31,18 @@ def values(folder: Path) -> Iterator[tuple[str, Any, Any]]:
                 yield prefix, event, None
 
 
+def _number(value: Any) -> float:
+    """Return the value that TensorBoard shows, or the exact one behind it: a field that it does not know."""
+    shown: float = value.simple_value
+    content = value.metadata.plugin_data.content
+    if not content:
+        return shown
+    key, exact = struct.unpack("<Bd", content)
+    assert 0 == ScalarPluginData.FromString(content).version
+    assert (0x79, "scalars", c_float(exact).value) == (key, value.metadata.plugin_data.plugin_name, shown)
+    return float(exact)
+
+
 def stored(folder: Path) -> StoreContent:
     """Return the content of a run's log directory."""
     content = StoreContent(counts=Counter())
@@ -41,7 +55,7 @@ def stored(folder: Path) -> StoreContent:
         plugin = value.metadata.plugin_data.plugin_name
         match value.WhichOneof("value"):
             case "simple_value":
-                content.scalars.append((tag, event.step, value.simple_value, event.wall_time))
+                content.scalars.append((tag, event.step, _number(value), event.wall_time))
             case "histo":
                 histogram = value.histo
                 content.histograms.append((tag, event.step, tuple(histogram.bucket_limit), tuple(histogram.bucket)))
@@ -53,9 +67,6 @@ def stored(folder: Path) -> StoreContent:
                     content.images[tag, event.step] = data
             case "audio":
                 counts["audio"] += 1
-            case "tensor" if plugin == "scalars":
-                number = float(tensor_util.make_ndarray(value.tensor).item())
-                content.scalars.append((tag, event.step, number, event.wall_time))
             case "tensor" if plugin == "text" and not value.tensor.tensor_shape.dim:
                 content.texts.append((tag, event.step, value.tensor.string_val[0].decode()))
             case "tensor" if plugin == "text":

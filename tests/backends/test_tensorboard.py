@@ -91,7 +91,8 @@ def test_tensorboard_shows_each_kind_in_its_plugin(tmp_path):
     expected |= {"sample/tensor": "tensor", "sample/graph": "graphs", LAYOUT: "custom_scalars"}
     assert expected == {tag: plugin for tag, plugin in shown.items() if tag in expected}
     assert {"sample/mesh_VERTEX", "sample/mesh_FACE"} <= shown.keys()
-    assert [(3, 0.1)] == [(event.step, event.tensor_proto.double_val[0]) for event in reader.Tensors("sample/scalar")]
+    shown = [(event.step, event.tensor_proto.float_val[0]) for event in reader.Tensors("sample/scalar")]
+    assert [(3, np.float32(0.1))] == shown
     assert "sample/embedding" in (folder / "projector_config.pbtxt").read_text()
 
 

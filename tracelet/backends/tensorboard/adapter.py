@@ -51,7 +51,7 @@ class TensorBoardConfig(FolderConfig, frozen=True, kw_only=True, forbid_unknown_
 class TensorBoardBackend(FolderBackend, Viewing):
     """Write event files, for code without a SummaryWriter. `tensorboard --logdir` shows them.
 
-    A scalar that no float32 can hold is stored as a float64.
+    TensorBoard shows float32 scalars. `tracelet import` reads the exact float64 from these files.
     """
 
     name = "tensorboard"
@@ -69,8 +69,7 @@ class TensorBoardBackend(FolderBackend, Viewing):
     @classmethod
     def view_command(cls, store: Path, host: str, port: int) -> ViewerCommand:
         options = ("--logdir", str(store), "--host", host, "--port", str(port), "--reload_interval", "1")
-        # TensorBoard's fast loader skips scalars that are stored as float64.
-        return ViewerCommand((sys.executable, "-m", "tensorboard.main", *options, "--load_fast", "false"))
+        return ViewerCommand((sys.executable, "-m", "tensorboard.main", *options))
 
     def read_folder(self) -> None:
         self._places: dict[str, str] = {}

@@ -17,6 +17,7 @@ from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tracelet import records as r
 from tracelet.backends.folder import payload_bytes
 from tracelet.backends.tensorboard.ply import arrays_of
+from tracelet.float64 import with_float64
 
 # TensorFlow's DataType numbers (tensorflow/core/framework/types.proto) by numpy's kind and size.
 _DTYPES = {"f4": 1, "f8": 2, "i4": 3, "u1": 4, "i2": 5, "i1": 6, "c8": 8, "i8": 9, "b1": 10, "u2": 17, "c16": 18}
@@ -64,10 +65,8 @@ def _values(record: r.Record, tag: str) -> Iterator[Summary.Value]:
     match record:
         case r.Scalar(value=value):
             number = float(value)
-            if _is_float32(number):
-                yield Summary.Value(tag=tag, simple_value=number)
-            else:
-                yield _doubles(tag, "scalars", [number], ())
+            exact = None if _is_float32(number) else _metadata("scalars", with_float64(number))
+            yield Summary.Value(tag=tag, simple_value=number, metadata=exact)
         case r.Histogram():
             histogram = HistogramProto(min=record.minimum, max=record.maximum, num=record.count, sum=record.total)
             histogram.sum_squares = record.sum_squares

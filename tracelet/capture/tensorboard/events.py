@@ -10,6 +10,7 @@ from tracelet.capture import values as snapshot
 from tracelet.capture.tensorboard import tensorflow
 from tracelet.capture.tensorboard.meshes import mesh_data, meshes, ply_files
 from tracelet.capture.tensorboard.tensors import to_array, to_floats, to_rows
+from tracelet.float64 import float64_in
 from tracelet.records import (
     Audio,
     Graph,
@@ -53,7 +54,7 @@ def read(
             for value in event.summary.value:
                 if value.WhichOneof("value") == "simple_value":  # most values
                     name, writer = rename(value.tag, "scalar")
-                    yield Scalar(name, value.simple_value, step, wall_time, writer)
+                    yield Scalar(name, _number(value), step, wall_time, writer)
                 elif (mesh := mesh_data(value)) is None:
                     yield from _decoded(_value, [value], point, failed)
                 else:
@@ -68,6 +69,12 @@ def read(
             yield _graph("graph", (b"", bytes(event.tagged_run_metadata.run_metadata)), point)
         case _:  # file_version, session_log: about the file itself
             return
+
+
+def _number(value: Any) -> float:
+    """Return the value of a scalar: of one that we have written, the float64."""
+    exact = float64_in(value.metadata.plugin_data.content) if value.HasField("metadata") else None
+    return float(value.simple_value) if exact is None else exact
 
 
 def _decoded(
