@@ -22,6 +22,7 @@ from tracelet.errors import JournalError, RunInUse
 from tracelet.filesystem import make_private, on_network
 from tracelet.journal.lock import has_lock, is_file, is_locked, lock_run
 from tracelet.journal.recovery import copy_deleted, put_in_place, roll_back
+from tracelet.journal.selection import Selection
 from tracelet.journal.tables import FACT_TYPES, SCHEMA, Cursor, Owner, Rejection, StoredBatch, check_tables, decode
 from tracelet.records import Record, RunInfo
 
@@ -41,6 +42,7 @@ _LAST_OF_ROW = "max(first, coalesce(CAST(last AS INTEGER), 0))"
 _LAST = f"SELECT coalesce((SELECT {_LAST_OF_ROW} FROM batches ORDER BY first DESC LIMIT 1), 0)"
 
 _encode = msgspec.msgpack.Encoder().encode
+_ALL = Selection()
 
 
 class Journal:
@@ -229,8 +231,11 @@ class JournalReader:
                 self._db, found._db = found._db, self._db
             self._status = found._status
 
-    def next_batch(self, after: int) -> StoredBatch | None:
-        """Return the records after sequence number `after`, up to the end of their batch, or None if there are none."""
+    def next_batch(self, after: int, select: Selection = _ALL) -> StoredBatch | None:
+        """Return the records after sequence number `after`, up to the end of their batch, or None if there are none.
+
+        `select` leaves out the other ones; the numbers of the batch stay.
+        """
         rows = self._select(
             # Start at the batch that holds the record: `last` has no index, and a day's run has a million batches.
             f"SELECT first, {_LAST_OF_ROW}, checksum, CAST(data AS BLOB) FROM batches "
@@ -246,12 +251,12 @@ class JournalReader:
             return _missing(begin, first - 1)
         if data and zlib.crc32(data) == checksum:
             try:
-                records = decode(list[Record], data)
+                count, records = select.decode(data, begin - first)
             except msgspec.DecodeError as error:
                 return self._damaged(begin, first, last, f"are damaged ({error})")
-            last = first + len(records) - 1  # the checksum covers the records, not the number `last`
+            last = first + count - 1  # the checksum covers the records, not the number `last`
             if begin <= last:
-                return StoredBatch(begin, last, records[begin - first :])
+                return StoredBatch(begin, last, records)
             next_first = self._next_first(first)
             return None if next_first is None else _missing(begin, max(begin, next_first - 1))
         return self._damaged(
