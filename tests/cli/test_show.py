@@ -104,16 +104,26 @@ def test_where_to_look_at_a_run_is_told(call, finished_run):
 
 
 def test_a_run_is_found_by_its_name(call, finished_run):
-    """By an id first, then by a name, or a project and a name; if several have it, their ids are listed."""
+    """By an id first, then by a name, each also after a project; if several have it, they are listed."""
     finished_run({"loss": [1.0]}, name="w16", project="sweep", run_id="one")
     finished_run({"loss": [1.0]}, name="w8", project="sweep", run_id="two")
     finished_run({"loss": [1.0]}, name="one", run_id="three")
-    for name, run_id in (("w16", "one"), ("sweep/w8", "two"), ("one", "one"), ("thr", "three")):
+    for name, run_id in (
+        ("w16", "one"),
+        ("sweep/w8", "two"),
+        ("one", "one"),
+        ("thr", "three"),
+        ("sweep/tw", "two"),
+        ("sweep/latest", "two"),
+    ):
         assert f"Run {run_id} " in call("show", name).stdout
 
     finished_run({"loss": [1.0]}, name="w16", run_id="four")
     several = call("show", "w16")
-    assert (1, True) == (several.exit_code, "'w16' matches 2 runs: four, one" in several.stderr)
+    assert (1, True) == (
+        several.exit_code,
+        "'w16' matches 2 runs: default/four (w16), sweep/one (w16)." in several.stderr,
+    )
 
 
 def test_the_latest_run_is_the_one_that_was_started_last(call, finished_run, tmp_path):
@@ -239,7 +249,7 @@ def test_an_ambiguous_beginning_names_the_runs(call, finished_run):
     for run_id in ("run-a", "run-b"):
         finished_run({}, run_id=run_id)
 
-    assert "run-a, run-b" in call("show", "run-").stderr
+    assert "default/run-a, default/run-b" in call("show", "run-").stderr
 
 
 def test_a_broken_journal_is_one_line(call, tmp_path):

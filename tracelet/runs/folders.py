@@ -6,18 +6,20 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tracelet.errors import ConfigurationError, JournalError, RunNotFound
 from tracelet.journal.store import JournalReader
 from tracelet.records import RunInfo
+from tracelet.runs import edits
 
 LATEST = "latest"
 
 SUMMARY_NAME = "removed-journal.json"
 """The file that stays when the journal of a run is removed."""
 _RANKS = "ranks"
+_MAX_CANDIDATES = 10
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
 _UNSAFE_IN_FILE = re.compile(r"[^\w.\-+=@ ]")
@@ -86,6 +88,11 @@ def rank_folders(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.glob(f"{_RANKS}/*/journal.db"))
 
 
+def journals(folder: Path) -> list[Path]:
+    """Return the folders of all journals of the run in `folder`: its own, and that of each other rank."""
+    return [folder, *rank_folders(folder)]
+
+
 def all_runs(base: Path, *, removed: bool = False) -> list[Path]:
     """Return every run folder under `base`, sorted by id. If `removed`, include runs whose journal was removed.
 
@@ -105,12 +112,13 @@ def all_runs(base: Path, *, removed: bool = False) -> list[Path]:
 
 
 def find_run(base: Path, run: str) -> Path:
-    """Return the absolute folder of a run, given its id, the start of its id, its name, `project/id` or a path.
+    """Return the absolute folder of a run, given its id, the start of its id, its name or a path.
 
-    `latest` is the run that was started last.
+    The id, its start and the name may have `project/` before them. `latest` is the run that was started last, and
+    `project/latest` that of a project.
 
     Raises:
-        RunNotFound: if no run matches, or more than one.
+        RunNotFound: if no run matches, or more than one. The error lists these.
     """
     if not run:  # it would match every id; in a shell, it is often an unset variable
         raise RunNotFound(
@@ -121,28 +129,34 @@ def find_run(base: Path, run: str) -> Path:
             return Path(os.path.abspath(run))
     except (OSError, ValueError) as error:
         raise RunNotFound(f"no run {run!r}: {_reason(error)}") from error
-    runs = all_runs(base, removed=True)
-    project, _, run_id = run.rpartition("/")
-    if not run_id:
+    project, _, last_part = run.rpartition("/")
+    if not last_part:
         raise RunNotFound(f"{run!r} names a project without a run; use project/id")
-    parents = (project, safe_filename(project)) if project else ()
-    exact = [
-        folder for folder in runs if folder.name == run or (folder.name == run_id and folder.parent.name in parents)
-    ]
-    matches = (
-        exact or _latest(runs if run == LATEST else []) or [folder for folder in runs if folder.name.startswith(run)]
-    )
-    if not matches:
-        names = {folder: info.name for folder, info in _described(runs)}
-        parts = {run_id: parents} if project else {}
-        matches = [
-            folder for folder, name in names.items() if name == run or folder.parent.name in parts.get(name or "", ())
-        ]
+    runs = all_runs(base, removed=True)
+    parents = (project, safe_filename(project))
+    below = [folder for folder in runs if folder.parent.name in parents] if project else runs
+    matches = _matches(below, last_part)
+    if not matches and project:  # a name may contain a slash itself
+        matches = _of_name(runs, run)
     if len(matches) == 1:
         return Path(os.path.abspath(matches[0]))
     if matches:
-        raise RunNotFound(f"{run!r} matches {len(matches)} runs: {', '.join(folder.name for folder in matches)}")
+        raise RunNotFound(f"{run!r} matches {len(matches)} runs: {_candidates(matches)}. Use an id, or project/id")
     raise RunNotFound(f"no run {run!r} under {base}. List runs with: tracelet runs. TRACELET_DIR sets the folder")
+
+
+def _matches(runs: Sequence[Path], run: str) -> list[Path]:
+    """Return the runs of this id; else the last one; else those whose ids begin so; else those of this name."""
+    return (
+        [folder for folder in runs if folder.name == run]
+        or (_latest(runs) if run == LATEST else [])
+        or [folder for folder in runs if folder.name.startswith(run)]
+        or _of_name(runs, run)
+    )
+
+
+def _of_name(runs: Iterable[Path], name: str) -> list[Path]:
+    return [folder for folder, info in _described(runs) if info.name == name]
 
 
 def _latest(runs: Iterable[Path]) -> list[Path]:
@@ -151,11 +165,21 @@ def _latest(runs: Iterable[Path]) -> list[Path]:
     return [max(started)[1]] if started else []
 
 
+def _candidates(folders: Sequence[Path]) -> str:
+    """Return the first runs of a list with their projects and names."""
+    names = {folder: info.name for folder, info in _described(folders[:_MAX_CANDIDATES])}
+    texts = [
+        f"{folder.parent.name}/{folder.name}" + (f" ({names[folder]})" if names.get(folder) else "")
+        for folder in folders[:_MAX_CANDIDATES]
+    ]
+    return ", ".join([*texts, *(["..."] if len(folders) > _MAX_CANDIDATES else [])])
+
+
 def _described(runs: Iterable[Path]) -> Iterator[tuple[Path, RunInfo]]:
     """Yield each readable run with its description."""
     for folder in runs:
         with contextlib.suppress(JournalError), JournalReader(folder) as reader:
-            yield folder, reader.info()
+            yield folder, edits.read(folder).apply(reader.info())
 
 
 def _reason(error: Exception) -> str:

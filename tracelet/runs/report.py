@@ -15,6 +15,7 @@ import msgspec
 
 from tracelet.journal.store import JournalReader
 from tracelet.records import Alert, Artifact, File, Params, Record, Scalar, Summary, Tags, kind, shown_step
+from tracelet.runs import edits
 from tracelet.runs.summary import RunSummary, check_journal, summarise
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -186,6 +187,7 @@ def read(folder: Path, *, stretches: int = _BUCKETS, see: Callable[[Record], Non
         for state in report.summary.backends:
             if state.rejected:
                 report.refusals[state.name] = _refusals(reader, state.name)
+    report.tags = list(edits.read(folder).tags(report.tags))
     return report
 
 

@@ -18,6 +18,7 @@ from tracelet.journal.status import BackendStatus, State, status_of
 from tracelet.journal.store import FILE_NAME, JournalReader, is_live
 from tracelet.journal.tables import Cursor
 from tracelet.records import RunInfo
+from tracelet.runs import edits
 from tracelet.runs.folders import SUMMARY_NAME, all_runs
 
 RunStatus: TypeAlias = Literal["running", "crashed", "finished", "failed", "killed"]
@@ -51,7 +52,7 @@ class Unreadable(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def summarise(folder: Path) -> RunSummary:
-    """Return the state of the run in `folder`.
+    """Return the state of the run in `folder`, with the edits of its name, notes and tags.
 
     Raises:
         JournalError: if there is no readable journal.
@@ -72,7 +73,7 @@ def summarise(folder: Path) -> RunSummary:
         for name, cursor in cursors.items()
     )
     return RunSummary(
-        info=info,
+        info=edits.read(folder).apply(info),
         folder=folder,
         status=status,
         seen=info.created if seen is None else seen,
@@ -140,6 +141,7 @@ def keep_summary(summary: RunSummary) -> None:
 def _kept_summary(folder: Path) -> RunSummary:
     path = folder / SUMMARY_NAME
     try:
-        return msgspec.convert(json.loads(path.read_bytes()), RunSummary, dec_hook=lambda _, __: folder)
+        kept = msgspec.convert(json.loads(path.read_bytes()), RunSummary, dec_hook=lambda _, __: folder)
+        return msgspec.structs.replace(kept, info=edits.read(folder).apply(kept.info))
     except (OSError, ValueError, RecursionError) as error:
         raise JournalError(f"cannot read {path}: {error}") from error

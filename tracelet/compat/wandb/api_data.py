@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 
 from tracelet.compat.wandb.manifest import ManifestEntry
-from tracelet.compat.wandb.versions import journals
 from tracelet.journal.spool import stored_path
 from tracelet.journal.store import JournalReader
 from tracelet.records import (
@@ -25,6 +24,7 @@ from tracelet.records import (
     is_system_metric,
     shown_step,
 )
+from tracelet.runs.folders import journals
 
 _FILE_TYPES = ("file", "directory")
 """Types of records that hold saved files, and not a vendor's artifact."""

@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias, TypeGuard
 
-from tracelet.compat.wandb.versions import journals
 from tracelet.guard import logger
 from tracelet.journal.store import JournalReader
 from tracelet.records import (
@@ -26,6 +25,7 @@ from tracelet.records import (
     is_system_metric,
     shown_step,
 )
+from tracelet.runs.folders import journals
 from tracelet.runs.media import Downsample
 
 _Value: TypeAlias = Scalar | Text | Histogram | Image | Video | Audio | Table

@@ -19,7 +19,7 @@ from tracelet.guard import logger
 from tracelet.journal.spool import stored_path
 from tracelet.journal.store import JournalReader
 from tracelet.records import Artifact, RunInfo
-from tracelet.runs.folders import all_runs, rank_folders
+from tracelet.runs.folders import all_runs, journals
 
 NO_PROJECT = "uncategorized"
 """The project of runs without one, by the name that wandb gives it."""
@@ -165,11 +165,6 @@ def project_of(info: RunInfo) -> str:
 
 def is_of_project(info: RunInfo, project: str) -> bool:
     return project_of(info) == project
-
-
-def journals(folder: Path) -> list[Path]:
-    """Return the folders of all journals of a run, one for each rank that has one."""
-    return [folder, *rank_folders(folder)]
 
 
 def _logged(base: Path) -> Iterator[Logged]:
