@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         UnknownBackend,
     )
     from tracelet.experiment import Experiment
+    from tracelet.runs.reading import list_runs, open_run
     from tracelet.settings import context
 
 __all__ = [
@@ -44,6 +45,8 @@ __all__ = [
     "get_active_experiment",
     "get_distributed_info",
     "known_backends",
+    "list_runs",
+    "open_run",
     "register_backend",
     "start_logging",
     "stop_logging",
@@ -56,7 +59,7 @@ if not TYPE_CHECKING:
 
     _MODULES = (
         *("errors", "settings", "backends.base", "backends", "distributed.launchers", "experiment"),
-        *("api", "decorators"),
+        *("api", "decorators", "runs.reading"),
     )
 
     def __getattr__(name):

@@ -18,6 +18,7 @@ from tracelet.cli import app
 from tracelet.journal.store import Journal
 
 KEPT = "removed-journal.json"
+DIGEST = "digest.msgpack"
 
 
 def answer(text, *arguments):
@@ -32,7 +33,7 @@ def test_gc_removes_what_every_backend_has(call, finished_run, tmp_path):
     result = call("gc", "--yes")
 
     assert (0, "one: ") == (result.exit_code, result.stdout[:5])
-    assert ["csv", KEPT] == sorted(path.name for path in run.folder.iterdir())
+    assert ["csv", DIGEST, KEPT] == sorted(path.name for path in run.folder.iterdir())
     assert before == (run.folder / "csv" / "scalars.csv").read_bytes()
 
 
@@ -132,7 +133,7 @@ def test_gc_leaves_the_files_of_the_user(call, finished_run):
     assert 0 == call("gc", "--yes").exit_code
 
     assert 1 == shown.count("one: ")
-    assert {*theirs, run.folder / KEPT} == {
+    assert {*theirs, run.folder / DIGEST, run.folder / KEPT} == {
         path for path in run.folder.rglob("*") if path.is_file() and "csv" not in path.parts
     }
 
@@ -299,7 +300,7 @@ def test_gc_takes_a_run_whose_process_was_killed(call, owned):
     folder = owned(os.uname().nodename, 0)
     result = call("gc", "--yes")
     assert result.stdout.splitlines()[-1].endswith("freed.")
-    assert ["csv", KEPT] == sorted(path.name for path in folder.iterdir())
+    assert ["csv", DIGEST, KEPT] == sorted(path.name for path in folder.iterdir())
 
 
 def test_gc_keeps_what_only_a_memory_had(call, finished_run):

@@ -17,6 +17,7 @@ from tracelet.errors import JournalError, RunInUse
 from tracelet.journal.lock import lock_run
 from tracelet.journal.spool import stored_files
 from tracelet.journal.store import FILE_NAME, is_journal, is_live
+from tracelet.runs import digest, edits
 from tracelet.runs.folders import rank_folders
 from tracelet.runs.summary import RunSummary, check_journal, is_removed, keep_summary, summarise
 
@@ -116,6 +117,7 @@ def remove_journal(folder: Path) -> int:
         reason = link_reason(folder) or _undelivered(summary)
         if reason is not None:
             raise JournalError(f"cannot remove the journal in {folder}: {reason}")
+        digest.read(folder, summary.info.created, summary.records)  # its parameters and summary stay, too
         before = disk_used(folder)
         keep_summary(msgspec.structs.replace(summary, status=ended.status, seen=ended.seen, exit_code=ended.exit_code))
         paths = _own_files(summary)
@@ -144,7 +146,8 @@ def remove(folder: Path, base: Path | None = None) -> None:
         JournalError: if `folder` is not a run folder, or if the removal fails.
     """
     is_run_path = base is not None and folder.resolve().parent.parent == base.resolve()
-    has_journal_only = {path.name for path in folder.iterdir()} <= {*_JOURNAL_FILES}
+    names = {path.name for path in folder.iterdir()}
+    has_journal_only = names <= {*_JOURNAL_FILES, digest.FILE_NAME, edits.FILE_NAME}
     if not (is_run_path or is_journal(folder) or is_removed(folder) or has_journal_only):
         raise JournalError(f"cannot remove {folder}: its {FILE_NAME} is not tracelet's, and it has other files")
     for part in (folder, *rank_folders(folder)):
