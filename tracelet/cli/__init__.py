@@ -9,6 +9,7 @@ import typer
 from tracelet.cli._errors import OneLineErrors
 from tracelet.cli.compare import compare
 from tracelet.cli.doctor import doctor
+from tracelet.cli.export import export
 from tracelet.cli.gc import gc
 from tracelet.cli.import_ import import_
 from tracelet.cli.rm import rm
@@ -16,6 +17,7 @@ from tracelet.cli.run import PASS_THROUGH, run
 from tracelet.cli.runs import runs
 from tracelet.cli.show import show
 from tracelet.cli.sync import sync
+from tracelet.cli.tag import tag
 from tracelet.cli.view import view
 from tracelet.version import __version__
 
@@ -34,6 +36,8 @@ app.command()(runs)
 app.command()(show)
 app.command()(view)
 app.command()(compare)
+app.command()(export)
+app.command()(tag)
 app.command()(sync)
 app.command()(rm)
 app.command()(gc)
@@ -52,4 +56,4 @@ def main(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Show, compare, deliver, import and remove the runs on this machine."""
+    """Show, compare, export, deliver, import and remove the runs on this machine."""

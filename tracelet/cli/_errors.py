@@ -13,11 +13,15 @@ from typer.core import TyperGroup
 
 from tracelet.cli._console import clean
 from tracelet.errors import TraceletError
+from tracelet.runs.query import QueryError
 
 
 def print_error(error: TraceletError) -> str:
-    """Print an error as one line on standard error, and return the text."""
-    text = clean(" ".join(str(error).split()))
+    """Print an error as one line on standard error, and return the text. The place in an expression has its lines."""
+    if isinstance(error, QueryError):
+        text = "\n".join(map(clean, str(error).splitlines()))
+    else:
+        text = clean(" ".join(str(error).split()))
     typer.echo(f"tracelet: {text}", err=True)
     return text
 

@@ -71,9 +71,9 @@ def of_comparison(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def text(data: Any) -> str:
+def text(data: Any, *, indent: int | None = 2) -> str:
     """Return strict JSON in ASCII, which any terminal and any pipe accepts."""
-    return json.dumps(_strict(data), indent=2, ensure_ascii=True, allow_nan=False)
+    return json.dumps(_strict(data), indent=indent, ensure_ascii=True, allow_nan=False)
 
 
 def of_summary(summary: RunSummary) -> dict[str, Any]:
