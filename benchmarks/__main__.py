@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks import loops, pairs, ranks, run_start, scale, start, training, turns, vendors, wandb_calls
+from benchmarks import loops, pairs, ranks, reading, run_start, scale, start, training, turns, vendors, wandb_calls
 
 HERE = Path(__file__).parent
 FIGURES = "figures.json"
@@ -22,10 +22,14 @@ REPORTS: dict[str, Any] = {
     "training": training,
     "ranks": ranks,
     "scale": scale,
+    "reading": reading,
     "vendors": vendors,
 }
 FILES = {
-    "RESULTS.md": ("Benchmark results", ("calls", "wandb", "loops", "start", "run", "training", "ranks", "scale")),
+    "RESULTS.md": (
+        "Benchmark results",
+        ("calls", "wandb", "loops", "start", "run", "training", "ranks", "scale", "reading"),
+    ),
     "VENDORS.md": (vendors.NAME, ("vendors",)),
 }
 
