@@ -329,7 +329,7 @@ def test_every_listing_command_has_it():
     """And the page says so."""
     page = (REPOSITORY / "docs" / "command-line.md").read_text(encoding="utf-8")
 
-    for command in ("runs", "show", "compare", "sync", "import", "gc", "rm", "doctor"):
+    for command in ("runs", "show", "compare", "export", "tag", "sync", "import", "gc", "rm", "doctor"):
         assert f"## `tracelet {command}" in page
 
 
