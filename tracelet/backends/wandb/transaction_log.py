@@ -11,10 +11,10 @@ from typing import Any
 
 from tracelet.backends.wandb.watermark import MARK, Mark
 
-_FILE_HEADER = 7
-_BLOCK = 32 * 1024
-_FRAGMENT_HEADER = struct.Struct("<IHB")  # crc, length, type
-_FULL, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
+FILE_HEADER = 7
+BLOCK = 32 * 1024
+FRAGMENT_HEADER = struct.Struct("<IHB")  # crc, length, type
+FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 # Records that the server stores as numbered lines. Those before the rows that it has are not uploaded again.
 _STREAMED = ("history", "output", "output_raw", "stats")
 _FIRST_TAIL = 8  # blocks
@@ -25,7 +25,7 @@ class TransactionLog:
 
     def __init__(self, path: Path, offset: int = 0) -> None:
         self._path = path
-        self._offset = max(offset, _FILE_HEADER)
+        self._offset = max(offset, FILE_HEADER)
         self.ended = False
         """True if the end of the run was read. It is the last record."""
 
@@ -60,22 +60,22 @@ class TransactionLog:
             file.seek(self._offset)
             offset, parts = self._offset, list[bytes]()
             while True:
-                room = _BLOCK - offset % _BLOCK
-                if room < _FRAGMENT_HEADER.size:  # padding at the end of a block
+                room = BLOCK - offset % BLOCK
+                if room < FRAGMENT_HEADER.size:  # padding at the end of a block
                     file.seek(room, 1)
                     offset += room
                     continue
-                header = file.read(_FRAGMENT_HEADER.size)
-                if len(header) < _FRAGMENT_HEADER.size:
+                header = file.read(FRAGMENT_HEADER.size)
+                if len(header) < FRAGMENT_HEADER.size:
                     return
-                _, length, kind = _FRAGMENT_HEADER.unpack(header)
+                _, length, kind = FRAGMENT_HEADER.unpack(header)
                 data = file.read(length)
                 if kind == 0 or len(data) < length:  # wandb is still writing this record: retry at the next call
                     return
-                offset += _FRAGMENT_HEADER.size + length
-                if kind in (_FULL, _FIRST) or parts:  # otherwise it is the rest of a record of an earlier block
+                offset += FRAGMENT_HEADER.size + length
+                if kind in (FULL, FIRST) or parts:  # otherwise it is the rest of a record of an earlier block
                     parts.append(data)
-                if kind in (_FULL, _LAST):
+                if kind in (FULL, LAST):
                     self._offset = offset
                     if parts:
                         yield b"".join(parts)
@@ -86,7 +86,7 @@ def last_mark(path: Path, journal: str) -> Mark | None:
     """Return the journal's last mark in the file, reading as little of it as possible; None if there is none."""
     size, blocks = path.stat().st_size, _FIRST_TAIL
     while True:
-        start = max(0, size // _BLOCK + 1 - blocks) * _BLOCK
+        start = max(0, size // BLOCK + 1 - blocks) * BLOCK
         found = TransactionLog(path, start).last_mark(journal)
         if found is not None or not start:
             return found
@@ -100,7 +100,7 @@ def row_count(path: Path) -> int:
 
 def without_first_rows(path: Path, copy: Path, rows: int) -> None:
     """Copy a file without its first `rows` rows, and without the console output and system metrics before them."""
-    _write(copy, path.read_bytes()[:_FILE_HEADER], _without(path, rows))
+    write_log(copy, path.read_bytes()[:FILE_HEADER], _without(path, rows))
 
 
 def _without(path: Path, rows: int) -> Iterator[bytes]:
@@ -117,20 +117,20 @@ def _without(path: Path, rows: int) -> Iterator[bytes]:
         yield payload
 
 
-def _write(path: Path, header: bytes, payloads: Iterable[bytes]) -> None:
+def write_log(path: Path, header: bytes, payloads: Iterable[bytes]) -> None:
     with path.open("wb") as file:
         file.write(header)
         for payload in payloads:
-            kinds = (_FULL, _FIRST)
+            kinds = (FULL, FIRST)
             while True:
-                room = _BLOCK - file.tell() % _BLOCK
-                if room < _FRAGMENT_HEADER.size:
+                room = BLOCK - file.tell() % BLOCK
+                if room < FRAGMENT_HEADER.size:
                     file.write(bytes(room))
                     continue
-                data, payload = payload[: room - _FRAGMENT_HEADER.size], payload[room - _FRAGMENT_HEADER.size :]
+                data, payload = payload[: room - FRAGMENT_HEADER.size], payload[room - FRAGMENT_HEADER.size :]
                 kind = kinds[1] if payload else kinds[0]
                 crc = zlib.crc32(data, zlib.crc32(bytes([kind])))
-                file.write(_FRAGMENT_HEADER.pack(crc, len(data), kind) + data)
-                kinds = (_LAST, _MIDDLE)
+                file.write(FRAGMENT_HEADER.pack(crc, len(data), kind) + data)
+                kinds = (LAST, MIDDLE)
                 if not payload:
                     break

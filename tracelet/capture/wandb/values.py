@@ -178,11 +178,11 @@ def _image(name: str, value: Any, step: int | None, wall_time: float) -> Iterato
 
 def _audio(name: str, value: Any, step: int | None, wall_time: float) -> Iterator[Record]:
     data = _bytes(value)
-    rate = getattr(value, "_sample_rate", None) or _wav_rate(data)
+    rate = getattr(value, "_sample_rate", None) or wav_rate(data)
     yield Audio(name, data, _format(value, ""), float(rate), step, wall_time, caption=_caption(value))
 
 
-def _wav_rate(data: bytes) -> int:
+def wav_rate(data: bytes) -> int:
     """Return the sample rate in the header of a WAV file; 0 for any other."""
     return int.from_bytes(data[24:28], "little") if data[:4] == b"RIFF" and data[12:16] == b"fmt " else 0
 
