@@ -98,7 +98,7 @@ _HEAVY = (
     *(f"delivery/test_{name}.py" for name in ("process", "process_everywhere", "thread_model")),
     *(f"experiment/test_{name}.py" for name in ("exit", "exit_callbacks", "sigterm", "summary_tags_alert")),
     *("collectors/test_collecting.py", "compat/test_ezpz_vendors.py", "compat/wandb/test_five_programs.py"),
-    "importer/test_import_hostile.py",
+    *(f"importer/test_{name}.py" for name in ("from_aim", "from_mlflow", "from_wandb", "import_hostile")),
     *(
         f"distributed/test_{name}.py"
         for name in ("ddp", "flyte_elastic", "flyte_ranks", "sharing", "torchrun", "torchrun_shared")
@@ -126,7 +126,8 @@ _SHARING = (
     *("delivery/test_process_everywhere.py", "distributed/test_torchrun.py"),
     "distributed/test_flyte_ranks.py",
     *("distributed/test_torchrun_shared.py", "runs/test_page_browser.py", "test_resume.py", "test_sync_everywhere.py"),
-    *("cli/test_view.py", "long/test_any_to_any_all.py", "test_any_to_any.py"),
+    *("cli/test_view.py", "importer/test_from_aim.py", "importer/test_from_mlflow.py", "importer/test_from_wandb.py"),
+    *("long/test_any_to_any_all.py", "test_any_to_any.py"),
 )
 
 

@@ -28,7 +28,7 @@ FLOORS = (
 )
 FLOOR = {package: number for number, packages in enumerate(FLOORS) for package in packages.split()}
 VENDORS = ("wandb", "mlflow", "clearml", "aim", "trackio")
-MAY_NAME_VENDORS = {"backends", "experiment.native"}
+MAY_NAME_VENDORS = {"backends", "experiment.native", "importer.stores"}
 MAY_NAME_CAPTURED = {"settings", "launcher.command", "experiment.capturing"}
 """Where the libraries are listed that `capture` accepts."""
 CAPTURED = ("wandb",)
@@ -139,14 +139,18 @@ def words(module: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("vendor", VENDORS)
 def test_a_vendor_is_named_in_its_own_files(vendor):
-    """In backends/<vendor>/ and capture/<vendor>/, in the registry, in the typed properties of the experiment, and in
-    `compat` and `integrations.flyte`: the API of another tracker has the vendors' names. In no other file."""
+    """In backends/<vendor>/, capture/<vendor>/ and importer/<vendor>/, in the registries, in the typed properties of
+    the experiment, and in `compat` and `integrations.flyte`: the API of another tracker has the vendors' names. In no
+    other file.
+
+    A reader of a vendor's store is in importer/, as it needs the names of the backend and the conversions of capture,
+    which cannot reach each other."""
     pattern = re.compile(rf"(?<![a-z]){vendor}(?![a-z])", re.IGNORECASE)
     named = {module for module in MODULES if any(pattern.search(word) for word in words(module))}
     own = {
         module
         for module in MODULES
-        if re.fullmatch(rf"((backends|capture)\.{vendor}|compat\.|integrations\.flyte)[\w.]*", module)
+        if re.fullmatch(rf"((backends|capture|importer)\.{vendor}|compat\.|integrations\.flyte)[\w.]*", module)
     }
     assert set() == named - own - MAY_NAME_VENDORS - (MAY_NAME_CAPTURED if vendor in CAPTURED else set())
 

@@ -27,3 +27,10 @@ def backend_names(incomplete: str) -> list[str]:
     """Complete the last name of a comma-separated list."""
     before, comma, last = incomplete.rpartition(",")
     return [f"{before}{comma}{name}" for name in known_backends() if name.startswith(last)]
+
+
+def store_names(incomplete: str) -> list[str]:
+    """Return the stores that can be imported."""
+    from tracelet.importer.stores import STORES  # here: no other completion needs it
+
+    return [name for name in STORES if name.startswith(incomplete)]

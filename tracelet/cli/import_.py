@@ -13,7 +13,7 @@ import typer
 
 from tracelet import settings
 from tracelet.backends import backend_class, check_installed
-from tracelet.cli._completion import backend_names
+from tracelet.cli._completion import backend_names, store_names
 from tracelet.cli._console import cell, console
 from tracelet.cli._errors import print_error
 from tracelet.cli._json import AsJson, emit, of_synced
@@ -24,7 +24,7 @@ from tracelet.journal.store import FILE_NAME
 from tracelet.sync import deliver
 
 if TYPE_CHECKING:
-    from tracelet.importer import Imported
+    from tracelet.importer import Imported, Selection
 
 _POLL_INTERVAL = 2.0
 # A delivery opens and closes the vendor's run, so do not deliver at every poll.
@@ -32,7 +32,25 @@ _DELIVERY_INTERVAL = 15.0
 
 
 def import_(
-    logdirs: Annotated[list[Path], typer.Argument(metavar="LOGDIR...", help="Folders with event files.")],
+    sources: Annotated[
+        list[str], typer.Argument(metavar="SOURCE...", help="Folders with event files; with --from, stores.")
+    ],
+    store: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="STORE",
+            help="Import the runs of another tracker, given by the name of its backend, or of CSV files (csv).",
+            autocompletion=store_names,
+        ),
+    ] = None,
+    run: Annotated[
+        list[str] | None, typer.Option("--run", help="With --from: only the run with this id or name. Repeatable.")
+    ] = None,
+    experiment: Annotated[
+        str | None, typer.Option(help="With --from: only runs of this experiment or project.")
+    ] = None,
+    step_column: Annotated[str | None, typer.Option(help="With --from csv: the column of the steps.")] = None,
     backend: Annotated[
         list[str] | None,
         typer.Option(help="Deliver the runs to this backend. Repeatable.", autocompletion=backend_names),
@@ -49,8 +67,13 @@ def import_(
     as_json: AsJson = False,
     dir: Annotated[Path | None, typer.Option(help="Folder of the runs (default: the TRACELET_DIR setting).")] = None,
 ) -> None:
-    """Import TensorBoard event files, one run per experiment folder. Importing again adds only new events."""
+    """Import TensorBoard event files, one run per experiment folder, or with --from the runs of another tracker.
+
+    Importing again adds only new records.
+    """
     loaded = settings.load({"project": project, "dir": dir})
+    selection = _selection(store, run, experiment, step_column, only_events=as_one or watch)
+    logdirs = [] if store else [Path(source) for source in sources]
     folders = [logdir for logdir in logdirs if not os.path.isfile(logdir)]
     for logdir in folders or logdirs:  # check all before importing any
         if not os.path.isdir(logdir):
@@ -69,6 +92,9 @@ def import_(
         while True:
             for logdir in folders:
                 work.poll(logdir, as_one)
+            if store is not None:
+                for source in sources:
+                    work.import_store(store, source, selection)
             if not watch:
                 break
             pause.wait(_POLL_INTERVAL)
@@ -80,6 +106,29 @@ def import_(
         emit({"runs": work.imported, "delivered": work.delivered, "errors": work.errors})
     if work.failed:
         raise typer.Exit(1)
+
+
+def _selection(
+    store: str | None, runs: list[str] | None, experiment: str | None, step_column: str | None, *, only_events: bool
+) -> Selection:
+    """Return the chosen runs of a store.
+
+    Raises:
+        ConfigurationError: the store is unknown, or an option is not for it.
+        MissingDependency: the package to read the store is missing.
+    """
+    from tracelet.importer.stores import Selection, check_store
+
+    if store is None:
+        if runs or experiment or step_column:
+            raise ConfigurationError("--run, --experiment and --step-column need --from")
+    else:
+        check_store(store)
+        if only_events:
+            raise ConfigurationError("--as-one and --watch are for event files, not with --from")
+        if step_column and store != "csv":
+            raise ConfigurationError("--step-column needs --from csv")
+    return Selection(tuple(runs or ()), experiment, step_column)
 
 
 class _Import:
@@ -130,6 +179,28 @@ class _Import:
             if time.monotonic() - self._last.get(folder, -_DELIVERY_INTERVAL) >= _DELIVERY_INTERVAL:
                 self._deliver(folder)
 
+    def import_store(self, store: str, source: str, selection: Selection) -> None:
+        """Import and deliver the selected runs of a store. An error of one run does not stop the others."""
+        from tracelet.importer import import_past_run, past_runs
+
+        found = False
+        try:
+            for past in past_runs(store, source, selection):
+                found = True
+                try:
+                    imported = import_past_run(past, base=self._base, project=self._project)
+                except (TraceletError, OSError) as error:
+                    self._report(
+                        error if isinstance(error, TraceletError) else TraceletError(f"{past.source}: {error}")
+                    )
+                else:
+                    self._add(imported, past.name or past.id)
+            if not found:
+                self._report(ConfigurationError(f"no run to import in {source}"))
+        except TraceletError as error:
+            self._report(error)
+        self.deliver_rest()
+
     def deliver_rest(self) -> None:
         for folder in sorted(self._undelivered):
             self._deliver(folder)
@@ -151,12 +222,16 @@ class _Import:
             self._report(error)
             return False
         if imported is not None:
-            if not imported.readable and not self._watch:
-                self._report(TraceletError(f"nothing could be read in {name}: {imported.damage[0]}"))
-            if self._backends and (imported.folder / FILE_NAME).exists():
-                self._undelivered.add(imported.folder)  # before it is printed: Ctrl-C may interrupt the print
-            self._print(imported, name)
+            self._add(imported, name)
         return True
+
+    def _add(self, imported: Imported, name: str) -> None:
+        """Report an import, and note its run for delivery."""
+        if not imported.readable and not self._watch:
+            self._report(TraceletError(f"nothing could be read in {name}: {imported.damage[0]}"))
+        if self._backends and (imported.folder / FILE_NAME).exists():
+            self._undelivered.add(imported.folder)  # before it is printed: Ctrl-C may interrupt the print
+        self._print(imported, name)
 
     def _print(self, imported: Imported, name: str) -> None:
         if self._as_json:

@@ -28,13 +28,14 @@ from tracelet.runs.folders import run_folder
 _BATCH_RECORDS = 4096
 _BATCH_BYTES = 8 * 2**20
 _FACT = "import"
-_END_OF_TIME = 253402300800.0  # the year 10000
+END_OF_TIME = 253402300800.0  # the year 10000
 
 
 class Imported(msgspec.Struct, frozen=True, kw_only=True):
     """Report the data that one import added to a run."""
 
-    source: Path
+    source: Path | str
+    """The folder of event files, or the place of the run in another store."""
     folder: Path
     """The run's folder, which does not exist if no record was ever read."""
     records: int = 0
@@ -212,7 +213,7 @@ def _to_first_record(items: Iterator[Item]) -> Iterator[Item]:
 
 def _is_time(wall_time: float) -> bool:
     """Return whether a wall time is in the calendar. A program's own, or a damaged one, may be any number."""
-    return abs(wall_time) < _END_OF_TIME
+    return abs(wall_time) < END_OF_TIME
 
 
 def _sampler(source: Path, files: Mapping[str, list[str]]) -> Callable[[str], list[Any]]:
