@@ -80,9 +80,9 @@ def _tensorboardx(backends: Sequence[str]) -> None:
     _summary_writer("tensorboardX", backends)
 
 
-def _log_with_wandb(wandb: Any) -> None:
+def _log_with_wandb(wandb: Any, **options: Any) -> None:
     """Log everything with the real wandb or the facade."""
-    with wandb.init(project=PROJECT, config=PARAMS) as run:
+    with wandb.init(project=PROJECT, config=PARAMS, **options) as run:
         for step in range(LAST):
             run.log({tag: values[step] for tag, values in SERIES.items()}, step=step)
         media = {"sample": wandb.Image(PIXELS), "scores": wandb.Table(columns=COLUMNS, data=ROWS)}
@@ -132,6 +132,55 @@ def _ezpz(backends: Sequence[str]) -> None:
     _command("sync", str(journal.parent), backends=[backend for backend in backends if backend not in vendors])
 
 
+def _wandb_store(backends: Sequence[str]) -> None:
+    Path("source").mkdir()
+    _log_with_wandb(importlib.import_module("wandb"), dir="source")
+    _command("import", "--from", "wandb", "source", backends=backends)
+
+
+def _mlflow_store(backends: Sequence[str]) -> None:
+    from mlflow import MlflowClient
+
+    Path("source").mkdir()
+    uri = f"sqlite:///{Path('source/mlflow.db').absolute()}"
+    client = MlflowClient(uri)
+    experiment = client.create_experiment(PROJECT, Path("source/artifacts").absolute().as_uri())
+    run = client.create_run(experiment, run_name="matrix").info.run_id
+    for name, param in PARAMS.items():
+        client.log_param(run, name, param)
+    for tag, values in SERIES.items():
+        for step, value in enumerate(values):
+            client.log_metric(run, tag, value, step=step)
+    client.log_image(run, PIXELS, key="sample", step=LAST)
+    client.log_table(run, dict(zip(COLUMNS, zip(*ROWS, strict=True), strict=True)), "scores.json")
+    client.log_artifact(run, str(_weights()), "model")
+    client.set_terminated(run)
+    _command("import", "--from", "mlflow", uri, backends=backends)
+
+
+def _aim_store(backends: Sequence[str]) -> None:
+    import aim
+    from PIL import Image
+
+    Path("source").mkdir()
+    run = aim.Run(repo="source", experiment=PROJECT, system_tracking_interval=None, capture_terminal_logs=False)
+    run["hparams"] = PARAMS
+    for tag, values in SERIES.items():
+        for step, value in enumerate(values):
+            run.track(value, name=tag, step=step)
+    run.track(aim.Image(Image.fromarray(PIXELS)), name="sample", step=LAST)
+    run.set_artifacts_uri(Path("source/artifacts").absolute().as_uri())
+    run.log_artifact(str(_weights()), name="model/weights.bin", block=True)
+    run.close()
+    _command("import", "--from", "aim", "source", backends=backends)
+
+
+def _csv_file(backends: Sequence[str]) -> None:
+    rows = [f"{step},{','.join(repr(values[step]) for values in SERIES.values())}" for step in range(LAST + 1)]
+    Path("series.csv").write_text("\n".join([f"step,{','.join(SERIES)}", *rows]))
+    _command("import", "--from", "csv", "series.csv", "--project", PROJECT, backends=backends)
+
+
 def _event_files(backends: Sequence[str]) -> None:
     _write("torch.utils.tensorboard")
     _command("import", "logs", backends=backends)
@@ -148,6 +197,7 @@ def _command(*arguments: str, backends: Sequence[str]) -> None:
 
 TORCH, TENSORBOARDX, EXPLICIT, EVENT_FILES = "torch", "tensorboardX", "experiment", "event files"
 FACADE, CAPTURED, EZPZ = "wandb facade", "captured wandb", "ezpz"
+FROM_WANDB, FROM_MLFLOW, FROM_AIM, FROM_CSV = "wandb files", "MLflow store", "Aim repository", "CSV file"
 WAYS: dict[str, Callable[[Sequence[str]], None]] = {
     TORCH: _torch,
     TENSORBOARDX: _tensorboardx,
@@ -156,6 +206,10 @@ WAYS: dict[str, Callable[[Sequence[str]], None]] = {
     EXPLICIT: _explicit,
     EZPZ: _ezpz,
     EVENT_FILES: _event_files,
+    FROM_WANDB: _wandb_store,
+    FROM_MLFLOW: _mlflow_store,
+    FROM_AIM: _aim_store,
+    FROM_CSV: _csv_file,
 }
 TITLES = {
     TORCH: "torch `SummaryWriter`",
@@ -165,14 +219,20 @@ TITLES = {
     EXPLICIT: "`Experiment`",
     EZPZ: "`tracelet.compat.ezpz`",
     EVENT_FILES: "`tracelet import`",
+    FROM_WANDB: "`import --from wandb`",
+    FROM_MLFLOW: "`import --from mlflow`",
+    FROM_AIM: "`import --from aim`",
+    FROM_CSV: "`import --from csv`",
 }
 """The names of the ways in on the docs' page."""
 ALL = "all"
-NO_FILES = "no table, no artifact: event files have none"
+NO_FILES = "no table, no artifact"
+NO_TABLE, SCALARS_ONLY = "no table", "scalars"
+ABSENT = {NO_FILES: ("table", "artifact"), NO_TABLE: ("table",), SCALARS_ONLY: KINDS[1:]}
+"""The kinds that a cell excludes."""
+_OTHERS = {EVENT_FILES: NO_FILES, FROM_AIM: NO_TABLE, FROM_CSV: SCALARS_ONLY}
 REFUSED = "refused: wandb would get each value twice"
-CELLS: dict[str, dict[str, str]] = {
-    way: dict.fromkeys(BACKENDS, NO_FILES if way == EVENT_FILES else ALL) for way in WAYS
-}
+CELLS: dict[str, dict[str, str]] = {way: dict.fromkeys(BACKENDS, _OTHERS.get(way, ALL)) for way in WAYS}
 CELLS[CAPTURED]["wandb"] = REFUSED
 
 
@@ -231,14 +291,17 @@ DIFFERENCES = {
     FACADE: "in wandb and trackio, the file `weights.bin` of the artifact `model`; elsewhere `model/weights.bin`",
     CAPTURED: "the same; parameters `wandb.id` and `wandb.project` are added",
     EZPZ: "no step of image and table; facts of the process are added; in mlflow, `config.lr` and `tables/scores.csv`",
-    EVENT_FILES: "float32 scalars; integers of `add_hparams` as floats",
+    EVENT_FILES: "event files have no tables and artifacts, float32 scalars, and integers of `add_hparams` as floats",
+    FROM_WANDB: "the artifact as with `tracelet.compat.wandb`",
+    FROM_MLFLOW: "parameters are texts; no step of the table",
+    FROM_AIM: "Aim has no tables",
 }
 """The docs' page has these: names and values that differ from those of the program."""
 
 
 def expected(way: str, backend: str, kind: str) -> Any:
     """Return what `found` returns if the store has exactly what the program logged."""
-    if CELLS[way][backend] == NO_FILES and kind in ("table", "artifact"):
+    if kind in ABSENT.get(CELLS[way][backend], ()):
         return [] if kind == "table" else {}
     match kind:
         case "scalars":
@@ -248,19 +311,20 @@ def expected(way: str, backend: str, kind: str) -> Any:
         case "parameters":
             prefix = "config." if (way, backend) == (EZPZ, "mlflow") else ""
             values = PARAMS | ({"layers": 2.0} if way == EVENT_FILES else {})
+            values = {name: str(value) for name, value in values.items()} if way == FROM_MLFLOW else values
             return {prefix + name: repr(value) for name, value in values.items()}
         case "image":
             return {("sample", 0 if way == EZPZ else LAST): PIXELS.tolist()}
         case "table":
             cells = [[str(cell) for cell in row] for row in [COLUMNS, *ROWS]]
-            return [("scores", 0 if way == EZPZ else LAST, cells)]
+            return [("scores", 0 if way in (EZPZ, FROM_MLFLOW) else LAST, cells)]
         case "artifact":
             return _expected_artifact(way, backend)
     raise AssertionError(kind)
 
 
 def _expected_artifact(way: str, backend: str) -> dict[str, bytes]:
-    has_folder = way not in (FACADE, CAPTURED) or backend not in ("wandb", "trackio")
+    has_folder = way not in (FACADE, CAPTURED, FROM_WANDB) or backend not in ("wandb", "trackio")
     found = {"model/weights.bin" if has_folder else "weights.bin": WEIGHTS}
     if (way, backend) == (EZPZ, "mlflow"):
         found["tables/scores.csv"] = b"name,score\r\ncat,0.5\r\ndog,0.25\r\n"
