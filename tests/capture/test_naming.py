@@ -24,7 +24,7 @@ SERIES = st.lists(st.tuples(PATH, TAG), min_size=1, max_size=12, unique=True)
 
 
 def series_names(root=None):
-    return SeriesNames(root, lambda root: None)
+    return SeriesNames(root, lambda key, value: None)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_the_metrics_of_add_hparams_say_so_once(directory, tag, expected):
 )
 def test_a_run_that_goes_on_finds_its_names_again(first, expected):
     """The earlier root stays the root for a first writer in it or below it; one elsewhere begins anew."""
-    names = SeriesNames(None, lambda root: None, earlier="/runs/exp")
+    names = SeriesNames(None, lambda key, value: None, earlier="/runs/exp")
     assert expected == names[first]["loss"]
 
 
@@ -223,7 +223,7 @@ def test_a_relative_directory_is_resolved_for_each_new_writer(tmp_path, monkeypa
 def test_the_first_directory_is_the_root_and_is_told(tmp_path):
     """Without `root_logdir` the first writer gives the root, once."""
     told = []
-    book = SeriesNames(None, told.append)
+    book = SeriesNames(None, lambda key, value: told.append(value))
     assert ["loss", "b/loss"] == [book[str(tmp_path / path)]["loss"] for path in ("a", "b")]
     assert [str(tmp_path / "a")] == told
 
@@ -234,7 +234,7 @@ from tracelet.capture.series import SeriesNames
 sys.setswitchinterval(1e-6)
 for turn in range(300):
     told, names, barrier = [], [], threading.Barrier(4)
-    book = SeriesNames(None, told.append)
+    book = SeriesNames(None, lambda key, value: told.append(value))
     def work(number):
         barrier.wait()
         names.extend(book[f"/runs/{number}"][tag] for tag in ("a", "b"))

@@ -328,7 +328,8 @@ def test_a_chart_of_many_curves_names_the_first(monkeypatch, tmp_path):
     """And says how many there are; no two of the first forty look alike."""
     drawn = []
     monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.extend(figure.axes))
-    series = {f"layer{number}/norm": report.DownsampledSeries(f"layer{number}/norm") for number in range(40)}
+    names = {f"layer{number}": f"layer{number}/norm" for number in range(40)}
+    series = {name: report.DownsampledSeries(name, writer=writer) for writer, name in names.items()}
     plot.write_png(charts.of_run(series), tmp_path / "curves.png")
     (axes,) = drawn
 

@@ -454,10 +454,13 @@ def test_the_smallest_numbers_have_a_page(shown, finished_run):
     assert "d 2 0 4.941e-324" in shown(finished_run({"d": [0.0, 5e-324]})).words("curves")
 
 
-def test_a_chart_of_too_many_curves_leaves_room_for_the_others(shown, finished_run):
+def test_a_chart_of_too_many_curves_leaves_room_for_the_others(shown, tmp_path):
     """It shows the first hundred, and says so."""
-    points = {f"layer{number}/norm": [1.0, 2.0] for number in range(130)} | {"loss": [1.0]}
-    found = shown(finished_run(points))
+    with tracelet.start_logging(dir=tmp_path) as run:
+        for number in range(130):
+            run._orchestrator.submit(Scalar(f"layer{number}/norm", 1.0, 0, 0.0, f"layer{number}"))
+        run.log_metric("loss", 1.0)
+    found = shown(run)
 
     assert 2 == sum(told.get("class") == "chart" for _, told in found.elements)
     assert 100 == sum(told.get("aria-pressed") == "true" for _, told in found.elements)

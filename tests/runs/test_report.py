@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tracelet
+from tracelet.importer import import_run
 from tracelet.runs import report
-from tracelet.runs.charts import group_by_last_part, is_stepless, of_run
+from tracelet.runs.charts import group_by_name, is_stepless, of_run
 from tracelet.runs.report import DownsampledSeries, sparkline
 
 FLOATS = st.floats(allow_nan=True, allow_infinity=True)
@@ -39,7 +40,8 @@ def test_a_long_curve_keeps_its_shape_in_bounded_room(values):
     """However long: few points, in order, each one really logged, the extremes and anything odd among them."""
     points = series_of(values).points()
 
-    assert len(points) <= 3 * 2 * 4
+    assert len(points) <= 3 * 2 * 4 + 2
+    assert {1, len(values)} <= {point.position for point in points}
     assert sorted(point.position for point in points) == [point.position for point in points]
     assert [repr(values[point.position - 1]) for point in points] == [repr(point.value) for point in points]
     finite = [value for value in values if math.isfinite(value)]
@@ -87,7 +89,7 @@ def test_one_nan_in_a_long_curve_is_seen():
     assert "×" in series_of(values, buckets=256).sparkline(20)
 
 
-def titles(names, charts=group_by_last_part):
+def titles(names, charts=group_by_name):
     return {
         chart.title: [curve.name for curve in chart.curves]
         for chart in charts({one: DownsampledSeries(one) for one in names})
@@ -100,13 +102,54 @@ def titles(names, charts=group_by_last_part):
         (["loss", "val/loss", "lr"], {"loss": ["loss", "val/loss"], "lr": ["lr"]}),
         (["train/epoch/acc"], {"train/epoch/acc": ["train/epoch/acc"]}),
         (["train/loss/ce", "val/loss/ce"], {"loss/ce": ["train/loss/ce", "val/loss/ce"]}),
-        (["loss", "a/b/loss/"], {"loss": ["loss", "a/b/loss/"]}),
+        (["Loss/train", "Loss/test"], {"Loss": ["Loss/train", "Loss/test"]}),
+        (["actor/loss", "critic/loss"], {"actor/loss": ["actor/loss"], "critic/loss": ["critic/loss"]}),
+        (["val/accuracy"], {"val/accuracy": ["val/accuracy"]}),
         (["", "/"], {"": ["", "/"]}),
     ],
 )
-def test_curves_of_one_word_share_a_chart(names, expected):
-    """A curve alone is called by its whole name; several by what their names end in alike, and whole in the legend."""
+def test_curves_of_several_data_sets_share_a_chart(names, expected):
+    """A curve alone is called by its whole name; several by the rest of it, and whole in the legend."""
     assert expected == titles(names)
+
+
+def test_a_tag_of_several_writers_and_one_call_of_add_scalars_share_a_chart(tmp_path):
+    """As in TensorBoard, live and imported; what merely begins or ends alike stays apart."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    logs = tmp_path / "logs"
+    with tracelet.start_logging(dir=tmp_path, root_logdir=str(logs)) as run:
+        for name in ("a", "b"):
+            with SummaryWriter(str(logs / name)) as writer:
+                writer.add_scalar("loss", 1.0, 0)
+                writer.add_scalar("waves/other", 1.0, 0)
+                writer.add_scalars("waves", {"sin": 0.0, "cos": 1.0}, 0)
+    imported = import_run(logs, base=tmp_path / "imported")
+    live, later = (
+        {chart.title: {curve.name for curve in chart.curves} for chart in of_run(report.read(folder).scalars)}
+        for folder in (run.folder, imported.folder)
+    )
+
+    assert {
+        "loss": {"a/loss", "b/loss"},
+        "waves/other": {"a/waves/other", "b/waves/other"},
+        "waves": {"a/waves/sin", "a/waves/cos", "b/waves/sin", "b/waves/cos"},
+    } == live
+    assert live == later
+
+
+@given(st.integers(1, 400))
+def test_the_means_of_a_long_curve_are_those_of_its_stretches(count):
+    """Of all points, and at points that are there; the mean of a skewed curve is not that of its extremes."""
+    values = [100.0 if step % 10 == 0 else 1.0 for step in range(count)]
+    one = series_of(values)
+    means = one.means()
+
+    assert (means is None) == (count <= 8)
+    if means is not None:
+        assert set(means) <= {point.position for point in one.points()}
+        assert count in means
+        assert means[min(means)] < 60
 
 
 def test_the_machines_curves_come_last():

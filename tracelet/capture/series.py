@@ -12,13 +12,17 @@ from tracelet.capture import naming
 class SeriesNames:
     """Map `names[log_dir][tag]` to a series name, without a lock. A relative directory is resolved at each lookup.
 
-    `earlier` is the root of a resumed run. If the first writer is in or below it, the run keeps its names.
+    `earlier` is the root of a resumed run. If the first writer is in or below it, the run keeps its names. `annotate`
+    stores facts of the run: "root", and "scalars NAME", the name that a series of add_scalars shares with its siblings.
     """
 
-    def __init__(self, root_logdir: str | None, on_root: Callable[[str], None], *, earlier: str | None = None) -> None:
+    def __init__(
+        self, root_logdir: str | None, annotate: Callable[[str, str], None], *, earlier: str | None = None
+    ) -> None:
         self.root: str | None = None
+        self._members: set[str] = set()
         self._earlier = earlier
-        self._on_root = on_root
+        self._annotate = annotate
         self._owners: dict[str, tuple[str, str]] = {}
         self._directories: dict[str, Directory] = {}
         self._roots: dict[str, str] = {}
@@ -49,10 +53,15 @@ class SeriesNames:
         # setdefault is atomic in the interpreter: two threads cannot both get the name.
         return next(name for name in names if self._owners.setdefault(name, owner) == owner)
 
+    def add_member(self, name: str, main: str) -> None:
+        if name not in self._members:
+            self._members.add(name)
+            self._annotate(f"scalars {name}", main)
+
     def _set_root(self, path: str) -> None:
         # If two threads create the first writers at once, one of them sets the root for both.
         if self._roots.setdefault("", path) is path:
-            self._on_root(path)
+            self._annotate("root", path)
         self.root = self._roots[""]
 
 
@@ -75,13 +84,15 @@ class Directory(dict[str, str]):
 
     def member(self, main_tag: str, key: str) -> str:
         """Return the name of one series of add_scalars: `main_tag/key`, distinct from a tag with that text."""
-        tag = naming.join(escaped(main_tag), escaped(key))
-        return self._names.claim(
-            naming.join(self.namespace, tag),
+        main = naming.join(self.namespace, escaped(main_tag))
+        name = self._names.claim(
+            naming.join(main, escaped(key)),
             f"{self.path}\0{plain_text(main_tag)}",
             plain_text(key),
             naming.escaped_name(self._root, self.path, f"{escaped(main_tag)}//{escaped(key)}"),
         )
+        self._names.add_member(name, main)
+        return name
 
 
 def plain_text(tag: str) -> str:

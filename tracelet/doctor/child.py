@@ -85,7 +85,7 @@ def about_writer(question: AboutWriter) -> WriterAnswer:
     """Patch the writer as a run does, and check that a record of it arrives."""
     records: list[Record] = []
     guard = Guard()
-    interceptor = SummaryWriterInterceptor(records.append, SeriesNames(None, lambda root: None), guard)
+    interceptor = SummaryWriterInterceptor(records.append, SeriesNames(None, lambda key, value: None), guard)
     interceptor.install()
     _, error = _attempt(guard, _write, question)
     if error is not None:

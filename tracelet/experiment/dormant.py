@@ -31,7 +31,7 @@ class DormantExperiment(Experiment):
         on_stop: Callable[[Experiment], None],
     ) -> None:
         super().__init__(msgspec.structs.replace(settings, mode="disabled"), info, on_stop=on_stop, rejoin=rejoin)
-        self._series = SeriesNames(settings.root_logdir, lambda root: None)
+        self._series = SeriesNames(settings.root_logdir, lambda key, value: None)
         trials = Trials.resumed({}, lambda key, value: None)
         self._interceptor = interceptors(
             settings, self._submit_after_joining, self._snapshot, self._series, self._guard, trials

@@ -92,9 +92,7 @@ class Experiment(LogMethods, NativeRuns, NotebookView):
         )
         self._spool = Spool(folder / "files")
         earlier = orchestrator.previous_facts()
-        self._series = SeriesNames(
-            settings.root_logdir, lambda root: orchestrator.annotate("root", root), earlier=earlier.get("root")
-        )
+        self._series = SeriesNames(settings.root_logdir, orchestrator.annotate, earlier=earlier.get("root"))
         trials = Trials.resumed(earlier, orchestrator.annotate)
         self._interceptor = interceptors(
             settings, orchestrator.submit, self._snapshot, self._series, self._guard, trials

@@ -175,6 +175,9 @@ class _BatchWriter:
         self._add_table()
         if self._batch:
             self._commit()
+        for key, value in self._names.facts.items():
+            if key != "root":  # stored at the start
+                self._journal.annotate(key, value)
         after = self._snapshot()
         self._journal.annotate(_FACT, {"last": self._journal.last, "before": {}, "after": after})
         self._journal.annotate("ended", self._progress.ended)

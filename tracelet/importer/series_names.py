@@ -50,7 +50,9 @@ class FileSeriesNames:
         self._sessions: dict[str, Session | None] = {}
         self._event_folders = set(event_folders)
         self._sample = sample
-        self._series = SeriesNames(root, lambda root: None)
+        self.facts: dict[str, str] = {}
+        """Facts of the run that follow from its names."""
+        self._series = SeriesNames(root, self.facts.__setitem__)
         self._known: dict[Series, tuple[str, str]] = {}
         for series in claimed:  # in the original order, so that each name goes to the same series again
             self._claim(*series)

@@ -99,6 +99,7 @@ FACT_TYPES: dict[str, Any] = {
     "trouble": str | None,
     "url": str | None,
     "config": dict[str, Any],
+    "scalars": str,
     "git": dict[str, Any],
     "environment": dict[str, Any],
 }

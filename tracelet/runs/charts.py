@@ -1,10 +1,11 @@
-"""Group curves into charts."""
+"""Group curves into charts, and charts into sections."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from tracelet.capture.naming import SPLITS
 from tracelet.records import is_system_metric
 from tracelet.runs.report import DownsampledSeries, Point
 
@@ -25,6 +26,12 @@ class Chart(NamedTuple):
     def is_system_metric(self) -> bool:
         return all(is_system_metric(curve.series.tag) for curve in self.curves)
 
+    @property
+    def section(self) -> str:
+        """Return the first part of the name; "" if it has only one."""
+        first, _, rest = self.title.partition("/")
+        return first if rest else ""
+
     def points(self) -> list[list[Point]]:
         """Return the downsampled points of each curve."""
         return [curve.series.points() for curve in self.curves]
@@ -34,7 +41,7 @@ def of_run(series: Mapping[str, DownsampledSeries]) -> list[Chart]:
     """Return the charts of a run. System metrics come last, in charts of their own."""
     program = {tag: curve for tag, curve in series.items() if not is_system_metric(tag)}
     system = {tag: curve for tag, curve in series.items() if is_system_metric(tag)}
-    return group_by_last_part(program) + group_by_last_part(system)
+    return group_by_name(program) + group_by_name(system)
 
 
 def system_last(tags: Iterable[str]) -> list[str]:
@@ -42,17 +49,21 @@ def system_last(tags: Iterable[str]) -> list[str]:
     return sorted(tags, key=is_system_metric)
 
 
-def group_by_last_part(series: Mapping[str, DownsampledSeries]) -> list[Chart]:
-    """Put series into one chart if their tags end in the same part (`loss`, `val/loss`); keep the order."""
-    groups: dict[str, list[DownsampledSeries]] = {}
-    for tag, curve in series.items():
-        groups.setdefault(_parts(tag)[-1], []).append(curve)
+def group_by_name(series: Mapping[str, DownsampledSeries]) -> list[Chart]:
+    """Put series into one chart if they are the same metric of several writers or data sets; keep the order.
+
+    As in TensorBoard, a chart has one tag of all writers, and the series of one add_scalars call. Names that differ
+    only in a part such as train or val (`train/loss` and `val/loss`, `loss/train` and `loss/test`) share one too.
+    """
+    groups: dict[tuple[str, ...], list[DownsampledSeries]] = {}
+    for curve in series.values():
+        groups.setdefault(_metric(curve), []).append(curve)
     return [
         Chart(
-            _title([curve.tag for curve in group]),
+            group[0].tag if len(group) == 1 else "/".join(metric),
             tuple(Curve(curve.tag, curve, index) for index, curve in enumerate(group)),
         )
-        for group in groups.values()
+        for metric, group in groups.items()
     ]
 
 
@@ -63,17 +74,16 @@ def is_stepless(curves: Sequence[Sequence[Point]]) -> bool:
     )
 
 
-def _title(tags: Sequence[str]) -> str:
-    """Return a single tag whole, or the last parts that several tags share. The legend has whole tags."""
-    if len(tags) == 1:
-        return tags[0]
-    shared: list[str] = []
-    for parts in zip(*(reversed(_parts(tag)) for tag in tags), strict=False):
-        if len(set(parts)) > 1:
-            break
-        shared.insert(0, parts[0])
-    return "/".join(shared)
-
-
-def _parts(tag: str) -> list[str]:
-    return tag.rstrip("/").split("/")
+def _metric(series: DownsampledSeries) -> tuple[str, ...]:
+    """Return the parts of the name without its writer and its data set."""
+    name = series.tag if series.shared_name is None else series.shared_name
+    prefix = f"{series.writer}/"
+    if series.writer and name.startswith(prefix) and name != prefix:
+        name = name.removeprefix(prefix)
+    parts = name.rstrip("/").split("/")
+    if len(parts) > 1:
+        for index in (0, -1):
+            if parts[index].lower() in SPLITS:
+                del parts[index]
+                break
+    return tuple(parts)

@@ -25,60 +25,80 @@ _MAX_ALERTS = 100
 
 
 class Point(NamedTuple):
-    """One point of a curve. `position` is its number in the order of logging, from 1."""
+    """One point of a curve. `position` is its number in the order of logging, from 1; `wall_time` in seconds."""
 
     position: int
     step: int
     value: float
+    wall_time: float = 0.0
 
 
 class _Bucket:
-    """The lowest, the highest and the first non-finite of consecutive points."""
+    """The lowest, the highest and the first non-finite of consecutive points, and the mean of the finite ones."""
 
-    __slots__ = ("high", "low", "non_finite")
+    __slots__ = ("count", "high", "low", "mean", "non_finite")
 
     def __init__(self) -> None:
         self.low: Point | None = None
         self.high: Point | None = None
         self.non_finite: Point | None = None
+        self.mean = 0.0
+        self.count = 0
 
-    def add(self, position: int, step: int, value: float) -> None:
+    def add(self, position: int, step: int, value: float, wall_time: float) -> None:
         # Called for every point of a run, so create a Point only if it is stored.
         if not math.isfinite(value):
-            self.non_finite = self.non_finite or Point(position, step, value)
+            self.non_finite = self.non_finite or Point(position, step, value, wall_time)
             return
+        self.count += 1
+        self.mean += value / self.count - self.mean / self.count  # the sum of all values may overflow
         if self.low is None or value < self.low.value:
-            self.low = Point(position, step, value)
+            self.low = Point(position, step, value, wall_time)
         if self.high is None or value > self.high.value:
-            self.high = Point(position, step, value)
+            self.high = Point(position, step, value, wall_time)
+
+    def merge(self, other: _Bucket) -> None:
+        """Add the points of the next bucket."""
+        count = self.count + other.count
+        mean = self.mean * (self.count / count) + other.mean * (other.count / count) if count else 0.0
+        for point in other.points():
+            self.add(*point)
+        self.mean, self.count = mean, count
 
     def points(self) -> list[Point]:
         return [point for point in (self.low, self.high, self.non_finite) if point is not None]
 
 
 class DownsampledSeries:
-    """A curve in bounded memory. `minimum` and `maximum` ignore NaN; they are NaN if every value is."""
+    """A curve in bounded memory. `minimum` and `maximum` ignore NaN; they are NaN if every value is.
 
-    def __init__(self, tag: str, buckets: int = _BUCKETS) -> None:
-        self.tag = tag
+    `writer` is the namespace of its SummaryWriter. `shared_name` is the name of its call if it came from add_scalars.
+    """
+
+    def __init__(self, tag: str, buckets: int = _BUCKETS, *, writer: str = "", shared_name: str | None = None) -> None:
+        self.tag, self.writer, self.shared_name = tag, writer, shared_name
         self.count = 0
         self.nans = 0
         self.first = self.last = self.minimum = self.maximum = math.nan
         self._max_buckets = 2 * buckets
         self._width = 1
         self._buckets: list[_Bucket] = []
+        self._first: Point | None = None
+        self._last_step, self._last_time = 0, 0.0
 
-    def add(self, step: int, value: float) -> None:
-        if self.count == 0:
+    def add(self, step: int, value: float, wall_time: float = 0.0) -> None:
+        if self._first is None:
             self.first = value
+            self._first = Point(1, step, value, wall_time)
         if self.count == self._width * self._max_buckets:
-            pairs = zip(self._buckets[::2], self._buckets[1::2], strict=True)
-            self._buckets = [_merged(left, right) for left, right in pairs]
+            for left, right in zip(self._buckets[::2], self._buckets[1::2], strict=True):
+                left.merge(right)
+            del self._buckets[1::2]
             self._width *= 2
         if self.count % self._width == 0:
             self._buckets.append(_Bucket())
         self.count += 1
-        self.last = value
+        self.last, self._last_step, self._last_time = value, step, wall_time
         if value != value:
             self.nans += 1
         else:
@@ -87,11 +107,32 @@ class DownsampledSeries:
                 self.minimum = value
             if not self.maximum >= value:
                 self.maximum = value
-        self._buckets[-1].add(self.count, step, value)
+        self._buckets[-1].add(self.count, step, value, wall_time)
 
     def points(self) -> list[Point]:
-        """Return every point of a short curve, or the extremes and non-finite points of each bucket of a long one."""
-        return sorted({point for bucket in self._buckets for point in bucket.points()})
+        """Return every point of a short curve.
+
+        Of a long one, return the first, the last, and the extremes and the first non-finite point of each bucket.
+        """
+        points = {point.position: point for bucket in self._buckets for point in bucket.points()}
+        if self._first is not None:
+            points[1] = self._first
+            points[self.count] = Point(self.count, self._last_step, self.last, self._last_time)
+        return [points[position] for position in sorted(points)]
+
+    def means(self) -> dict[int, float] | None:
+        """Return the mean of each bucket by the position of its last point in `points`; None for a short curve.
+
+        A curve through the extremes alone is not the average of the values between them.
+        """
+        if self._width == 1:
+            return None
+        means = {}
+        for index, bucket in enumerate(self._buckets):
+            if bucket.count:
+                is_last = index == len(self._buckets) - 1
+                means[self.count if is_last else max(bucket.points()).position] = bucket.mean
+        return means
 
     def sparkline(self, width: int = 20) -> str:
         """Return the curve as at most `width` characters."""
@@ -145,7 +186,7 @@ class RunReport(msgspec.Struct, kw_only=True):
 
 
 def read(folder: Path, *, stretches: int = _BUCKETS, see: Callable[[Record], None] | None = None) -> RunReport:
-    """Read the run in `folder`. A curve keeps at most six points for each of `stretches` buckets.
+    """Read the run in `folder`. A curve keeps at most six points for each of `stretches` buckets, and its ends.
 
     Call `see`, if given, with every record that is not a scalar, in the order of logging.
 
@@ -168,6 +209,7 @@ def read(folder: Path, *, stretches: int = _BUCKETS, see: Callable[[Record], Non
     )
     with JournalReader(folder) as reader:
         facts = reader.facts()
+        shared_names = {key.removeprefix("scalars "): name for key, name in facts.items() if key.startswith("scalars ")}
         report.git, report.environment = facts.get("git", {}), facts.get("environment", {})
         position = 0
         while batch := reader.next_batch(position):
@@ -177,8 +219,10 @@ def read(folder: Path, *, stretches: int = _BUCKETS, see: Callable[[Record], Non
                 if isinstance(record, Scalar):
                     series = report.scalars.get(record.tag)
                     if series is None:
-                        series = report.scalars[record.tag] = DownsampledSeries(record.tag, stretches)
-                    series.add(shown_step(record.step), record.value)
+                        series = report.scalars[record.tag] = DownsampledSeries(
+                            record.tag, stretches, writer=record.writer, shared_name=shared_names.get(record.tag)
+                        )
+                    series.add(shown_step(record.step), record.value, record.wall_time)
                 else:
                     _add(report, record)
                     if see is not None:
@@ -213,13 +257,6 @@ def _bar(values: Sequence[float], low: float, high: float) -> str:
     factor = 1.0 if math.isfinite(high - low) else 0.5
     share = (mean * factor - low * factor) / (high * factor - low * factor)
     return _BARS[max(0, min(int(share * len(_BARS)), len(_BARS) - 1))]
-
-
-def _merged(left: _Bucket, right: _Bucket) -> _Bucket:
-    bucket = _Bucket()
-    for point in (*left.points(), *right.points()):
-        bucket.add(*point)
-    return bucket
 
 
 def _add(report: RunReport, record: Record) -> None:
