@@ -103,7 +103,7 @@ _HEAVY = (
         f"distributed/test_{name}.py"
         for name in ("ddp", "flyte_elastic", "flyte_ranks", "sharing", "torchrun", "torchrun_shared")
     ),
-    *("journal/test_power_cut.py", "journal/test_store_model.py", "runs/test_page_browser.py"),
+    *("journal/test_power_cut.py", "journal/test_store_model.py", "runs/test_page_"),
     *(
         f"test_{name}.py"
         for name in (
@@ -125,7 +125,7 @@ _SHARING = (
     *("backends/test_mlflow_server.py", "compat/test_ezpz_vendors.py", "compat/wandb/test_five_programs.py"),
     *("delivery/test_process_everywhere.py", "distributed/test_torchrun.py"),
     "distributed/test_flyte_ranks.py",
-    *("distributed/test_torchrun_shared.py", "runs/test_page_browser.py", "test_resume.py", "test_sync_everywhere.py"),
+    *("distributed/test_torchrun_shared.py", "test_resume.py", "test_sync_everywhere.py"),
     *("cli/test_view.py", "importer/test_from_aim.py", "importer/test_from_mlflow.py", "importer/test_from_wandb.py"),
     *("long/test_any_to_any_all.py", "test_any_to_any.py"),
 )
@@ -150,6 +150,8 @@ def pytest_collection_modifyitems(items):
 def _group(nodeid):
     """Return the same text for tests that share something: their file, in some the server or program too."""
     path, _, case = nodeid.removeprefix("tests/").partition("::")
+    if path.startswith("runs/test_page_"):  # they share one browser
+        return "runs/test_page_"
     if path not in _SHARING:
         return nodeid
     place = case.partition("[")[2]

@@ -174,9 +174,9 @@ def test_a_page_has_the_curves_of_all_runs(call, made, tmp_path):
 
     assert 0 == result.exit_code
     assert {
-        "loss": [("run-a", "c0 d0"), ("run-b", "c1 d0"), ("run-c", "c2 d0")],
-        "first": [("run-a", "c0 d0"), ("run-c", "c2 d0")],
-    } == {chart["title"]: [(one["name"], one["style"]) for one in chart["curves"]] for chart in data}
+        "loss": [("run-a", 0), ("run-b", 1), ("run-c", 2)],
+        "first": [("run-a", 0), ("run-c", 2)],
+    } == {chart["title"]: [(one["name"], one["color"]) for one in chart["curves"]] for chart in data}
 
 
 def test_many_runs_keep_as_many_points_as_one(made):

@@ -25,7 +25,7 @@ from tracelet.records import Scalar
 from tracelet.runs import page
 from tracelet.runs.charts import Chart, Curve
 from tracelet.runs.media import Gallery
-from tracelet.runs.page import curves, media
+from tracelet.runs.page import curves, drawings
 from tracelet.runs.report import DownsampledSeries
 from tracelet.testing import MemoryBackend
 
@@ -38,6 +38,7 @@ class Tree(HTMLParser):
     def __init__(self, text):
         super().__init__(convert_charrefs=True)
         self.open, self.elements, self.section, self.text = [], [], "", {}
+        self.code = []
         self.feed(text)
         self.close()
         assert [] == self.open
@@ -57,6 +58,8 @@ class Tree(HTMLParser):
             self.section = ""
 
     def handle_data(self, data):
+        if self.open[-1:] in (["script"], ["style"]):
+            self.code.append((self.open[-1], data))
         self.text[self.section] = self.text.get(self.section, "") + f" {data}"
 
     def words(self, section):
@@ -123,14 +126,14 @@ def test_everything_that_can_be_looked_at_is_there(shown, tmp_path):
         in found.words("curves")
     )
     assert [f"sample, step {step}" for step in range(3)] == [t["alt"] for tag, t in found.elements if tag == "img"]
-    assert "weights -1 steps 0 to 2 2" in found.words("histograms")
+    assert "weights 2 1 0 step -1 0.5 2 values 50" in found.words("histograms")
     assert "second <line>" in found.words("texts")
     assert "who how x 0.5" in found.words("tables")
     assert "lr 0.1 model.layers [64, 10]" in found.words("parameters")
     assert "https://example.org/x" in [told["href"] for tag, told in found.elements if tag == "a"]
     digest = hashlib.sha256(b"x" * 2048).hexdigest()
-    assert f"models/net.bin file 1 2.0 KiB 1 {digest}" in found.words("artifacts")
-    assert "audio sound 1" in found.words("not-shown")
+    assert f"models/net.bin file 1 2.0 KiB 1 {digest} Download" in found.words("artifacts")
+    assert ["data:audio/wav"] == [t["src"].partition(";")[0] for tag, t in found.elements if tag == "audio"]
     assert all(word in found.words("") for word in ("first finished", "digits", "a note", "csv: "))
 
 
@@ -141,15 +144,15 @@ def test_nothing_comes_from_elsewhere_and_nothing_goes_there(shown, finished_run
     assert [] == [one for one in addresses if not one.startswith(("data:", "#"))]
     (policy,) = (told["content"] for _, told in found.elements if told.get("http-equiv") == "Content-Security-Policy")
     rules = dict(one.strip().split(" ", 1) for one in policy.split(";"))
-    assert ("'none'", "data:", "'none'", "'none'") == tuple(
-        rules[key] for key in ("default-src", "img-src", "base-uri", "form-action")
+    assert ("'none'", "data:", "data:", "'none'", "'none'") == tuple(
+        rules[key] for key in ("default-src", "img-src", "media-src", "base-uri", "form-action")
     )
     assert not any("unsafe" in rule or "http" in rule or "*" in rule for rule in rules.values())
-    for name, key in (("style.css", "style-src"), ("script.js", "script-src")):
-        own = (os.path.join(os.path.dirname(page.__file__), name),)
-        with open(*own, "rb") as file:
-            digest = base64.b64encode(hashlib.sha256(file.read()).digest()).decode()
-        assert f"'sha256-{digest}'" == rules[key]
+    for tag, key in (("style", "style-src"), ("script", "script-src")):
+        (own,) = (text for name, text in found.code if name == tag and not text.startswith("["))
+        assert f"'sha256-{base64.b64encode(hashlib.sha256(own.encode()).digest()).decode()}'" == rules[key]
+        assert "uplot" in own
+    assert "The MIT License (MIT)\n\nCopyright (c) 2022 Leon Sorokin" in own
     assert [] == [told for _, told in found.elements if "style" in told or any(key.startswith("on") for key in told)]
 
 
@@ -333,7 +336,7 @@ def test_any_histogram_is_drawn_with_numbers(found):
     for step, (buckets, figure) in enumerate(found):
         limits, counts = tuple(one for one, _ in buckets), tuple(one for _, one in buckets)
         gallery.add(Histogram("h", limits, counts, figure, figure, figure, figure, figure, step, 0.0))
-    drawn = "".join(media.histograms(gallery.histograms, []))
+    drawn = "".join(drawings.histograms(gallery.histograms, []))
 
     Tree(drawn)
     for points in re.findall(r' points="([^"]*)"', drawn):
@@ -350,7 +353,7 @@ def test_a_tensorboard_curve_of_precision_is_drawn(shown, tmp_path):
         writer.add_pr_curve("pr", np.array([0, 1, 1, 0]), np.array([0.1, 0.9, 0.8, 0.3]), 5)
     found = shown(run)
 
-    assert "pr recall 0 precision 0 to 1 1 step 5" in found.words("pr-curves")
+    assert "recall precision step 5" in found.words("pr-curves")
     (line,) = (told["points"] for tag, told in found.elements if tag == "polyline")
     assert 127 == len(line.split())
 

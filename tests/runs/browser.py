@@ -147,6 +147,7 @@ class Page:
 
     def __init__(self, browser: Browser, target: str, session: str) -> None:
         self._browser, self._target, self._session = browser, target, session
+        self._downloads = Path()
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         return self._browser.call(method, self._session, **params)
@@ -175,7 +176,8 @@ class Page:
     def key(self, key: str) -> None:
         for kind in ("keyDown", "keyUp"):
             text = {"text": key} if len(key) == 1 and kind == "keyDown" else {}
-            self.call("Input.dispatchKeyEvent", type=kind, key=key, **text)
+            code = {"windowsVirtualKeyCode": 27} if key == "Escape" else {}  # by which a browser closes a dialog
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, **text, **code)
 
     def drag(self, begin: tuple[float, float], end: tuple[float, float]) -> None:
         self._mouse("mouseMoved", begin, 0)
@@ -196,6 +198,23 @@ class Page:
             buttons=buttons,
             clickCount=0 if kind == "mouseMoved" else 1,
         )
+
+    def download_to(self, folder: Path) -> None:
+        """Save downloads to a folder, by their names."""
+        folder.mkdir()
+        self._downloads = folder
+        self._browser.call(
+            "Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder), eventsEnabled=True
+        )
+
+    def downloads(self, count: int) -> list[Path]:
+        """Wait until `count` downloads are complete, and return their files."""
+
+        def files() -> list[Path]:
+            return sorted(path for path in self._downloads.iterdir() if path.suffix != ".crdownload")
+
+        self._browser.wait(lambda event: event["method"] == "Browser.downloadProgress" and len(files()) >= count)
+        return files()
 
     def screenshot(self, path: Path, *, whole: bool = False) -> None:
         shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import tracelet
 from tracelet.records import File, Histogram, Image
 from tracelet.runs import report
-from tracelet.runs.media import Downsample, Gallery, ImageFrame, Limits
+from tracelet.runs.media import Downsample, Gallery, Limits, MediaFrame
 
 
 def png(size=4, shade=0):
@@ -82,7 +82,7 @@ def test_a_journal_cannot_name_files_outside_of_its_run(tmp_path, name):
     """A run folder may come from anywhere: only names that the spool itself gives are opened."""
     file = File(name=name, digest="0" * 64, size=10)
 
-    assert None is ImageFrame(0, 1, 1, "image/png", file).data(tmp_path, 1 << 20)
+    assert None is MediaFrame(0, 1, 1, "image/png", file).data(tmp_path, 1 << 20)
 
 
 def test_a_picture_that_lies_about_its_size_is_left_out(tmp_path):
@@ -90,7 +90,7 @@ def test_a_picture_that_lies_about_its_size_is_left_out(tmp_path):
     name = "0" * 64 + ".png"
     (tmp_path / "files" / "00").mkdir(parents=True)
     (tmp_path / "files" / "00" / name).write_bytes(b"x" * 1000)
-    picture = ImageFrame(0, 1, 1, "image/png", File(name=name, digest="0" * 64, size=1))
+    picture = MediaFrame(0, 1, 1, "image/png", File(name=name, digest="0" * 64, size=1))
 
     assert (None, 1000) == (picture.data(tmp_path, 999), len(picture.data(tmp_path, 1000) or b""))
 

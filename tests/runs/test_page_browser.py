@@ -8,85 +8,9 @@ import re
 
 import numpy as np
 import pytest
-from runs.browser import Browser, installed
+from runs.pages import HOSTILE, box, count_points, drawn, everything, labels, logged
 
 import tracelet
-from tracelet.runs import comparison, page, report
-from tracelet.runs.media import Gallery
-
-HOSTILE = (
-    "<script>window.owned = 1; alert(1)</script>",
-    '"><img src=x onerror="window.owned = 1">',
-    "</script><script>window.owned = 1</script>",
-    "</style></title></textarea><svg onload='window.owned = 1'>",
-    "javascript:window.owned=1",
-    "<!--<script>",
-    "' onmouseover='window.owned = 1' x='",
-    "{{constructor.constructor('window.owned = 1')()}}",
-    "<a href=https://example.org/leak>x</a>",
-    "<meta http-equiv=refresh content=0;url=https://example.org>",
-)
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    program = installed()
-    if program is None:
-        pytest.skip("no Chromium is installed (Debian and Ubuntu: apt-get install chromium)")
-    with Browser(program, tmp_path_factory.mktemp("browser") / "profile") as made:
-        yield made
-
-
-@pytest.fixture
-def shown(browser, tmp_path):
-    """`shown(run, ...)`: the page of a run, or of several side by side, opened."""
-    opened = []
-
-    def show(*runs, **look):
-        path = tmp_path / "page.html"
-        if len(runs) == 1:
-            gallery = Gallery()
-            page.write_run(report.read(runs[0].folder, see=gallery.add), gallery, path)
-        else:
-            page.write_comparison(comparison.compare([run.folder for run in runs]), path)
-        opened.append(browser.open(path, **look))
-        return opened[-1]
-
-    yield show
-    for one in opened:
-        one.close()
-
-
-def logged(points, **arguments):
-    """A run with `points`, {name: values}."""
-    with tracelet.start_logging(**arguments) as run:
-        for name, values in points.items():
-            for step, value in enumerate(values):
-                run.log_metric(name, value, step)
-    return run
-
-
-def everything(run, names):
-    """Each kind of thing that the page shows, under each of the names."""
-    for at, name in enumerate(names):
-        for step in range(3):
-            run.log_metric(name, step / 3, step)
-            run.log_metric(f"{name}/loss", step / 3, step)
-            run.log_image(name, np.full((3, 8, 8), 40 * step, np.uint8), step)
-            run.log_histogram(name, np.linspace(-1, step, 50), step)
-        run.log_text(name, name)
-        run.log_table(name, [[name, 1.0]], columns=[name, "b"])
-        run.log_params({name: name, f"list {at}": [name]})
-        run.summary[name] = name
-        run.alert(name, name, "error")
-        run.log_artifact(name.encode(), f"{at}/{name.replace('/', '|')}.txt")
-
-
-def count_points(tab, selector="figure.chart path.curve"):
-    """The points of each drawn curve."""
-    return tab.evaluate(
-        f"[...document.querySelectorAll('{selector}')].map(p => p.getAttribute('d').match(/[ML]/g).length)"
-    )
 
 
 def test_whatever_a_run_is_told_stays_text(shown):
@@ -100,12 +24,20 @@ def test_whatever_a_run_is_told_stays_text(shown):
     assert [] == tab.complaints()
     assert 1 == len(tab.requests())
     assert 2 == tab.evaluate("document.scripts.length")
-    assert 3 * len(told) == tab.evaluate("document.images.length")
+    assert 3 * len(told) == tab.evaluate("document.querySelectorAll('main img').length")
     assert [] == tab.evaluate(
-        "[...document.images].filter(i => !i.src.startsWith('data:image/png;base64,')).map(i => i.src)"
+        "[...document.querySelectorAll('main img')].filter(i => !i.src.startsWith('data:image/png;base64,'))"
+        ".map(i => i.src)"
     )
-    links = tab.evaluate("[...document.links].map(a => a.getAttribute('href'))")
-    assert [] == [one for one in links if not re.match(r"#[a-z-]+$", one)]
+    assert {"data:audio/wav"} == set(
+        tab.evaluate("[...document.querySelectorAll('audio')].map(a => a.src.split(';')[0])")
+    )
+    links = tab.evaluate(
+        "[...document.links].map(a => [a.getAttribute('href').slice(0, 40), a.hasAttribute('download')])"
+    )
+    saved = "data:application/octet-stream;base64,"
+    assert [] == [(one, is_file) for one, is_file in links if not re.match(saved if is_file else "#[a-z-]+$", one)]
+    assert len(told) == sum(is_file for _, is_file in links)
     attributes = (
         "[...document.querySelectorAll('*')].flatMap(e => e.getAttributeNames()).filter(n => n.startsWith('on'))"
     )
@@ -133,9 +65,10 @@ def test_whatever_compared_runs_are_told_stays_text(shown):
     assert tab.evaluate("typeof window.owned") == "undefined"
     assert [] == tab.complaints()
     assert 1 == len(tab.requests())
-    assert (2, 0) == tuple(tab.evaluate("[document.scripts.length, document.images.length]"))
+    assert (2, 0) == tuple(tab.evaluate("[document.scripts.length, document.images.length]"))  # all values are texts
     cells = tab.evaluate("[...document.querySelectorAll('#parameters tbody th')].map(e => e.textContent)")
     assert set(HOSTILE) <= set(cells)
+    tab.evaluate("dispatchEvent(new Event('beforeprint'))")  # draws also what is not in view
     assert [3] * len(HOSTILE) * 4 == count_points(tab)
 
 
@@ -155,17 +88,26 @@ def test_markup_that_got_in_would_do_nothing(shown):
 
 
 def test_the_curves_are_drawn_point_by_point(shown):
-    """Short curves whole; those that end in the same word in one chart; NaN and the infinities as gaps with marks."""
+    """Short curves whole; a metric of several data sets in one chart; NaN and the infinities as gaps with marks."""
     values = [1.0, 0.5, math.nan, 0.25, 0.125, math.inf, -math.inf, 0.5]
     tab = shown(logged({"loss": [1 / (step + 1) for step in range(100)], "val/loss": [0.5] * 10, "odd": values}))
 
     assert ["loss", "odd"] == tab.evaluate("[...document.querySelectorAll('.chart h3')].map(e => e.textContent)")
     assert [100, 10, 5] == count_points(tab)
-    assert ["×", "▲", "▼"] == tab.evaluate("[...document.querySelectorAll('.mark')].map(e => e.firstChild.textContent)")
-    assert 3 == tab.evaluate(
-        "document.querySelectorAll('.chart')[1].querySelector('path').getAttribute('d').match(/M/g).length"
+    assert [[2, "NaN"], [5, "Infinity"], [6, "-Infinity"]] == tab.evaluate(
+        "tracelet.charts[1].marks.map(mark => [mark.x, String(mark.y)])"
     )
+    assert [None, None, None] == [drawn(tab, "values")[2][at] for at in (2, 5, 6)]
+    assert 0 < tab.evaluate(PIXELS.replace("CHART", "1").replace("COLOR", "0, 121, 107"))
     assert [] == tab.complaints()
+
+
+# How many pixels of a chart have a colour.
+PIXELS = """(() => { const c = document.querySelectorAll(".plot canvas")[CHART], color = [COLOR];
+    const d = c.getContext("2d").getImageData(0, 0, c.width, c.height).data; let n = 0;
+    for (let i = 0; i < d.length; i += 4)
+        n += color.every((part, at) => Math.abs(d[i + at] - part) < 12) && d[i + 3] > 200;
+    return n; })()"""
 
 
 @pytest.mark.parametrize(
@@ -181,16 +123,14 @@ def test_the_curves_are_drawn_point_by_point(shown):
     ],
 )
 def test_any_curve_can_be_drawn(shown, values):
-    """Values at the edges of a float: coordinates are numbers, on a logarithmic axis as well."""
+    """Values at the edges of a float: what is drawn are numbers, on a logarithmic axis as well."""
     tab = shown(logged({"x": values}))
     for _ in range(2):
-        attributes = tab.evaluate(
-            "[...document.querySelectorAll('.plot svg *')].flatMap(e => [...e.attributes].map(a => a.value))"
-        )
-        labels = tab.evaluate("[...document.querySelectorAll('.plot text:not(.mark)')].map(e => e.textContent)")
-        wrong = re.compile("NaN|undefined|Infinity|null")
-        assert [] == [one for one in attributes + labels if wrong.search(one)]
-        assert labels
+        texts = [text for axis in "xy" for text in labels(tab, axis)]
+        assert [] == [text for text in texts if re.search("NaN|undefined|Infinity|null", text)]
+        assert texts
+        scales = tab.evaluate("['x', 'y'].map(key => tracelet.charts[0].plot.scales[key]).map(s => s.max - s.min)")
+        assert all(math.isfinite(span) and span > 0 for span in scales)
         tab.evaluate("document.getElementById('logarithmic').click()")
     assert [] == tab.complaints()
 
@@ -206,19 +146,11 @@ def test_a_long_curve_is_thinned_and_keeps_its_peak(shown):
     assert 9.0 == tab.evaluate("Math.max(...JSON.parse(document.getElementById('charts').textContent)[0].curves[0].y)")
 
 
-def box(tab, selector):
-    """The rectangle of an element: left, top, width, height."""
-    return tab.evaluate(
-        f"(() => {{ const e = document.querySelector('{selector}'); e.scrollIntoView({{block: 'center'}});"
-        " const b = e.getBoundingClientRect(); return [b.left, b.top, b.width, b.height]; })()"
-    )
-
-
 def test_pointing_at_a_chart_tells_the_values(shown):
     """Under the pointer stands each curve's nearest point, exactly."""
     tab = shown(logged({"loss": [1.25, 0.5, 0.123456789], "val/loss": [2.0, 3.0, 4.0]}))
-    left, top, width, height = box(tab, ".plot svg")
-    tab.move((left + width - 12, top + height / 2))
+    left, top, width, height = box(tab, ".plot .u-over")
+    tab.move((left + width - 4, top + height / 2))
 
     tip = tab.evaluate("document.querySelector('.tip').innerText").split()
     assert {"step", "2", "loss", "0.12345679", "val/loss", "4"} == set(tip)
@@ -227,23 +159,21 @@ def test_pointing_at_a_chart_tells_the_values(shown):
 def test_a_stretch_of_a_curve_can_be_looked_at_closer(shown):
     """Dragging zooms, the button shows all of it again."""
     tab = shown(logged({"loss": [float(step) for step in range(100)]}))
-    labels = "[...document.querySelectorAll('.plot svg > text')].map(e => e.textContent).join(' ')"
-    whole = tab.evaluate(labels)
-    left, top, width, height = box(tab, ".plot svg")
+    whole = labels(tab, "x")
+    left, top, width, height = box(tab, ".plot .u-over")
     assert tab.evaluate("document.querySelector('.reset').hidden")
     tab.drag((left + width * 0.5, top + height / 2), (left + width * 0.6, top + height / 2))
 
-    closer = tab.evaluate(labels)
-    assert closer != whole
+    assert labels(tab, "x") != whole
     assert not tab.evaluate("document.querySelector('.reset').hidden")
     tab.evaluate("document.querySelector('.reset').click()")
-    assert whole == tab.evaluate(labels)
+    assert whole == labels(tab, "x")
 
 
 def test_a_chart_can_be_read_with_the_keyboard(shown):
     """Arrows move from point to point, + and Escape change the view."""
     tab = shown(logged({"loss": [3.0, 2.0, 1.0]}))
-    tab.evaluate("document.querySelector('.plot svg').focus()")
+    tab.evaluate("document.querySelector('.plot').focus()")
     said = []
     for key in ("ArrowRight", "ArrowRight", "End", "ArrowLeft", "Home"):
         tab.key(key)
@@ -273,21 +203,20 @@ def test_a_logarithmic_axis(shown):
     tab = shown(logged({"loss": [100.0, 10.0, 1.0, 0.0, 0.1]}))
     tab.evaluate("document.getElementById('logarithmic').click()")
 
-    labels = tab.evaluate("[...document.querySelectorAll('.plot text')].map(e => e.textContent)")
-    assert {"0.1", "1", "10", "100"} <= set(labels)
+    assert {"0.1", "1", "10", "100"} <= set(labels(tab))
     assert [4] == count_points(tab)
 
 
 def test_many_charts_are_drawn_as_they_come_into_view(shown):
     tab = shown(logged({f"metric {number}": [1.0, 2.0] for number in range(60)}))
-    drawn = (
-        "new Promise(done => { const look = () => document.querySelectorAll('.chart')[{}].querySelector('path.curve')"
+    wait = (
+        "new Promise(done => { const look = () => tracelet.charts[{}].plot"
         " ? done(0) : requestAnimationFrame(look); look(); })"
     )
-    tab.evaluate(drawn.replace("{}", "0"))
+    tab.evaluate(wait.replace("{}", "0"))
     assert 0 < len(count_points(tab)) < 60
     tab.evaluate("document.querySelectorAll('.chart')[59].scrollIntoView()")
-    tab.evaluate(drawn.replace("{}", "59"))
+    tab.evaluate(wait.replace("{}", "59"))
     assert [] == tab.complaints()
 
 
@@ -330,22 +259,35 @@ def test_no_screen_is_too_narrow(shown, width, several):
 
 def test_the_page_follows_the_size_of_its_window(shown):
     tab = shown(logged({"loss": [1.0, 2.0]}), width=1400)
-    before = tab.evaluate("document.querySelector('.plot svg').getAttribute('viewBox')")
+    tab.settle()
+    before = tab.evaluate("tracelet.charts[0].plot.width")
     tab.resize(400)
     tab.settle()
 
-    drawn = tab.evaluate("document.querySelector('.plot svg').getAttribute('viewBox')")
-    assert drawn != before
-    assert f"0 0 {tab.evaluate('document.querySelector(`.plot`).clientWidth')} 216".split()[:2] == drawn.split()[:2]
+    assert before > tab.evaluate("tracelet.charts[0].plot.width") == tab.evaluate("tracelet.charts[0].host.clientWidth")
 
 
 def test_dark_and_light(shown):
     """The page takes the colours that its reader prefers."""
     run = logged({"loss": [1.0, 2.0]})
     ink = "getComputedStyle(document.body).color + getComputedStyle(document.body).backgroundColor"
-    seen = {shown(run, dark=dark).evaluate(ink) for dark in (False, True)}
+    tabs = [shown(run, dark=dark) for dark in (False, True)]
+    teal, bright = (PIXELS.replace("CHART", "0").replace("COLOR", color) for color in ("0, 121, 107", "77, 208, 184"))
 
-    assert 2 == len(seen)
+    assert 2 == len({tab.evaluate(ink) for tab in tabs})
+    assert [(True, False), (False, True)] == [(tab.evaluate(teal) > 0, tab.evaluate(bright) > 0) for tab in tabs]
+    tabs[1].call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "light"}])
+    tabs[1].settle()
+    assert tabs[1].evaluate(teal) > 0
+
+
+def test_nothing_moves_for_those_who_ask_for_it(shown):
+    tab = shown(logged({"loss": [1.0, 2.0]}))
+    moving = "getComputedStyle(document.querySelector('.widen')).transitionDuration"
+    assert "0s" not in tab.evaluate(moving).split(", ")
+    tab.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-reduced-motion", "value": "reduce"}])
+
+    assert "0s" == tab.evaluate(moving)
 
 
 def test_everything_has_a_name_for_those_who_do_not_see_it(shown):

@@ -14,7 +14,7 @@ from tracelet.runs.report import DownsampledSeries, RunReport
 
 # Buckets of one chart, over all runs: as many as in the chart of a single run.
 _BUCKETS = 256
-_MIN_BUCKETS = 32
+_MIN_BUCKETS = 20
 
 
 class Absent:

@@ -6,50 +6,53 @@ from collections.abc import Callable, Iterator, Sequence
 
 from tracelet.runs.comparison import MISSING, Comparison, Row
 from tracelet.runs.format import duration
-from tracelet.runs.page import curves
+from tracelet.runs.page import curves, run_table
 from tracelet.runs.page.document import Section, document, moment, table
 from tracelet.runs.page.markup import Markup, element, joined
 from tracelet.runs.page.tables import badge, ending, value_of
 from tracelet.runs.report import DownsampledSeries
 
 _MAX_ROWS = 2_000
+_MAX_RUN_COLUMNS = 8
+"""With more runs, tables have one row for each run instead of one column."""
 
 
 def comparison_page(comparison: Comparison) -> Iterator[str]:
     """Yield the page in pieces."""
     omissions: list[str] = []
-    charts = curves.limit_charts(comparison.charts(), omissions)
-    differing = comparison.differing
-    equal = len(comparison.params) - len(differing)
-
-    def params() -> Iterator[Markup]:
-        if differing:
-            yield _rows("parameter", comparison, differing, omissions)
-        text = f"Equal in all runs: {equal} of {len(comparison.params)} parameters."
-        yield element("p", text, class_="hint")
-
-    def shown_curves() -> Iterator[Markup]:
-        yield from curves.chart_parts(charts)
+    charts = curves.arrange(comparison.charts(), omissions)
+    is_wide = len(comparison.runs) > _MAX_RUN_COLUMNS
 
     def lazily(build: Callable[[], Markup]) -> Iterator[Markup]:
         yield build()
 
-    sections = [
-        ("runs", "Runs", True, lazily(lambda: _runs(comparison))),
-        ("parameters", "Differing parameters", comparison.params, params()),
-        (
-            "final",
-            "Summary metrics",
-            comparison.final,
-            lazily(lambda: _rows("metric", comparison, comparison.final, omissions)),
-        ),
-        ("curves", "Curves", charts, shown_curves()),
-        ("figures", "Curve statistics", comparison.common, lazily(lambda: _statistics(comparison, omissions))),
-        ("not-shown", "Not on this page", True, _not_shown(comparison, omissions)),
+    sections: list[tuple[str, str, object, Iterator[Markup]]]
+    if is_wide:
+        sections = [("runs", "Runs", True, run_table.run_table(comparison, omissions))]
+    else:
+        sections = [
+            ("runs", "Runs", True, lazily(lambda: _runs(comparison))),
+            ("parameters", "Differing parameters", comparison.params, _params(comparison, omissions)),
+            (
+                "final",
+                "Summary metrics",
+                comparison.final,
+                lazily(lambda: _rows("metric", comparison, comparison.final, omissions)),
+            ),
+        ]
+    has_parallel = run_table.has_parallel(comparison)
+    sections += [
+        ("parallel", "Parallel coordinates", has_parallel, run_table.parallel(comparison)),
+        ("curves", "Curves", charts, curves.chart_parts(charts, legends=not is_wide)),
     ]
+    if not is_wide:
+        figures = lazily(lambda: _statistics(comparison, omissions))
+        sections.append(("figures", "Curve statistics", comparison.common, figures))
+    sections.append(("not-shown", "Not on this page", True, _not_shown(comparison, omissions)))
     header = element("h1", f"Comparison of {len(comparison.runs)} runs")
     shown = [Section(anchor, heading, parts) for anchor, heading, has_content, parts in sections if has_content]
-    return document(" · ".join(comparison.labels), header, shown, curves.chart_data(charts))
+    title = " · ".join(comparison.labels[:_MAX_RUN_COLUMNS]) + (" · …" if is_wide else "")
+    return document(title, header, shown, curves.chart_data(charts), ("runs.js", "parallel.js"))
 
 
 def _headings(first: str, comparison: Comparison) -> list[object]:
@@ -68,6 +71,19 @@ def _runs(comparison: Comparison) -> Markup:
         ["records", *(str(run.summary.records) for run in comparison.runs)],
     ]
     return table(_headings("property", comparison), [row for row in rows if any(row[1:])])
+
+
+def _params(comparison: Comparison, omissions: list[str]) -> Iterator[Markup]:
+    differing = comparison.differing
+    equal = [row for row in comparison.params if not row.differs]
+    if equal:
+        yield element("div", run_table.equal_toggle(len(equal)), class_="controls")
+    if differing:
+        yield _rows("parameter", comparison, differing, omissions)
+    text = f"Equal in all runs: {len(equal)} of {len(comparison.params)} parameters."
+    yield element("p", text, class_="hint")
+    if equal:
+        yield element("div", _rows("parameter", comparison, equal, omissions), class_="equal", hidden=True)
 
 
 def _rows(heading: str, comparison: Comparison, rows: Sequence[Row], omissions: list[str]) -> Markup:

@@ -14,6 +14,11 @@ from typing import NamedTuple
 from tracelet.runs.page.markup import Markup, element, joined
 from tracelet.version import __version__
 
+_CHART_SCRIPTS = (
+    "uplot/uPlot.iife.min.js",
+    *(f"scripts/{name}.js" for name in ("common", "axes", "curves", "chart", "charts")),
+)
+
 
 class Section(NamedTuple):
     """A section of a page. `anchor` is its id; `parts` may be a generator."""
@@ -23,10 +28,15 @@ class Section(NamedTuple):
     parts: Iterable[Markup]
 
 
-def document(title: str, header: Markup, sections: Iterable[Section], data: Iterable[Markup]) -> Iterator[str]:
-    """Yield the page in pieces. `data` is the JSON of the charts."""
+def document(
+    title: str, header: Markup, sections: Iterable[Section], data: Iterable[Markup], scripts: Iterable[str]
+) -> Iterator[str]:
+    """Yield the page in pieces. `data` is the JSON of the charts; `scripts` are files to run after theirs."""
     sections = list(sections)
-    script, style = _own("script.js"), _own("style.css")
+    license = Markup(f"/*\n{_own('uplot/LICENSE')}\n*/")
+    parts = (*_CHART_SCRIPTS, *(f"scripts/{name}" for name in scripts))
+    script = Markup("\n".join((license, *map(_own, parts))))
+    style = Markup(_own("uplot/uPlot.min.css") + _own("style.css"))
     yield "<!doctype html>\n"
     yield '<html lang="en">\n'
     yield element("head", *_head(title, script, style))
@@ -78,8 +88,8 @@ def table(headings: Iterable[object], rows: Iterable[Iterable[object]], *, numbe
 def _head(title: str, script: Markup, style: Markup) -> list[Markup]:
     # The hashes allow this style and this script only. Names and texts of a run cannot add others.
     policy = (
-        f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
-        "base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; img-src data:; media-src data:; style-src '{_digest(style)}'; "
+        f"script-src '{_digest(script)}'; base-uri 'none'; form-action 'none'"
     )
     return [
         element("meta", charset="utf-8"),

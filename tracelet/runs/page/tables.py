@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import math
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from tracelet.journal.status import BackendStatus
-from tracelet.records import Alert
+from tracelet.records import Alert, File
 from tracelet.runs.format import command, commit, duration, machine, number, progress, size
+from tracelet.runs.media import read_stored
 from tracelet.runs.page.document import moment, table
 from tracelet.runs.page.markup import Markup, element, joined, link, web_address
 from tracelet.runs.report import ArtifactLine, Refusal, RunReport
@@ -17,6 +20,8 @@ from tracelet.runs.summary import RunSummary
 
 _MAX_ROWS = 2_000
 _MAX_CHARACTERS = 2_000
+_MAX_DOWNLOAD, _MAX_DOWNLOADS = 1 << 20, 3 << 20
+"""Bytes of one file that the page contains, and of all."""
 _LEVELS = ("info", "warning", "error")
 
 
@@ -108,24 +113,52 @@ def alerts(records: Iterable[Alert]) -> Iterator[Markup]:
         yield element("div", head, text, class_=f"alert {level}")
 
 
-def artifacts(lines: Iterable[ArtifactLine], omissions: list[str]) -> Markup:
+def artifacts(lines: Iterable[ArtifactLine], folder: Path, omissions: list[str]) -> Markup:
+    """Return a table of the artifacts of the run in `folder`. Small files can be downloaded from the page."""
     lines = list(lines)
+    downloads = _Downloads(folder)
     if len(lines) > _MAX_ROWS:
         omissions.append(f"{len(lines) - _MAX_ROWS} of {len(lines)} artifacts")
     rows = []
     for line in lines[:_MAX_ROWS]:
         if line.files > len(line.listed):
             omissions.append(f"{line.files - len(line.listed)} of {line.files} files of the artifact {line.name!r}")
-        rows.append([line.name, line.type, str(line.files), size(line.size), str(line.versions), _contents(line)])
-    return table(("artifact", "type", "files", "size", "versions", "SHA-256"), rows, numbers=(2, 3, 4))
+        numbers = (str(line.files), size(line.size), str(line.versions))
+        rows.append([line.name, line.type, *numbers, *_contents(line, downloads)])
+    if downloads.omitted:
+        omissions.append(
+            f"{downloads.omitted} larger files of artifacts; they are in the run folder, in files/, by their SHA-256"
+        )
+    return table(("artifact", "type", "files", "size", "versions", "SHA-256", "file"), rows, numbers=(2, 3, 4))
 
 
-def _contents(line: ArtifactLine) -> Markup:
+class _Downloads:
+    """Links that contain files of the run in `folder`, within a limit of bytes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.omitted = 0
+        self._folder, self._remaining = folder, _MAX_DOWNLOADS
+
+    def link(self, file: File) -> Markup:
+        """Return a link that saves the file; a note if the page does not contain it."""
+        limit = min(_MAX_DOWNLOAD, self._remaining)
+        data = read_stored(self._folder, file.digest, limit) if file.size <= limit else None
+        if data is None:
+            self.omitted += 1
+            return element("span", "in the run folder", class_="absent")
+        self._remaining -= len(data)
+        # A browser saves this type, and never shows it.
+        address = Markup(f"data:application/octet-stream;base64,{base64.b64encode(data).decode()}")
+        return element("a", "Download", href=address, download=file.name.rpartition("/")[2] or "file", class_="save")
+
+
+def _contents(line: ArtifactLine, downloads: _Downloads) -> tuple[Markup, Markup]:
+    """Return the digest and the link of a single file, or a table of several."""
     if len(line.listed) == 1 and line.files == 1:
-        return element("code", line.listed[0].digest)
-    rows = [[file.name, size(file.size), element("code", file.digest)] for file in line.listed]
-    files = table(("file", "size", "SHA-256"), rows, numbers=(1,))
-    return element("details", element("summary", f"{line.files} files"), files)
+        return element("code", line.listed[0].digest), downloads.link(line.listed[0])
+    rows = [[file.name, size(file.size), element("code", file.digest), downloads.link(file)] for file in line.listed]
+    files = table(("name", "size", "SHA-256", "file"), rows, numbers=(1,))
+    return element("details", element("summary", f"{line.files} files"), files), joined()
 
 
 def environment(report: RunReport) -> Iterator[Markup]:
