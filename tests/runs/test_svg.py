@@ -16,7 +16,8 @@ def of(curves):
     """The HTML for series of (step, value) points, or of values."""
     series = {}
     for tag, points in curves.items():
-        series[tag] = DownsampledSeries(tag, svg.BUCKETS)
+        writer = tag.partition("/")[0] if "/" in tag else ""
+        series[tag] = DownsampledSeries(tag, svg.BUCKETS, writer=writer)
         for step, point in enumerate(points):
             series[tag].add(*(point if isinstance(point, tuple) else (step, point)))
     return svg.charts_html(charts.of_run(series))

@@ -6,7 +6,7 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from tracelet.guard import Guard
 from tracelet.journal.store import JournalReader
 from tracelet.records import Scalar, shown_step
 from tracelet.runs.page.markup import joined
-from tracelet.runs.report import DownsampledSeries
+from tracelet.runs.report import DownsampledSeries, series_of
 from tracelet.runs.svg import BUCKETS
 
 if TYPE_CHECKING:
@@ -47,21 +47,21 @@ class Curves:
         """
         deadline = time.monotonic() + seconds
         with contextlib.suppress(JournalError), JournalReader(self._folder) as reader:
-            self._last = reader.last()
+            self._last, facts = reader.last(), reader.facts()
             while time.monotonic() < deadline and (batch := reader.next_batch(self._position)):
                 for record in batch.records:
                     if isinstance(record, Scalar):
-                        self._add(record)
+                        self._add(record, facts)
                 self._position = batch.last
 
-    def _add(self, record: Scalar) -> None:
+    def _add(self, record: Scalar, facts: Mapping[str, Any]) -> None:
         series = self.series.get(record.tag)
         if series is None:
             if len(self.series) == _MAX_SERIES:
                 self._omitted = True
                 return
-            series = self.series[record.tag] = DownsampledSeries(record.tag, BUCKETS)
-        series.add(shown_step(record.step), record.value)
+            series = self.series[record.tag] = series_of(record, facts, BUCKETS)
+        series.add(shown_step(record.step), record.value, record.wall_time)
 
     @property
     def note(self) -> str:

@@ -7,7 +7,7 @@ number of series, not on their length.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -185,6 +185,12 @@ class RunReport(msgspec.Struct, kw_only=True):
     """The host and the interpreter of the program."""
 
 
+def series_of(record: Scalar, facts: Mapping[str, Any], buckets: int) -> DownsampledSeries:
+    """Return an empty curve for the series of a record. `facts` are those of its run."""
+    shared_name = facts.get(f"scalars {record.tag}")
+    return DownsampledSeries(record.tag, buckets, writer=record.writer, shared_name=shared_name)
+
+
 def read(folder: Path, *, stretches: int = _BUCKETS, see: Callable[[Record], None] | None = None) -> RunReport:
     """Read the run in `folder`. A curve keeps at most six points for each of `stretches` buckets, and its ends.
 
@@ -209,7 +215,6 @@ def read(folder: Path, *, stretches: int = _BUCKETS, see: Callable[[Record], Non
     )
     with JournalReader(folder) as reader:
         facts = reader.facts()
-        shared_names = {key.removeprefix("scalars "): name for key, name in facts.items() if key.startswith("scalars ")}
         report.git, report.environment = facts.get("git", {}), facts.get("environment", {})
         position = 0
         while batch := reader.next_batch(position):
@@ -219,9 +224,7 @@ def read(folder: Path, *, stretches: int = _BUCKETS, see: Callable[[Record], Non
                 if isinstance(record, Scalar):
                     series = report.scalars.get(record.tag)
                     if series is None:
-                        series = report.scalars[record.tag] = DownsampledSeries(
-                            record.tag, stretches, writer=record.writer, shared_name=shared_names.get(record.tag)
-                        )
+                        series = report.scalars[record.tag] = series_of(record, facts, stretches)
                     series.add(shown_step(record.step), record.value, record.wall_time)
                 else:
                     _add(report, record)

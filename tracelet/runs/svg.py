@@ -23,11 +23,10 @@ _COLORS = ("#4c78a8", "#e4812b", "#439c5a", "#d6494b", "#9c6bb3", "#8c6d50", "#d
 def charts_html(charts: Sequence[Chart]) -> Markup:
     """Return the charts in sections of two or more. System metrics are drawn only if there are no other charts."""
     charts = [chart for chart in charts if not chart.is_system_metric] or charts
-    sizes = Counter(map(_section, charts))
+    sizes = Counter(chart.section for chart in charts)
     sections: dict[str, list[Chart]] = {"": []}
     for chart in charts:
-        name = _section(chart)
-        sections.setdefault(name if sizes[name] > 1 else "", []).append(chart)
+        sections.setdefault(chart.section if sizes[chart.section] > 1 else "", []).append(chart)
     room, parts = _MAX_CHARTS, list[Markup]()
     for name, members in sections.items():
         drawn = members[: max(0, room)]
@@ -39,12 +38,6 @@ def charts_html(charts: Sequence[Chart]) -> Markup:
     if room < 0:
         parts.append(element("p", f"{_MAX_CHARTS} of {len(charts)} charts"))
     return joined(*parts)
-
-
-def _section(chart: Chart) -> str:
-    """Return the first part that the names of all curves share. Others, as train/loss beside val/loss, have none."""
-    firsts = {curve.series.tag.partition("/")[0] if "/" in curve.series.tag else "" for curve in chart.curves}
-    return firsts.pop() if len(firsts) == 1 else ""
 
 
 def _figure(chart: Chart) -> Markup:
