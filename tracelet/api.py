@@ -128,8 +128,7 @@ def start_logging(
             make a run for each node, and `new` a group.
         children: Processes that the program starts. `silent` (default): they do not log to this run. `join`: they do,
             if they use this experiment or call `start_logging` without `run_id`. Names then begin with `child-N/`.
-        alert_webhook: An address that gets a message for each alert: of a webhook of Slack or Discord, or of any server
-            that accepts JSON. It is a credential, and never stored.
+        alert_webhook: A webhook that gets the alerts: of Slack, Discord, or any server for JSON. It is never stored.
         name: The same as `exp_name`.
 
     Raises:
@@ -138,8 +137,7 @@ def start_logging(
         MissingDependency: a backend's package is not installed.
         RunNotFound: `resume=True`, but there is no run `run_id`.
         RunInUse: another process is writing the run `run_id`.
-        JournalError: the journal of the resumed run cannot be opened. A new run does not raise: it delivers from
-            memory, and counts records that could not be stored.
+        JournalError: the journal of a resumed run cannot be opened. A new run delivers from memory instead.
     """
     global _active, _active_pid
     given = {name: value for name, value in locals().items() if value is not None}
