@@ -347,6 +347,8 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     group: str | None = None
     created: float = 0.0
     resumed: bool = False
+    is_past: bool = False
+    """True if another process delivers the run after its end. Nothing that a vendor measures there belongs to it."""
     program: str | None = None
     """The program's `sys.argv[0]`, which vendors show as the run's source."""
     label: str | None = None

@@ -153,7 +153,7 @@ def _deliver(
     secrets = Secrets()
     for backend in targets:
         secrets.add(secrets_of(backend))
-    info = msgspec.structs.replace(info, folder=str(folder.absolute()), resumed=True)
+    info = msgspec.structs.replace(info, folder=str(folder.absolute()), resumed=True, is_past=True)
     guard = Guard(secrets.hide)
     try:
         orchestrator = Orchestrator(

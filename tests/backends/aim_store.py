@@ -99,7 +99,7 @@ def read(repo: Path, hash: str) -> StoredRun:
     sequences = opened.request_tree("seqs", hash, read_only=True)
     run = StoredRun(hash, attributes=dict(meta.get("attrs", {})), ended=meta.get("end_time") is not None)
     props = opened.structured_db.find_run(hash)
-    run.props = {name: getattr(props, name) for name in ("name", "experiment", "tags", "description")}
+    run.props = {name: getattr(props, name) for name in ("name", "experiment", "tags", "description", "creation_time")}
     run.points = sorted(_points(meta, sequences, hash), key=_order)
     _read_files(meta, sequences, run)
     return run

@@ -28,9 +28,12 @@ from hypothesis import strategies as st
 from programs import run_program, started
 from support import BUSY
 
+import tracelet
+from tracelet import sync
 from tracelet.backends import configured
 from tracelet.backends.aim import AimBackend, AimConfig, values
 from tracelet.errors import BackendUnavailable, ConfigurationError
+from tracelet.journal.store import JournalReader
 from tracelet.records import (
     Artifact,
     Audio,
@@ -1034,3 +1037,15 @@ def test_a_program_ends_although_its_server_died(server: Server, repo: Path) -> 
     expected = [*range(200), *range(100)]
     run = store.only(repo)
     assert sorted((step, step / 2, float(step)) for step in expected) == sorted(steps(run, "loss"))
+
+
+def test_a_past_run_has_its_own_start_and_no_metrics_of_the_process_that_delivers_it(tmp_path):
+    with tracelet.start_logging(dir=tmp_path / "runs", backend=None, collect=False) as run:
+        run.log_metric("loss", 0.5, 0)
+    with JournalReader(run.folder) as reader:
+        created = reader.info().created
+    (synced,) = sync.deliver(run.folder, ["aim"], config={"aim": {"repo": str(tmp_path)}}).backends
+    assert (synced.pending, synced.rejected) == (0, 0)
+    stored = store.only(tmp_path)
+    assert created == pytest.approx(stored.props["creation_time"], abs=1e-5)
+    assert {"loss"} == {point.name for point in stored.points}

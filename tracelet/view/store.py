@@ -182,7 +182,7 @@ class _Part:
     def _open(self, info: RunInfo, last: int, note: _Note) -> Delivery:
         make_private(self._place)
         self._note = note
-        info = msgspec.structs.replace(info, folder=str(self._place), resumed=True)
+        info = msgspec.structs.replace(info, folder=str(self._place), resumed=True, is_past=True)
         delivery = self._delivery = Delivery(
             viewer_backend(self._viewer, self._store, info),
             self._folder,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import importlib.util
 import json
 import os
@@ -32,6 +33,7 @@ from tracelet.backends.capabilities import (
 )
 from tracelet.backends.config import absolute
 from tracelet.backends.notes import note_path, read_note, write_note
+from tracelet.backends.patches import wrapped
 from tracelet.backends.ranks import own_run
 from tracelet.errors import BackendUnavailable, RecordRejected
 
@@ -137,13 +139,18 @@ class AimBackend(Backend, NativeRun, Probing, Adoption, Viewing):
         config = self.config
         # A separate client, not the one that `aim.Run` shares within a process: it may have to be abandoned.
         repo = Repo(self._address) if self._is_remote else self._address
-        return Run(
-            hash,
-            repo=repo,
-            system_tracking_interval=config.system_tracking_interval,
-            capture_terminal_logs=config.capture_terminal_logs,
-            log_system_params=config.log_system_params,
-        )
+        if not self._info.is_past:
+            return Run(
+                hash,
+                repo=repo,
+                system_tracking_interval=config.system_tracking_interval,
+                capture_terminal_logs=config.capture_terminal_logs,
+                log_system_params=config.log_system_params,
+            )
+        # `Run` has no argument for its start.
+        created = datetime.datetime.fromtimestamp(self._info.created, datetime.timezone.utc).replace(tzinfo=None)
+        with wrapped(Repo, "request_props", lambda original, *place: original(*place, created_at=created)):
+            return Run(hash, repo=repo, system_tracking_interval=None, capture_terminal_logs=False)
 
     def _set_properties(self, native: Any) -> None:
         config, run = self.config, self._info
@@ -302,7 +309,7 @@ class AimBackend(Backend, NativeRun, Probing, Adoption, Viewing):
 
     @classmethod
     def view_config(cls, store: Path, run: r.RunInfo) -> dict[str, Any]:
-        return {"repo": str(store), "system_tracking_interval": None, "capture_terminal_logs": False}
+        return {"repo": str(store)}
 
     @classmethod
     def view_command(cls, store: Path, host: str, port: int) -> ViewerCommand:

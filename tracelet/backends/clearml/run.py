@@ -98,8 +98,8 @@ def _arguments(config: ClearmlConfig, run: r.RunInfo, earlier: str | None) -> di
         "reuse_last_task_id": config.reuse_last_task_id or False,
         "auto_connect_frameworks": {**chosen, "tensorboard": False} if frameworks else False,
         "auto_connect_arg_parser": config.auto_connect_arg_parser,
-        "auto_connect_streams": config.auto_connect_streams,
-        "auto_resource_monitoring": config.auto_resource_monitoring,
+        "auto_connect_streams": not run.is_past and config.auto_connect_streams,
+        "auto_resource_monitoring": not run.is_past and config.auto_resource_monitoring,
     }
     return {name: value for name, value in arguments.items() if value is not None}
 

@@ -43,7 +43,7 @@ class Connection:
         self._server_mark: Mark | None = None
         self._program: str | None = None
         self._writer: dict[str, Any] = {}
-        """The settings of this rank, if all ranks write to one run."""
+        """The settings of this process: a rank that shares a run, or one that delivers a past run."""
 
     def start(self, run: r.RunInfo) -> Any:
         """Call `wandb.init` with the user's settings only.
@@ -57,6 +57,8 @@ class Connection:
         else:
             run = own_run(run)
         self._program = run.program
+        if run.is_past:
+            self._writer |= {"console": "off", "x_disable_stats": True}
         tags = config.tags if config.tags is not None else run.tags
         arguments = {
             "entity": note.entity or config.entity,
