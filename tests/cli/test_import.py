@@ -141,7 +141,7 @@ def test_a_file_among_the_folders_is_skipped(call, logs, tmp_path):
     assert 2 == len(the_runs(tmp_path))
     alone = call("import", tmp_path / "logs" / "notes.txt")
     assert 1 == alone.exit_code
-    assert "LOGDIR must be a folder" in alone.stderr
+    assert "is not a folder. Pass a folder with event files" in alone.stderr
 
 
 def test_each_trial_of_a_sweep_is_a_run(call, tmp_path):
@@ -186,7 +186,7 @@ def test_a_folder_of_which_nothing_can_be_read_is_an_error(call, logs, tmp_path,
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
-    [(["nowhere"], "LOGDIR must be a folder with event files, got nowhere"), ([".", "--backend", "csw"], "csw")],
+    [(["nowhere"], "nowhere does not exist. Pass a folder with event files"), ([".", "--backend", "csw"], "csw")],
 )
 def test_errors_of_the_users_are_one_line(call, arguments, told):
     """And nothing is imported."""

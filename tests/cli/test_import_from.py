@@ -60,7 +60,7 @@ def test_runs_go_to_backends(call, table, tmp_path):
         (("--run", "first"), "need --from"),
         (("--from", "csv", "--watch"), "for event files"),
         (("--from", "aim", "--step-column", "x"), "--from csv"),
-        (("--from", "csv", "--run", "third"), "no run to import"),
+        (("--from", "csv", "--run", "third"), "has no run that --run and --experiment select to import"),
         (("--from", "csv", "--step-column", "x"), "no column 'x'"),
     ],
 )

@@ -118,9 +118,11 @@ def test_the_rest_of_a_run(store, tmp_path):
 
 def test_an_import_changes_nothing_and_adds_nothing_twice(database, folder, tmp_path, monkeypatch):
     """Neither in the store nor in the working directory, where MLflow would create one."""
-    (tmp_path / "work").mkdir()
+    for name in ("work", "store"):
+        (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path / "work")
-    for source in (str(database), str(folder)):
+    copy = shutil.copy(database, tmp_path / "store")  # MLflow has not opened it yet
+    for source in (str(copy), str(folder)):
         before = tree(Path(source).parent)
         first, again = (imports("mlflow", source, tmp_path / "runs")[0] for _ in range(2))
         assert (True, 0, before) == (first.records > 0, again.records, tree(Path(source).parent))

@@ -77,7 +77,8 @@ def import_(
     folders = [logdir for logdir in logdirs if not os.path.isfile(logdir)]
     for logdir in folders or logdirs:  # check all before importing any
         if not os.path.isdir(logdir):
-            raise ConfigurationError(f"LOGDIR must be a folder with event files, got {logdir}")
+            problem = "is not a folder" if logdir.exists() else "does not exist"
+            raise ConfigurationError(f"{logdir} {problem}. Pass a folder with event files, or --from for other stores")
     names = names_of(backend)
     for name in names:
         backend_class(name)
@@ -196,7 +197,8 @@ class _Import:
                 else:
                     self._add(imported, past.name or past.id)
             if not found:
-                self._report(ConfigurationError(f"no run to import in {source}"))
+                chosen = "that --run and --experiment select " if selection.runs or selection.experiment else ""
+                self._report(ConfigurationError(f"{source} has no run {chosen}to import"))
         except TraceletError as error:
             self._report(error)
         self.deliver_rest()
@@ -231,7 +233,8 @@ class _Import:
             self._report(TraceletError(f"nothing could be read in {name}: {imported.damage[0]}"))
         if self._backends and (imported.folder / FILE_NAME).exists():
             self._undelivered.add(imported.folder)  # before it is printed: Ctrl-C may interrupt the print
-        self._print(imported, name)
+        if imported.readable or self._watch:
+            self._print(imported, name)
 
     def _print(self, imported: Imported, name: str) -> None:
         if self._as_json:

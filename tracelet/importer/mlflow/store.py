@@ -49,7 +49,8 @@ def opened(source: str) -> Iterator[OpenStore]:
             undo.enter_context(overridden("MLFLOW_ALLOW_FILE_STORE", "true"))
             uri = Path(undo.enter_context(_links(path))).as_uri()
         else:
-            uri = f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true"
+            # With the driver's name: MLflow makes the folder of a path behind `sqlite:///`, here one named `file:`.
+            uri = f"sqlite+pysqlite:///file:{quote(str(path))}?mode=ro&uri=true"
         with translated(), silenced():
             from mlflow import MlflowClient
 
