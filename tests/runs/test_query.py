@@ -55,6 +55,7 @@ def run(**fields):
         'name == "w16" and \n project in ("digits", "other")',
         '"w" in name',
         "2 in params.layers",
+        "run_id == 'r1' and started == created",  # as in --json
     ],
 )
 def test_what_is_true(text):

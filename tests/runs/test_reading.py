@@ -330,6 +330,9 @@ def test_runs_are_listed_by_conditions(tmp_path, caplog):
     assert ["r0", "r1", "r2", "r3"] == [run.id for run in tracelet.list_runs()]
     assert ["r3", "r2"] == [run.id for run in tracelet.list_runs("params.lr < 0.1", '-summary["val/loss"]')]
     assert [] == tracelet.list_runs("params.other > 0")
+    assert 4 == len(tracelet.list_runs(sort="-summary.lost"))
+    assert [f"tracelet: no run has {name}" for name in ("params.other", "summary.lost")] == caplog.messages
+    caplog.clear()
     assert [] == tracelet.list_runs(dir=tmp_path / "nothing")
     assert all(isinstance(run, Run) for run in tracelet.list_runs(sort="-created"))
     with pytest.raises(tracelet.ConfigurationError, match="where"):

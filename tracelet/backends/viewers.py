@@ -12,7 +12,7 @@ from tracelet import replacing
 from tracelet.backends import VIEWERS, backend_class, check_installed, configured
 from tracelet.backends.base import Backend
 from tracelet.backends.capabilities import ViewerCommand, Viewing
-from tracelet.errors import ConfigurationError, MissingDependency
+from tracelet.errors import ConfigurationError, MissingDependency, UnknownBackend, suggest
 from tracelet.records import RunInfo
 
 
@@ -56,7 +56,10 @@ def viewer_command(name: str, store: Path, host: str, port: int) -> ViewerComman
 
 
 def _viewing(name: str) -> type[Viewing]:
-    cls = backend_class(name)
+    try:
+        cls = backend_class(name)
+    except UnknownBackend:
+        raise ConfigurationError(f"unknown viewer {name!r}. {suggest(name, VIEWERS)}") from None
     if not issubclass(cls, Viewing):
         raise ConfigurationError(f"backend {name!r} has no viewer of its own. Use one of: {', '.join(VIEWERS)}")
     return cls

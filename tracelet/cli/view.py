@@ -114,7 +114,7 @@ class _Chosen:
         return [*self._folders, *(folder for logdir in self._logdirs for folder in self._imported(logdir))]
 
     def _imported(self, logdir: Path) -> list[Path]:
-        from tracelet.importer import state
+        from tracelet.importer import experiments, state
         from tracelet.view import import_events
 
         seen, folders = self._logdirs[logdir]
@@ -124,6 +124,8 @@ class _Chosen:
                 folders = import_events(logdir, self._base, self._project)[::-1]
                 self._logdirs[logdir] = (current, folders)
         if not folders and not self._watch:
+            if experiments(logdir):
+                raise TraceletError(f"no record can be read in the event files of {logdir}")
             raise ConfigurationError(f"{logdir} is no run, and has no event files: no file name contains 'tfevents'")
         return folders
 

@@ -50,7 +50,7 @@ def write(runs: Sequence[Run], target: Path) -> None:
     except OSError as error:
         if isinstance(error, TraceletError):
             raise
-        raise TraceletError(f"cannot write {error.filename or target}: {error.strerror or error}") from error
+        raise TraceletError(f"cannot write {target}: {error.strerror or error}") from error
 
 
 def _parts(runs: Iterable[Run]) -> _Parts:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import datetime
 import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from tracelet.errors import ConfigurationError, JournalError, suggest
@@ -22,6 +22,8 @@ _FIELDS = (
     *("backends", "created", "duration", "exit_code", "group", "id", "name", "notes", "params", "project", "records"),
     *("status", "summary", "tags"),
 )
+_ALIASES = {"run_id": "id", "started": "created"}
+"""The names that `--json` has for fields."""
 _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
@@ -34,8 +36,10 @@ _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Is: operator.is_,
     ast.IsNot: operator.is_not,
 }
-_HELP = """\
-Compare fields with <, <=, ==, !=, >, >=, in; join with and, or, not. Example: params.lr < 1e-3 and "best" in tags"""
+_HELP = (
+    "Compare fields with <, <=, ==, !=, >, >=, in; join with and, or, not; quote texts. "
+    'Example: params.lr < 1e-3 and "best" in tags'
+)
 
 
 class Fields(Protocol):
@@ -72,6 +76,8 @@ class Condition:
         text = _one_line(text)
         self._root = _parse("where", text)
         _check("where", text, self._root)
+        self.columns = [Column(ast.get_source_segment(text, node) or "", node) for node in _parts_of_groups(self._root)]
+        """The parameters and summary metrics in the expression."""
 
     def matches(self, run: Fields) -> bool:
         value = _value(self._root, run)
@@ -104,6 +110,10 @@ class Order(Generic[Run]):
             field = node.operand if isinstance(node, ast.UnaryOp) and is_descending else node
             self._keys.append((_column("sort", text, field), is_descending))
 
+    @property
+    def columns(self) -> list[Column]:
+        return [column for column, _ in self._keys]
+
     def sorted(self, runs: Iterable[Run]) -> list[Run]:
         found = list(runs)
         for column, is_descending in reversed(self._keys):
@@ -134,12 +144,16 @@ def _parse(option: str, text: str) -> ast.expr:
     if not text:
         raise ConfigurationError(f"{option} is empty. {_HELP}")
     try:
-        return ast.parse(text, mode="eval").body
+        root = ast.parse(text, mode="eval").body
     except SyntaxError as error:
         offset = error.offset - 1 if error.offset else len(text)  # 0 is the end
         raise QueryError(option, text, f"{error.msg}. {_HELP}", offset=offset) from error
     except (ValueError, RecursionError, MemoryError) as error:  # a null byte; nested too deeply
         raise ConfigurationError(f"{option}: cannot read the expression: {error}") from error
+    for node in ast.walk(root):
+        if isinstance(node, ast.Name):
+            node.id = _ALIASES.get(node.id, node.id)
+    return root
 
 
 def _listed(option: str, text: str) -> Sequence[ast.expr]:
@@ -181,7 +195,7 @@ def _check(option: str, text: str, node: ast.expr, depth: int = 0) -> None:
 
 
 def _unknown(name: str) -> str:
-    return f"there is no field {name!r}. {suggest(name, _FIELDS)}"
+    return f"there is no field {name!r}. {suggest(name, _FIELDS)}. A parameter is params.{name}"
 
 
 def _unsupported(option: str, text: str, node: ast.expr) -> QueryError:
@@ -209,6 +223,14 @@ def _path(node: ast.expr) -> tuple[str, str] | None:
             return None if outer is None else (outer[0], f"{outer[1]}.{name}")
         case _:
             return None
+
+
+def _parts_of_groups(node: ast.AST) -> Iterator[ast.expr]:
+    if isinstance(node, ast.Attribute | ast.Subscript):
+        yield node
+    else:
+        for child in ast.iter_child_nodes(node):
+            yield from _parts_of_groups(child)
 
 
 def _value(node: ast.expr, run: Fields) -> Any:

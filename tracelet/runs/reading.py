@@ -20,6 +20,7 @@ from tracelet.journal.spool import Spool
 from tracelet.journal.status import BackendStatus
 from tracelet.journal.store import JournalReader
 from tracelet.runs import digest, edits
+from tracelet.runs.comparison import MISSING
 from tracelet.runs.folders import all_runs, find_run, journals
 from tracelet.runs.query import Condition, Order
 from tracelet.runs.scalars import Scalars, in_parts, joined
@@ -58,14 +59,17 @@ def list_runs(
     """
     condition = None if where is None else Condition(where)
     order = Order[Run]("created" if sort is None else sort)
-    found = []
+    runs = []
     for folder in all_runs(_base(dir), removed=True):
         try:
-            run = Run(summarise(folder))
-            if condition is None or condition.matches(run):
-                found.append(run)
+            runs.append(Run(summarise(folder)))
         except JournalError as error:
             logger.warning("tracelet: skipped a run that cannot be read: %s", error)
+    found = runs if condition is None else [run for run in runs if condition.matches(run)]
+    sought = order.columns if condition is None or found else condition.columns
+    for column in sought:
+        if runs and all(column.value(run) is MISSING for run in found or runs):
+            logger.warning("tracelet: no run has %s", column.text)
     return order.sorted(found)
 
 
