@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
 import pytest
 
@@ -164,19 +165,34 @@ def test_a_plot_has_a_chart_for_each_common_series(call, made, tmp_path):
     assert [("loss", ["run-a", "run-b"])] == [(one.title, [c.name for c in one.curves]) for one in found.charts()]
 
 
+def charts_of(text):
+    """The data of a page's charts."""
+    return json.loads(text.partition('<script type="application/json" id="charts">')[2].partition("</script>")[0])
+
+
 def test_a_page_has_the_curves_of_all_runs(call, made, tmp_path):
     """One chart for each common series, one curve in it for each run, of one colour throughout."""
     for run_id, more in (("run-a", {"first": [1.0]}), ("run-b", {}), ("run-c", {"first": [2.0]})):
         made(run_id, {"loss": [1.0, 2.0], **more}, {"lr": run_id})
     result = call("compare", "run-a", "run-b", "run-c", "--html", tmp_path / "both.html")
-    text = (tmp_path / "both.html").read_text(encoding="utf-8")
-    data = json.loads(text.partition('<script type="application/json" id="charts">')[2].partition("</script>")[0])
+    data = charts_of((tmp_path / "both.html").read_text(encoding="utf-8"))
 
     assert 0 == result.exit_code
     assert {
         "loss": [("run-a", 0), ("run-b", 1), ("run-c", 2)],
         "first": [("run-a", 0), ("run-c", 2)],
     } == {chart["title"]: [(one["name"], one["color"]) for one in chart["curves"]] for chart in data}
+
+
+def test_a_page_has_no_charts_of_system_metrics_with_one_point(call, made, tmp_path):
+    """Short runs have ten of them. Their values are in the table."""
+    for run_id, value in (("run-a", 40.25), ("run-b", 41.75)):
+        made(run_id, {"loss": [1.0, 2.0], "system/memory_percent": [value]})
+    assert 0 == call("compare", "run-a", "run-b", "--html", tmp_path / "both.html").exit_code
+    text = (tmp_path / "both.html").read_text(encoding="utf-8")
+    assert ["loss"] == [chart["title"] for chart in charts_of(text)]
+    (row,) = re.findall(r"<tr><t[hd][^>]*>system/memory_percent<.*?</tr>", text)
+    assert ["40.25", "41.75"] == re.findall(r"<td><span[^>]*>([\d.]+)", row)
 
 
 def test_many_runs_keep_as_many_points_as_one(made):

@@ -20,8 +20,11 @@ _MAX_RUN_COLUMNS = 8
 def comparison_page(comparison: Comparison) -> Iterator[str]:
     """Yield the page in pieces."""
     omissions: list[str] = []
-    charts = curves.arrange(comparison.charts(), omissions)
+    grouped, single = curves.without_single_values(comparison.charts())
+    charts = curves.arrange(grouped, omissions)
     is_wide = len(comparison.runs) > _MAX_RUN_COLUMNS
+    if single and is_wide:
+        omissions.append(f"{len({series.tag for series in single})} system metrics of one point")
 
     def lazily(build: Callable[[], Markup]) -> Iterator[Markup]:
         yield build()
