@@ -25,8 +25,8 @@ from tracelet.experiment.collecting import CollectorThread
 from tracelet.experiment.exit import KILLED_BY_INT, ExitHandler
 from tracelet.experiment.log_methods import LogMethods
 from tracelet.experiment.native import NativeRuns
+from tracelet.experiment.notebook_view import NotebookView
 from tracelet.experiment.stats import Stats, log_end
-from tracelet.experiment.view import NotebookView
 from tracelet.guard import Guard, described, logger, shown, translated
 from tracelet.journal.spool import Spool
 from tracelet.orchestrator import Orchestrator
