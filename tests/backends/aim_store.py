@@ -66,6 +66,7 @@ class StoredRun:
     artifacts: dict[str, bytes] = field(default_factory=dict)
     artifact_facts: dict[str, dict[str, Any]] = field(default_factory=dict)
     props: dict[str, Any] = field(default_factory=dict)
+    created: float = 0.0
 
     def series(self, name: str, **context: Any) -> list[tuple[int, Any, float]]:
         """Return (step, value, wall time) of the points of one name in one context."""
@@ -99,7 +100,8 @@ def read(repo: Path, hash: str) -> StoredRun:
     sequences = opened.request_tree("seqs", hash, read_only=True)
     run = StoredRun(hash, attributes=dict(meta.get("attrs", {})), ended=meta.get("end_time") is not None)
     props = opened.structured_db.find_run(hash)
-    run.props = {name: getattr(props, name) for name in ("name", "experiment", "tags", "description", "creation_time")}
+    run.props = {name: getattr(props, name) for name in ("name", "experiment", "tags", "description")}
+    run.created = props.creation_time
     run.points = sorted(_points(meta, sequences, hash), key=_order)
     _read_files(meta, sequences, run)
     return run

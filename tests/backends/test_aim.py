@@ -1047,5 +1047,5 @@ def test_a_past_run_has_its_own_start_and_no_metrics_of_the_process_that_deliver
     (synced,) = sync.deliver(run.folder, ["aim"], config={"aim": {"repo": str(tmp_path)}}).backends
     assert (synced.pending, synced.rejected) == (0, 0)
     stored = store.only(tmp_path)
-    assert created == pytest.approx(stored.props["creation_time"], abs=1e-5)
+    assert created == pytest.approx(stored.created, abs=1e-5)
     assert {"loss"} == {point.name for point in stored.points}

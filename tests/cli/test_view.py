@@ -255,7 +255,7 @@ def test_a_server_that_fails_is_an_error(own_viewers, call, small):
 
 def test_errors_say_what_to_do(call, small, tmp_path, monkeypatch):
     assert "backend 'csv' has no viewer of its own. Use one of: trackio" in call("view", "--in", "csv").stderr
-    assert "unknown backend 'tensorbord'. Did you mean tensorboard?" in call("view", "--in", "tensorbord").stderr
+    assert "unknown viewer 'tensorbord'. Did you mean tensorboard?" in call("view", "--in", "tensorbord").stderr
     assert "no runs under" in call("view", "--dir", tmp_path / "empty").stderr
     assert "no run 'other'" in call("view", "other").stderr
     (tmp_path / "plain").mkdir()
