@@ -151,6 +151,7 @@ def work(number):
 if __name__ == "__main__":
     writer = SummaryWriter("events")
     writer.add_scalar("loss", 10.0, 0)
+    experiment.flush()  # MLflow makes its tables: a child that is forked then may inherit a lock of SQLite itself
     context = multiprocessing.get_context(sys.argv[1])
     idle = context.Process(target=print, args=("idle",))
     workers = [context.Process(target=work, args=(number,)) for number in range(2)]
@@ -169,6 +170,8 @@ def test_children_may_join_the_run(method, tmp_path, monkeypatch):
     """Each has a journal in the run's folder. One that logs nothing leaves no trace. Stores show them as ranks."""
     for name, value in {"WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path), "WANDB_SILENT": "true"}.items():
         monkeypatch.setenv(name, value)
+    for name in ("TRACELET_CONNECT_TIMEOUT", "TRACELET_FLUSH_TIMEOUT"):
+        monkeypatch.setenv(name, "60")  # three processes import and connect all vendors at the same time
     run(JOINED, method)
     (folder,) = all_runs(Path("runs"))
     journals, found = [folder, *rank_folders(folder)], {}

@@ -166,17 +166,23 @@ def prepare(store: Store) -> None:
     The file is linked to its path in one step: a kill leaves no incomplete tables, and only one of several ranks
     creates it.
     """
+    from mlflow.tracking._tracking_service.registry import _building_store_lock
+
+    free_in_child(_building_store_lock)  # held while a store is built, which takes seconds; a child may be forked then
+    if not store.uri.startswith(_DATABASES):
+        return
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    if (lock := getattr(SqlAlchemyStore, "_engine_map_lock", None)) is not None:
+        free_in_child(lock)
     path = store.database
     if path is None or path.exists():
         return
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-    from mlflow.tracking._tracking_service.registry import _building_store_lock
-
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.new")
     try:
         # MLflow's own lock: alembic's state is global, and the program may be creating a store at this moment.
-        with free_in_child(_building_store_lock):
+        with _building_store_lock:
             tables = SqlAlchemyStore(f"sqlite:///{draft}", str(store.artifacts))
         tables.engine.dispose()
         with contextlib.suppress(FileExistsError):
